@@ -1,0 +1,188 @@
+//! What every error says: a stable code, who is to blame, and the next step.
+//!
+//! The list of codes is closed and append-only: operators script against the
+//! names, so a code is never renamed, reused or removed. Errors themselves
+//! stand beside the stage that raises them and point here through [`Failure`];
+//! this file never formats an error and knows nothing of any stage.
+
+use std::fmt;
+
+/// Who has to act so that the failure goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The file: damaged, of the wrong kind, or built for something else.
+    Artifact,
+    /// The plugin's own code.
+    Plugin,
+    /// The host or the machine that it runs on.
+    Host,
+    /// A decision or a setting of the operator.
+    Operator,
+    /// The code that called.
+    Caller,
+}
+
+impl Blame {
+    /// The name as it appears in events, JSON and documentation.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Blame::Artifact => "artifact",
+            Blame::Plugin => "plugin",
+            Blame::Host => "host",
+            Blame::Operator => "operator",
+            Blame::Caller => "caller",
+        }
+    }
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The operator's view of an error.
+///
+/// ```
+/// use replug_host::failure::{Blame, Code, Failure};
+///
+/// #[derive(Debug, thiserror::Error)]
+/// #[error("{0} is not an ELF file")]
+/// struct NotElf(String);
+///
+/// impl Failure for NotElf {
+///     fn code(&self) -> Code {
+///         Code::InspectNotElf
+///     }
+/// }
+///
+/// let error = NotElf("notes.so".into());
+/// assert_eq!(error.code().as_str(), "inspect.not_elf");
+/// assert_eq!(error.code().blame(), Blame::Artifact);
+/// ```
+pub trait Failure: std::error::Error {
+    /// The stable code; blame and next step follow from it.
+    fn code(&self) -> Code;
+}
+
+macro_rules! codes {
+    ($($variant:ident = $name:literal, $blame:ident, $next:literal;)*) => {
+        /// A stable failure code, `area.reason`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Code {
+            $(#[doc = concat!("`", $name, "`: ", $next)] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in the order in which they were introduced.
+            pub const ALL: &'static [Code] = &[$(Code::$variant),*];
+
+            /// The stable name, `area.reason`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Code::$variant => $name),* }
+            }
+
+            /// Who has to act.
+            pub const fn blame(self) -> Blame {
+                match self { $(Code::$variant => Blame::$blame),* }
+            }
+
+            /// What to do about it.
+            pub const fn next_step(self) -> &'static str {
+                match self { $(Code::$variant => $next),* }
+            }
+        }
+    };
+}
+
+codes! {
+    WatchDirectory = "watch.directory", Operator, "check that the plugin directory exists and that the host may read it";
+    StageUnreadable = "stage.unreadable", Operator, "give the host permission to read the file";
+    StageNotRegular = "stage.not_regular", Artifact, "drop a regular file; links, pipes, devices and folders are not followed";
+    StageEmpty = "stage.empty", Artifact, "copy the file again; it has no content";
+    StageTooLarge = "stage.too_large", Artifact, "strip the library, or raise the size limit in the host's options";
+    StageChanging = "stage.changing", Artifact, "wait for the copy to end; the file is taken when it stops changing";
+    StageStore = "stage.store", Host, "free disk space, or give the host a data directory that it may write";
+    InspectNotElf = "inspect.not_elf", Artifact, "drop a shared library built with crate-type cdylib";
+    InspectWrongClass = "inspect.wrong_class", Artifact, "build for the host's target: a 64-bit little-endian library";
+    InspectWrongMachine = "inspect.wrong_machine", Artifact, "build for the host's processor";
+    InspectNotLibrary = "inspect.not_library", Artifact, "build with crate-type cdylib; this is not a shared library";
+    InspectTruncated = "inspect.truncated", Artifact, "copy the file again; a part of it is missing";
+    InspectMalformed = "inspect.malformed", Artifact, "build the file again; its headers contradict each other";
+    InspectNoNote = "inspect.no_note", Artifact, "export the plugin with replug_plugin_api::export! in a cdylib crate";
+    InspectBadNote = "inspect.bad_note", Artifact, "build the plugin again with a matching replug-plugin-api";
+    InspectNoteUnsupported = "inspect.note_unsupported", Artifact, "use a host that is as new as the plugin's SDK";
+    InspectNoRoot = "inspect.no_root", Artifact, "export the plugin with replug_plugin_api::export! in a cdylib crate";
+    InspectPanicAbort = "inspect.panic_abort", Artifact, "build with panic = \"unwind\", so that a panic can be contained";
+    InspectStaticTls = "inspect.static_tls", Artifact, "build with the default TLS model; static TLS cannot be unloaded";
+    InspectTooLarge = "inspect.too_large", Artifact, "shorten names, routes or dependencies: the note may have 64 KiB";
+    InspectNameMismatch = "inspect.name_mismatch", Artifact, "name the file after the plugin and version that it holds";
+    InspectAbiMajor = "inspect.abi_major", Artifact, "build with an SDK of the host's ABI major version";
+    LoadOpen = "load.open", Artifact, "install the missing library or symbol that the message names";
+    LoadExecutableStore = "load.executable_store", Operator, "use a data directory on a file system mounted without noexec";
+    AbiHeader = "abi.header", Artifact, "build the plugin with the abi_stable version that the host names";
+    AbiLayoutMismatch = "abi.layout_mismatch", Artifact, "build plugin and host against the same version of the interface crate";
+    AbiMissingInterface = "abi.missing_interface", Artifact, "export the interface that the message names";
+    AbiInterfaceMajor = "abi.interface_major", Artifact, "build against the interface's major version that the host has";
+    AbiIdentityMismatch = "abi.identity_mismatch", Artifact, "build the plugin again: note and code disagree on what it is";
+    ConfigInvalid = "config.invalid", Operator, "correct the plugin's configuration at the named field";
+    PrepareFailed = "prepare.failed", Plugin, "read the plugin's message; the version was not started";
+    HookPanicked = "hook.panicked", Plugin, "fix the panic in the named hook; the old version serves on";
+    HookTimeout = "hook.timeout", Plugin, "make the named hook return in time, or raise hook_timeout";
+    HookFailed = "hook.failed", Plugin, "read the plugin's message; the old version serves on";
+    SelfTestFailed = "self_test.failed", Plugin, "read the self-test's message; the version was not published";
+    StateModelChanged = "state.model_changed", Plugin, "keep the state model, or deploy with the policy reset";
+    StateMigrate = "state.migrate", Plugin, "fix the migration step that the message names";
+    StateNoPath = "state.no_path", Plugin, "add the missing migration step, or allow the loss of state";
+    StateBadBytes = "state.bad_bytes", Plugin, "export state through the SDK; these bytes cannot be decoded";
+    StateSchemaMismatch = "state.schema_mismatch", Plugin, "export the schema version that the manifest declares";
+    StateTooLarge = "state.too_large", Operator, "raise the state limit, or keep less state in the plugin";
+    StateStore = "state.store", Host, "free disk space; the previous snapshot is intact";
+    StateCorrupt = "state.corrupt", Host, "restore an older snapshot: the digest does not match";
+    GateTimeout = "gate.timeout", Caller, "call again; the plugin was handing its state over";
+    GateQuiesceTimeout = "gate.quiesce_timeout", Plugin, "make calls shorter, or raise quiesce_timeout; the swap was abandoned";
+    CallUnknownPlugin = "call.unknown_plugin", Caller, "check the name against the list of plugins";
+    CallNotActive = "call.not_active", Caller, "wait for a version to be activated, or activate one";
+    CallUnknownMethod = "call.unknown_method", Caller, "check the method against the plugin's list of methods";
+    CallUnknownInterface = "call.unknown_interface", Caller, "ask for an interface that the plugin exports";
+    CallPlugin = "call.plugin", Plugin, "read the plugin's own code and message";
+    CallPanicked = "call.panicked", Plugin, "fix the panic; the host caught it and serves on";
+    CallDeadline = "call.deadline", Caller, "allow more time, or find out why the plugin is slow";
+    CallCancelled = "call.cancelled", Caller, "call again if the answer is still wanted";
+    CallDepth = "call.depth", Plugin, "break the cycle of plugins calling each other";
+    CallPayloadTooLarge = "call.payload_too_large", Caller, "send less, or raise the payload limit";
+    CallOverloaded = "call.overloaded", Caller, "call again later: the limit of calls in flight is reached";
+    UnloadResident = "unload.resident", Plugin, "remove what the message names; the version stays in memory until then";
+    UnloadCapReached = "unload.cap_reached", Operator, "restart the host, or find out what keeps old versions in memory";
+    DeployUnknownVersion = "deploy.unknown_version", Operator, "drop the version's file, or name one that is listed";
+    DeploySuperseded = "deploy.superseded", Operator, "nothing: a higher version of the same plugin was taken instead";
+    DeploySameVersion = "deploy.same_version", Artifact, "give changed code a new version";
+    HostStopped = "host.stopped", Host, "start the host again";
+    HostDataDirectory = "host.data_directory", Operator, "name a data directory that the host may create and write";
+    HostThread = "host.thread", Host, "raise the limit of threads or memory of the process";
+    HostDataLocked = "host.data_locked", Operator, "stop the other host, or use another data directory";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_unique_and_have_an_area_and_a_reason() {
+        let mut seen = HashSet::new();
+        for code in Code::ALL {
+            let (area, reason) = code.as_str().split_once('.').expect("area.reason");
+            assert!(!area.is_empty() && !reason.is_empty() && !reason.contains('.'));
+            assert!(seen.insert(code.as_str()), "{code} stands twice");
+            assert!(!code.next_step().is_empty());
+        }
+    }
+}

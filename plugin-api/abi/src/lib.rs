@@ -1,0 +1,1 @@
+//! The frozen ABI between a replug host and its plugins.

@@ -1,0 +1,1 @@
+//! All that the author of a replug plugin depends on.

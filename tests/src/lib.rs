@@ -1,0 +1,1 @@
+//! The harness, scenario tests and benches of replug.
