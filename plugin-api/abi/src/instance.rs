@@ -1,0 +1,80 @@
+//! `replug.instance`: the life of a plugin's instance.
+//!
+//! `prepare` → `restore` → `activate` → calls → `freeze` (`thaw`) → `export`
+//! → `stop` → `destroy`. Hooks run one at a time for an instance, except
+//! `export`, which may run beside calls. Every function runs on a thread of
+//! the host's own, returns a status, and never unwinds.
+
+use crate::{HostContext, InterfaceVersion, Sink, Status};
+use abi_stable::{
+    StableAbi,
+    std_types::{RSlice, RStr},
+};
+use std::ffi::c_void;
+
+/// The interface's id.
+pub const ID: &str = "replug.instance";
+/// The interface's version.
+pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 0, 0);
+
+/// One instance of a plugin. Made by `prepare`, ended by `destroy`; the host
+/// keeps it and never looks inside.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, StableAbi)]
+pub struct Instance(#[sabi(unsafe_opaque_field)] pub *mut c_void);
+
+// SAFETY: the SDK makes instances from `Send + Sync` values only.
+unsafe impl Send for Instance {}
+// SAFETY: as above.
+unsafe impl Sync for Instance {}
+
+impl Instance {
+    /// No instance.
+    pub const NULL: Instance = Instance(std::ptr::null_mut());
+}
+
+/// The vtable of the interface.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = InstanceVtableRef, prefix_fields = InstanceVtablePrefix)))]
+pub struct InstanceVtable {
+    /// Builds an instance from its configuration (JSON, UTF-8), without
+    /// outside effects. `context` stays valid until `destroy` has returned and
+    /// every thread of the plugin has ended. On [`Status::OK`] `out` is set.
+    pub prepare: unsafe extern "C" fn(
+        context: HostContext,
+        config: RStr<'_>,
+        out: &mut Instance,
+        sink: &Sink,
+    ) -> Status,
+    /// Takes over state of schema `schema_version`, before `activate`.
+    pub restore: unsafe extern "C" fn(
+        instance: Instance,
+        schema_version: u32,
+        state: RSlice<'_, u8>,
+        sink: &Sink,
+    ) -> Status,
+    /// Takes exclusive resources: ports, files, background threads.
+    pub activate: unsafe extern "C" fn(instance: Instance, sink: &Sink) -> Status,
+    /// Must pass before the instance is published.
+    pub self_test: unsafe extern "C" fn(instance: Instance, sink: &Sink) -> Status,
+    /// Stops background work that changes state.
+    pub freeze: unsafe extern "C" fn(instance: Instance, sink: &Sink) -> Status,
+    /// Undoes `freeze`.
+    pub thaw: unsafe extern "C" fn(instance: Instance, sink: &Sink) -> Status,
+    /// Writes the state to the sink's body; may run beside calls.
+    pub export: unsafe extern "C" fn(instance: Instance, sink: &Sink) -> Status,
+    /// Ends what the instance runs: background threads, runtime. Waits for
+    /// them until `deadline_ns` (`CLOCK_MONOTONIC`).
+    pub stop: unsafe extern "C" fn(instance: Instance, deadline_ns: u64, sink: &Sink) -> Status,
+    /// Drops the instance. Consumes it whatever the status is.
+    pub destroy: unsafe extern "C" fn(instance: Instance, sink: &Sink) -> Status,
+    /// Converts state by one step, `to` being `from` + 1 or - 1. Needs no
+    /// instance. [`Status::NO_STEP`] where the plugin has none.
+    pub migrate:
+        unsafe extern "C" fn(from: u32, to: u32, state: RSlice<'_, u8>, sink: &Sink) -> Status,
+    /// Writes the plugin's steps to the body: a JSON array of
+    /// `{"from":1,"to":2,"kind":"hook"|"auto"}`.
+    #[sabi(last_prefix_field)]
+    pub steps: unsafe extern "C" fn(sink: &Sink) -> Status,
+}
