@@ -15,6 +15,7 @@
 mod host;
 mod instance;
 mod ledger;
+pub mod note;
 mod request;
 mod root;
 mod service;
