@@ -1,1 +1,109 @@
 //! All that the author of a replug plugin depends on.
+//!
+//! A plugin is a `cdylib` crate with a type that implements [`Plugin`] and one
+//! line that exports it: no `unsafe`, no `extern`.
+//!
+//! ```
+#![doc = include_str!("../examples/hello.rs")]
+//! # fn main() {}
+//! ```
+//!
+//! ```toml
+//! [lib]
+//! crate-type = ["cdylib"]
+//!
+//! [dependencies]
+//! replug-plugin-api = "0.1"
+//! ```
+//!
+//! `cargo build --release` makes `lib….so`; copy it into the host's plugin
+//! directory and it serves. A later version of the crate, dropped beside or
+//! over it, takes over between two calls.
+//!
+//! # What stands where
+//!
+//! | for | see |
+//! |---|---|
+//! | the hooks, in the order of an instance's life | [`Plugin`] |
+//! | methods, sync and async | [`Methods`], [`Call`], [`Reply`] |
+//! | the host: identity, calls of other plugins, threads | [`Context`] |
+//! | state that survives the next version | [`Snapshot`], [`state`] |
+//! | the export line and its options | [`export!`] |
+//! | logging | the crate [`tracing`]: its events go to the host's log |
+//!
+//! # What the export line adds to the library
+//!
+//! A panic fence on every export, so that a panic is an error of the call and
+//! not the end of the host; a note that says what the plugin is without running
+//! it; books of thread-local destructors, pthread keys, threads and heap blocks,
+//! so that the library can be unmapped completely while the process lives on.
+//! All of it stands in the final cdylib only: a plugin's own tests run with the
+//! libc of the machine.
+//!
+//! # Limits
+//!
+//! A thread-local destructor that panics aborts the process, as everywhere in
+//! Rust. A library that the plugin links dynamically keeps its own books with
+//! libc and can keep the plugin in memory; the host then says by name what did.
+//! A backtrace taken by the host after a reload may show names of the old
+//! version, when the new one was mapped at the same address.
+
+pub use abi_stable;
+pub use replug_plugin_macros::export;
+pub use serde;
+pub use serde_json;
+pub use tracing;
+
+mod call;
+mod context;
+mod error;
+#[doc(hidden)]
+pub mod glue;
+#[doc(hidden)]
+pub mod heap;
+mod methods;
+mod plugin;
+mod reply;
+#[cfg(feature = "async")]
+mod runtime;
+pub mod state;
+mod tasks;
+
+#[cfg(feature = "async")]
+pub use tokio;
+
+pub use call::{Call, OwnedCall};
+pub use context::Context;
+pub use error::{Error, Result};
+pub use methods::Methods;
+pub use plugin::{Plugin, Snapshot};
+pub use reply::Reply;
+pub use tasks::StopSignal;
+
+/// The names that nearly every plugin uses.
+pub mod prelude {
+    pub use crate::{
+        Call, Context, Error, Methods, OwnedCall, Plugin, Reply, Result, Snapshot, export,
+    };
+}
+
+/// Names for the output of [`export!`].
+#[doc(hidden)]
+pub mod __export {
+    pub use crate::glue::{
+        Exports, InstanceTable, LedgerTable, Model, ServiceTable, SnapshotModel, StatelessModel,
+        header, instance_row,
+        ledger::{LedgerHeap, SystemHeap},
+        ledger_row, service_row,
+    };
+    pub use crate::heap::LedgerAlloc;
+    pub use abi_stable::library::LibHeader;
+    pub use replug_abi::{Interface, note};
+
+    /// The version of this package.
+    pub const SDK_VERSION: &str = env!("CARGO_PKG_VERSION");
+    /// What the compiler of this package calls itself.
+    pub const RUSTC: &str = env!("REPLUG_RUSTC_VERSION");
+    /// The target that this package is built for.
+    pub const TARGET: &str = env!("REPLUG_TARGET");
+}

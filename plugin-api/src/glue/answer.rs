@@ -1,0 +1,95 @@
+//! An answer on its way through a sink: collected on the calling side, written
+//! on the answering side.
+
+use crate::{Error, Reply, Result};
+use abi_stable::std_types::RSlice;
+use replug_abi::{Part, Sink, Status};
+use std::ffi::c_void;
+
+/// What a call that this plugin makes collects.
+#[derive(Default)]
+pub(crate) struct Answer {
+    body: Vec<u8>,
+    content_type: String,
+    error_code: String,
+    error_message: String,
+    retryable: bool,
+}
+
+impl Answer {
+    /// A sink that fills this answer; valid while the answer is not moved.
+    pub(crate) fn sink(&mut self) -> Sink {
+        Sink {
+            context: std::ptr::from_mut(self).cast(),
+            write: collect,
+        }
+    }
+
+    pub(crate) fn into_result(self, status: Status, method: &str) -> Result<Reply> {
+        if status.is_ok() {
+            return Ok(Reply::from(self.body).with_content_type(self.content_type));
+        }
+        let code = if self.error_code.is_empty() {
+            "call.failed".to_owned()
+        } else {
+            self.error_code
+        };
+        let message = if self.error_message.is_empty() {
+            format!("method {method:?}: {status}")
+        } else {
+            self.error_message
+        };
+        let error = Error::new(code, message);
+        Err(if self.retryable {
+            error.retryable()
+        } else {
+            error
+        })
+    }
+}
+
+/// SAFETY: `context` is the `Answer` of a sink made by [`Answer::sink`].
+unsafe extern "C" fn collect(context: *mut c_void, part: Part, data: RSlice<'_, u8>) -> Status {
+    // SAFETY: a sink is used on the thread of its call only, while the answer
+    // is exclusively borrowed by it.
+    let answer = unsafe { &mut *context.cast::<Answer>() };
+    let text = |data: RSlice<'_, u8>| String::from_utf8_lossy(data.as_slice()).into_owned();
+    match part {
+        Part::BODY => answer.body.extend_from_slice(data.as_slice()),
+        Part::CONTENT_TYPE => answer.content_type = text(data),
+        Part::ERROR_CODE => answer.error_code = text(data),
+        Part::ERROR_MESSAGE => answer.error_message = text(data),
+        Part::ERROR_RETRYABLE => answer.retryable = data.first() == Some(&1),
+        _ => {}
+    }
+    Status::OK
+}
+
+/// Writes a handler's result.
+pub(crate) fn write(result: Result<Reply>, sink: &Sink) -> Status {
+    match result {
+        Ok(reply) => {
+            if !reply.content_type().is_empty() {
+                let status = sink.write(Part::CONTENT_TYPE, reply.content_type().as_bytes());
+                if !status.is_ok() {
+                    return status;
+                }
+            }
+            sink.write(Part::BODY, reply.body())
+        }
+        Err(error) => write_error(&error, sink),
+    }
+}
+
+/// Writes a hook's result.
+pub(crate) fn write_unit(result: Result<()>, sink: &Sink) -> Status {
+    match result {
+        Ok(()) => Status::OK,
+        Err(error) => write_error(&error, sink),
+    }
+}
+
+pub(crate) fn write_error(error: &Error, sink: &Sink) -> Status {
+    sink.error(error.code(), error.message(), error.is_retryable());
+    Status::ERROR
+}

@@ -1,0 +1,198 @@
+//! `replug.instance` over the author's traits.
+
+use super::{Exports, Model, answer, clock, fence::fence, forward};
+use crate::{Context, Error, Methods, Plugin, Result};
+use abi_stable::{
+    prefix_type::WithMetadata,
+    std_types::{RSlice, RStr},
+};
+use replug_abi::{HostContext, Instance, InstanceVtable, InstanceVtableRef, Part, Sink, Status};
+use std::{marker::PhantomData, sync::Arc};
+
+/// What is behind an [`Instance`].
+pub(crate) struct Cell<P> {
+    // Dropped top-down: the plugin may still use its context while it drops.
+    pub(crate) plugin: Arc<P>,
+    pub(crate) methods: Methods<P>,
+    pub(crate) context: Context,
+}
+
+impl<P> Cell<P> {
+    /// SAFETY: `instance` is a live instance of `P`.
+    pub(crate) unsafe fn borrow(instance: &Instance) -> &Cell<P> {
+        // SAFETY: the caller's promise.
+        unsafe { &*instance.0.cast::<Cell<P>>() }
+    }
+}
+
+/// The instance vtable of a plugin type with an identity and a state model.
+pub struct InstanceTable<P, E, M>(PhantomData<(P, E, M)>);
+
+impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
+    const VALUE: WithMetadata<InstanceVtable> = WithMetadata::new(InstanceVtable {
+        prepare: Self::prepare,
+        restore: Self::restore,
+        activate: Self::activate,
+        self_test: Self::self_test,
+        freeze: Self::freeze,
+        thaw: Self::thaw,
+        export: Self::export,
+        stop: Self::stop,
+        destroy: Self::destroy,
+        migrate: Self::migrate,
+        steps: Self::steps,
+    });
+    const STATIC: &'static WithMetadata<InstanceVtable> = &Self::VALUE;
+
+    /// The vtable, to be put into the root module.
+    pub const VTABLE: InstanceVtableRef = InstanceVtableRef(Self::STATIC.static_as_prefix());
+
+    unsafe extern "C" fn prepare(
+        host: HostContext,
+        config: RStr<'_>,
+        out: &mut Instance,
+        sink: &Sink,
+    ) -> Status {
+        fence(sink, || {
+            forward::install(host);
+            let config = match parse_config::<P::Config>(config.as_str()) {
+                Ok(config) => config,
+                Err(message) => {
+                    sink.error("config.invalid", &message, false);
+                    return Status::BAD_CONFIG;
+                }
+            };
+            let context = Context::new(host, E::NAME, E::VERSION);
+            match P::prepare(config, &context) {
+                Ok(plugin) => {
+                    let cell = Cell {
+                        plugin: Arc::new(plugin),
+                        methods: Methods::of_plugin(),
+                        context,
+                    };
+                    *out = Instance(Box::into_raw(Box::new(cell)).cast());
+                    Status::OK
+                }
+                Err(error) => answer::write_error(&error, sink),
+            }
+        })
+    }
+
+    unsafe extern "C" fn restore(
+        instance: Instance,
+        schema_version: u32,
+        state: RSlice<'_, u8>,
+        sink: &Sink,
+    ) -> Status {
+        fence(sink, || {
+            // SAFETY: the host calls this before any other thread knows the
+            // instance, so the reference is exclusive.
+            let cell = unsafe { &mut *instance.0.cast::<Cell<P>>() };
+            let Some(plugin) = Arc::get_mut(&mut cell.plugin) else {
+                let error = Error::new(
+                    "restore.shared",
+                    "state can only be restored before the instance is used",
+                );
+                return answer::write_error(&error, sink);
+            };
+            match M::restore(plugin, schema_version, state.as_slice()) {
+                Ok(Some(())) => Status::OK,
+                Ok(None) => Status::UNSUPPORTED,
+                Err(error) => answer::write_error(&error, sink),
+            }
+        })
+    }
+
+    unsafe extern "C" fn activate(instance: Instance, sink: &Sink) -> Status {
+        // SAFETY: `instance` is a live instance of `P`, the host's promise.
+        unsafe { Self::hook(instance, sink, P::activate) }
+    }
+
+    unsafe extern "C" fn self_test(instance: Instance, sink: &Sink) -> Status {
+        // SAFETY: as in `activate`.
+        unsafe { Self::hook(instance, sink, P::self_test) }
+    }
+
+    unsafe extern "C" fn freeze(instance: Instance, sink: &Sink) -> Status {
+        // SAFETY: as in `activate`.
+        unsafe { Self::hook(instance, sink, P::freeze) }
+    }
+
+    unsafe extern "C" fn thaw(instance: Instance, sink: &Sink) -> Status {
+        // SAFETY: as in `activate`.
+        unsafe { Self::hook(instance, sink, P::thaw) }
+    }
+
+    unsafe extern "C" fn export(instance: Instance, sink: &Sink) -> Status {
+        fence(sink, || {
+            // SAFETY: as in `activate`.
+            let cell = unsafe { Cell::<P>::borrow(&instance) };
+            match M::export(&cell.plugin) {
+                Ok(Some(bytes)) => sink.write(Part::BODY, &bytes),
+                Ok(None) => Status::UNSUPPORTED,
+                Err(error) => answer::write_error(&error, sink),
+            }
+        })
+    }
+
+    unsafe extern "C" fn stop(instance: Instance, deadline_ns: u64, sink: &Sink) -> Status {
+        fence(sink, || {
+            // SAFETY: as in `activate`.
+            let cell = unsafe { Cell::<P>::borrow(&instance) };
+            let stopped = cell.plugin.stop();
+            let shared = &cell.context.shared;
+            let threads = shared.tasks.stop(clock::until(deadline_ns));
+            #[cfg(feature = "async")]
+            shared.runtime.stop(clock::until(deadline_ns));
+            if let Err(names) = threads {
+                let message = format!("threads did not end when asked to: {}", names.join(", "));
+                return answer::write_error(&Error::new("stop.threads", message), sink);
+            }
+            answer::write_unit(stopped, sink)
+        })
+    }
+
+    unsafe extern "C" fn destroy(instance: Instance, sink: &Sink) -> Status {
+        fence(sink, || {
+            // SAFETY: the host ends an instance exactly once, and uses it no
+            // more.
+            drop(unsafe { Box::from_raw(instance.0.cast::<Cell<P>>()) });
+            Status::OK
+        })
+    }
+
+    unsafe extern "C" fn migrate(from: u32, to: u32, state: RSlice<'_, u8>, sink: &Sink) -> Status {
+        fence(sink, || match M::migrate(from, to, state.as_slice()) {
+            Ok(Some(bytes)) => sink.write(Part::BODY, &bytes),
+            Ok(None) => Status::NO_STEP,
+            Err(error) => answer::write_error(&error, sink),
+        })
+    }
+
+    unsafe extern "C" fn steps(sink: &Sink) -> Status {
+        fence(sink, || match serde_json::to_vec(&M::steps()) {
+            Ok(json) => sink.write(Part::BODY, &json),
+            Err(error) => answer::write_error(&error.into(), sink),
+        })
+    }
+
+    /// SAFETY: `instance` is a live instance of `P`.
+    unsafe fn hook(instance: Instance, sink: &Sink, hook: fn(&P) -> Result<()>) -> Status {
+        fence(sink, || {
+            // SAFETY: the caller's promise.
+            let cell = unsafe { Cell::<P>::borrow(&instance) };
+            answer::write_unit(hook(&cell.plugin), sink)
+        })
+    }
+}
+
+/// Reads a configuration; nothing configured is an empty map, or `()`.
+fn parse_config<C: serde::de::DeserializeOwned>(json: &str) -> std::result::Result<C, String> {
+    let json = if json.trim().is_empty() { "null" } else { json };
+    match serde_json::from_str(json) {
+        Ok(config) => Ok(config),
+        // `()` reads null, a struct whose fields have defaults reads a map.
+        Err(_) if json == "null" => serde_json::from_str("{}").map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}

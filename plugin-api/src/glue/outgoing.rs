@@ -1,0 +1,53 @@
+//! An async call that this plugin makes.
+
+use super::{answer::Answer, waker};
+use crate::{Context, Reply, Result};
+use replug_abi::{Pending, Status};
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{self, Poll},
+};
+
+/// Polls the host for an answer; dropping it cancels the call.
+pub(crate) struct Outgoing {
+    context: Context,
+    pending: Pending,
+    method: String,
+}
+
+impl Outgoing {
+    pub(crate) fn new(context: Context, pending: Pending, method: &str) -> Self {
+        Outgoing {
+            context,
+            pending,
+            method: method.to_owned(),
+        }
+    }
+}
+
+impl Future for Outgoing {
+    type Output = Result<Reply>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let mut answer = Answer::default();
+        let lent = waker::lend(cx.waker());
+        let status = {
+            let sink = answer.sink();
+            // SAFETY: `pending` is live until this value is dropped; waker and
+            // sink outlive the call.
+            unsafe { self.context.vtable().poll()(self.pending, &lent, &sink) }
+        };
+        match status {
+            Status::PENDING => Poll::Pending,
+            status => Poll::Ready(answer.into_result(status, &self.method)),
+        }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        // SAFETY: the pending call is ended exactly once, here.
+        unsafe { self.context.vtable().cancel()(self.pending) };
+    }
+}

@@ -1,0 +1,108 @@
+//! The table of a plugin's methods.
+
+#[cfg(feature = "async")]
+use crate::OwnedCall;
+use crate::{Call, Plugin, Reply, Result};
+#[cfg(feature = "async")]
+use std::{future::Future, pin::Pin, sync::Arc};
+
+/// The methods of a plugin, by name.
+///
+/// Filled once per instance by [`Plugin::methods`]. A name that is registered
+/// twice keeps the later handler.
+pub struct Methods<P> {
+    entries: Vec<Method<P>>,
+}
+
+pub(crate) struct Method<P> {
+    pub(crate) name: &'static str,
+    pub(crate) description: &'static str,
+    pub(crate) handler: Handler<P>,
+}
+
+type SyncHandler<P> = Box<dyn Fn(&P, &Call<'_>) -> Result<Reply> + Send + Sync>;
+#[cfg(feature = "async")]
+pub(crate) type ReplyFuture = Pin<Box<dyn Future<Output = Result<Reply>> + Send>>;
+#[cfg(feature = "async")]
+type AsyncHandler<P> = Box<dyn Fn(Arc<P>, OwnedCall) -> ReplyFuture + Send + Sync>;
+
+pub(crate) enum Handler<P> {
+    Sync(SyncHandler<P>),
+    #[cfg(feature = "async")]
+    Async(AsyncHandler<P>),
+}
+
+impl<P: Plugin> Methods<P> {
+    pub(crate) fn of_plugin() -> Self {
+        let mut methods = Methods {
+            entries: Vec::new(),
+        };
+        P::methods(&mut methods);
+        // The later of two equal names wins: a stable sort keeps their order.
+        methods.entries.reverse();
+        methods.entries.sort_by_key(|method| method.name);
+        methods.entries.dedup_by_key(|method| method.name);
+        methods
+    }
+
+    /// Registers a method that answers on the caller's thread.
+    pub fn method<F, R>(
+        &mut self,
+        name: &'static str,
+        description: &'static str,
+        handler: F,
+    ) -> &mut Self
+    where
+        F: Fn(&P, &Call<'_>) -> Result<R> + Send + Sync + 'static,
+        R: Into<Reply>,
+    {
+        let handler = Handler::Sync(Box::new(move |plugin, call| {
+            handler(plugin, call).map(Into::into)
+        }));
+        self.entries.push(Method {
+            name,
+            description,
+            handler,
+        });
+        self
+    }
+
+    /// Registers a method that runs on the plugin's own async runtime, where
+    /// timers, sockets and `tokio::spawn` work. Dropping the call on the
+    /// caller's side cancels it at its next await.
+    #[cfg(feature = "async")]
+    pub fn async_method<F, Fut, R>(
+        &mut self,
+        name: &'static str,
+        description: &'static str,
+        handler: F,
+    ) -> &mut Self
+    where
+        F: Fn(Arc<P>, OwnedCall) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R>> + Send + 'static,
+        R: Into<Reply>,
+    {
+        let handler = Handler::Async(Box::new(move |plugin, call| {
+            let answer = handler(plugin, call);
+            Box::pin(async move { answer.await.map(Into::into) })
+        }));
+        self.entries.push(Method {
+            name,
+            description,
+            handler,
+        });
+        self
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Method<P>> {
+        let at = self
+            .entries
+            .binary_search_by(|method| method.name.cmp(name))
+            .ok()?;
+        Some(&self.entries[at])
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Method<P>> {
+        self.entries.iter()
+    }
+}

@@ -1,0 +1,99 @@
+//! The traits that an author implements.
+
+use crate::{Context, Methods, Result, state::State};
+
+/// A plugin: what is built from configuration and answers calls.
+///
+/// All but [`Config`](Plugin::Config) and [`prepare`](Plugin::prepare) has a
+/// default. The host calls the hooks in this order, on threads of its own:
+///
+/// `prepare` → [`Snapshot::restore`] → `activate` → `self_test` → calls →
+/// `freeze` (or back by `thaw`) → [`Snapshot::export`] → `stop` → dropped.
+///
+/// A panic in any of them is caught and reported with the hook's name; before
+/// the plugin is published it means that the version is refused and the one
+/// before it serves on.
+///
+/// ```
+#[doc = include_str!("../examples/hello.rs")]
+/// # fn main() {}
+/// ```
+pub trait Plugin: Send + Sync + Sized + 'static {
+    /// The plugin's settings. `()` for none. A plugin without settings in the
+    /// host's configuration gets an empty map.
+    type Config: serde::de::DeserializeOwned;
+
+    /// Builds an instance. No effects outside the process: rehearsals run this
+    /// too.
+    ///
+    /// # Errors
+    /// Refuses the version.
+    fn prepare(config: Self::Config, context: &Context) -> Result<Self>;
+
+    /// Registers the methods that callers may name.
+    fn methods(methods: &mut Methods<Self>) {
+        let _ = methods;
+    }
+
+    /// Takes what only one version can have: ports, files, background threads.
+    ///
+    /// # Errors
+    /// Refuses the version; the old one goes on.
+    fn activate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Checks the instance before callers reach it.
+    ///
+    /// # Errors
+    /// Refuses the version; the old one goes on.
+    fn self_test(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Stops background work that changes state. No call is in flight.
+    ///
+    /// # Errors
+    /// Abandons the swap; `thaw` is called.
+    fn freeze(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Undoes [`freeze`](Plugin::freeze): the next version could not take over.
+    ///
+    /// # Errors
+    /// Are reported; the version serves on.
+    fn thaw(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends what the instance runs, after its last call. Threads that were
+    /// spawned through the context, and the async runtime, are ended after it.
+    ///
+    /// # Errors
+    /// Are reported; the instance is dropped all the same.
+    fn stop(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A plugin that keeps state in the instance and hands it over as a whole.
+///
+/// Named in the export line: `export!(Limiter, state = snapshot)`.
+pub trait Snapshot: Plugin {
+    /// The state, a versioned type.
+    type State: State;
+
+    /// The state as it is now. Beside calls when the host saves on its
+    /// interval; alone when it hands over.
+    ///
+    /// # Errors
+    /// Abandons the hand-over; this version serves on.
+    fn export(&self) -> Result<Self::State>;
+
+    /// Takes state over, before `activate`.
+    ///
+    /// # Errors
+    /// Refuses the version; the old one serves on with its state.
+    fn restore(&mut self, state: Self::State) -> Result<()>;
+}
