@@ -162,6 +162,7 @@ codes! {
     HostDataDirectory = "host.data_directory", Operator, "name a data directory that the host may create and write";
     HostThread = "host.thread", Host, "raise the limit of threads or memory of the process";
     HostDataLocked = "host.data_locked", Operator, "stop the other host, or use another data directory";
+    StateFormat = "state.format", Operator, "use a host that is as new as the one that saved the state";
 }
 
 impl fmt::Display for Code {
