@@ -2,3 +2,4 @@
 //! running process.
 
 pub mod failure;
+pub mod state;
