@@ -1,5 +1,16 @@
 //! The replug host as a library: load, swap and unload native plugins in a
 //! running process.
 
+pub mod id;
+
+pub mod clock;
+
 pub mod failure;
+
+pub mod artifact;
+
+pub mod load;
+
 pub mod state;
+
+pub mod dispatch;
