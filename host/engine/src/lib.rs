@@ -7,6 +7,8 @@ pub mod clock;
 
 pub mod failure;
 
+pub mod event;
+
 pub mod artifact;
 
 pub mod load;

@@ -99,7 +99,11 @@ pub fn current_chain() -> ChainToken {
     let parent = record.parent(innermost);
     if let Target::Lease(id) = parent.target()
         && let Some((version, _)) = lease::linked(id)
-        && record.frames().nth(innermost.cast_unsigned()).map(<*mut Header>::addr) == Some(version)
+        && record
+            .frames()
+            .nth(innermost.cast_unsigned())
+            .map(<*mut Header>::addr)
+            == Some(version)
     {
         return parent;
     }
@@ -136,7 +140,9 @@ enum Target {
 /// A thread's frames, and all that they were called on behalf of.
 fn stack_is_in(record: &ThreadRecord, version: usize, steps: &mut usize) -> bool {
     record.frames().any(|frame| frame.addr() == version)
-        || record.parents().any(|parent| token_is_in(parent, version, steps))
+        || record
+            .parents()
+            .any(|parent| token_is_in(parent, version, steps))
 }
 
 fn token_is_in(token: ChainToken, version: usize, steps: &mut usize) -> bool {
@@ -147,9 +153,8 @@ fn token_is_in(token: ChainToken, version: usize, steps: &mut usize) -> bool {
     *steps -= 1;
     match token.target() {
         Target::Root => false,
-        Target::Lease(id) => lease::linked(id).is_some_and(|(held, parent)| {
-            held == version || token_is_in(parent, version, steps)
-        }),
+        Target::Lease(id) => lease::linked(id)
+            .is_some_and(|(held, parent)| held == version || token_is_in(parent, version, steps)),
         Target::Call { record, sequence } => {
             // Its stack first, whether it still runs second: then the stack
             // was the root call's own.

@@ -228,8 +228,7 @@ impl<P: Payload> Slot<P> {
                 // stored; who drains it then takes the lock to seal, and so
                 // finds the hazard. No validation is needed.
                 // SAFETY: the top of the stack, in bounds as `admit` checked.
-                unsafe { record.hazard(record.depth()) }
-                    .store(header.as_ptr(), Ordering::Release);
+                unsafe { record.hazard(record.depth()) }.store(header.as_ptr(), Ordering::Release);
                 return AtGate::Passed(header);
             }
         }
@@ -241,9 +240,11 @@ impl<P: Payload> Slot<P> {
                 AtGate::Parked
             }
             Waiter::Block => {
-                let waited = self
-                    .opened
-                    .wait_timeout_while(control, self.gate_timeout, |control| !is_open(control));
+                let waited =
+                    self.opened
+                        .wait_timeout_while(control, self.gate_timeout, |control| {
+                            !is_open(control)
+                        });
                 // Poisoned or not, as with `lock`.
                 let (control, _) = waited.unwrap_or_else(PoisonError::into_inner);
                 if is_open(&control) {

@@ -73,7 +73,9 @@ impl<P: Payload> Lease<P> {
         // Relaxed: only has to differ.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         // SAFETY: counted, so the version lives.
-        let version = unsafe { header.as_ref() }.id().expect("markers are never leased");
+        let version = unsafe { header.as_ref() }
+            .id()
+            .expect("markers are never leased");
         let held = Held {
             version,
             address: header.addr().get(),
@@ -116,7 +118,9 @@ impl<P: Payload> Lease<P> {
     /// The version that it holds.
     pub fn version(&self) -> VersionId {
         // SAFETY: the count keeps the version.
-        unsafe { self.header.as_ref() }.id().expect("markers are never leased")
+        unsafe { self.header.as_ref() }
+            .id()
+            .expect("markers are never leased")
     }
 }
 
@@ -167,8 +171,7 @@ struct Held {
 
 /// Several, so that threads which take leases seldom meet at one lock.
 const SHARDS: usize = 16;
-static HELD: [Mutex<BTreeMap<u64, Held>>; SHARDS] =
-    [const { Mutex::new(BTreeMap::new()) }; SHARDS];
+static HELD: [Mutex<BTreeMap<u64, Held>>; SHARDS] = [const { Mutex::new(BTreeMap::new()) }; SHARDS];
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 fn shard(id: u64) -> &'static Mutex<BTreeMap<u64, Held>> {

@@ -14,7 +14,9 @@ use super::Refused;
 use super::barrier::{self, BarrierKind};
 use super::chain::ChainToken;
 use super::counters::{Entry, new_table};
-use super::sync::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use super::sync::{
+    AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 use super::version::{self, Header};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -270,7 +272,9 @@ impl ThreadRecord {
         // If it panics, nobody knows how far it came: the claim is not given
         // back, so the version stays in memory, safe and visibly attached.
         // SAFETY: claimed until `settle`.
-        let ran = catch_unwind(AssertUnwindSafe(|| unsafe { Header::detach_thread(header) }));
+        let ran = catch_unwind(AssertUnwindSafe(|| unsafe {
+            Header::detach_thread(header)
+        }));
         if let Ok(destructors) = ran {
             // SAFETY: likewise.
             let header = unsafe { header.as_ref() };

@@ -372,13 +372,21 @@ impl<P: Payload> Slot<P> {
     /// The counters of the version that the slot has; zero if it has none.
     pub fn counters(&self) -> Counters {
         let control = lock(&self.control);
-        control.version.as_ref().map(Owned::counters).unwrap_or_default()
+        control
+            .version
+            .as_ref()
+            .map(Owned::counters)
+            .unwrap_or_default()
     }
 
     /// Who holds leases on the version that the slot has.
     pub fn holders(&self) -> Vec<Holder> {
         let control = lock(&self.control);
-        control.version.as_ref().map(Owned::holders).unwrap_or_default()
+        control
+            .version
+            .as_ref()
+            .map(Owned::holders)
+            .unwrap_or_default()
     }
 
     /// Stores the live pointer and keeps the owner beside it.
@@ -400,6 +408,8 @@ impl<P: Payload> Slot<P> {
 
 impl<P: Payload> fmt::Debug for Slot<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("state", &self.state()).finish_non_exhaustive()
+        f.debug_struct("Slot")
+            .field("state", &self.state())
+            .finish_non_exhaustive()
     }
 }

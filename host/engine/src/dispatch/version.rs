@@ -117,7 +117,11 @@ impl<P> fmt::Debug for VersionsExhausted<P> {
 
 impl<P> fmt::Display for VersionsExhausted<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "all {} versions that fit in this process are in memory", MAX_VERSIONS - 1)
+        write!(
+            f,
+            "all {} versions that fit in this process are in memory",
+            MAX_VERSIONS - 1
+        )
     }
 }
 
@@ -306,7 +310,9 @@ impl<P: Payload> Owned<P> {
     pub(super) fn set_detachable(&self, detachable: bool) {
         // Release: partner is `is_detachable`.
         let index = self.header().index();
-        VERSIONS[index].detachable.store(detachable, Ordering::Release);
+        VERSIONS[index]
+            .detachable
+            .store(detachable, Ordering::Release);
     }
 
     /// Frees the version and recycles its index.
@@ -318,7 +324,9 @@ impl<P: Payload> Owned<P> {
         let index = self.header().index();
         let counters = self.counters();
         self.set_detachable(false);
-        VERSIONS[index].header.store(ptr::null_mut(), Ordering::Relaxed);
+        VERSIONS[index]
+            .header
+            .store(ptr::null_mut(), Ordering::Relaxed);
         // The address leaves the registry first: after that the watchdog
         // takes it for unknown. The index goes last, when it is unused.
         lock(&REGISTRY).by_address.remove(&self.0.addr().get());

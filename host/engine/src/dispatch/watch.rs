@@ -64,7 +64,11 @@ impl Scan {
     /// among them: it is busy, not stuck.
     pub fn stuck_since(&self, earlier: &Scan) -> Vec<StuckCall> {
         let is_old = |seen: &&Seen| earlier.frames.contains(seen);
-        self.frames.iter().filter(is_old).map(|seen| seen.call).collect()
+        self.frames
+            .iter()
+            .filter(is_old)
+            .map(|seen| seen.call)
+            .collect()
     }
 }
 

@@ -1,7 +1,10 @@
 //! The layout check of one vtable, and its outcome on one line.
 
 use abi_stable::{
-    abi_stability::abi_checking::{AbiInstability, AbiInstabilityErrors, CheckingGlobals, check_layout_compatibility_with_globals},
+    abi_stability::abi_checking::{
+        AbiInstability, AbiInstabilityErrors, CheckingGlobals,
+        check_layout_compatibility_with_globals,
+    },
     type_layout::{TLFieldOrFunction, TypeLayout},
 };
 
@@ -13,7 +16,8 @@ use abi_stable::{
 /// libraries that will be unmapped.
 pub(super) fn check(fewer: &'static TypeLayout, more: &'static TypeLayout) -> Result<(), String> {
     let globals = CheckingGlobals::new();
-    check_layout_compatibility_with_globals(fewer, more, &globals).map_err(|errors| one_line(&errors))
+    check_layout_compatibility_with_globals(fewer, more, &globals)
+        .map_err(|errors| one_line(&errors))
 }
 
 /// The first difference as `path: expected …, found …`. abi_stable itself would
@@ -23,9 +27,22 @@ fn one_line(errors: &AbiInstabilityErrors) -> String {
         .errors
         .iter()
         .flat_map(|error| {
-            let path: Vec<String> = error.stack_trace.iter().map(|frame| name(&frame.expected)).collect();
-            let place = if path.is_empty() { errors.interface.name().to_owned() } else { path.join(".") };
-            error.errs.iter().map(move |difference| (path_depth(&place), format!("{place}: {}", describe(difference))))
+            let path: Vec<String> = error
+                .stack_trace
+                .iter()
+                .map(|frame| name(&frame.expected))
+                .collect();
+            let place = if path.is_empty() {
+                errors.interface.name().to_owned()
+            } else {
+                path.join(".")
+            };
+            error.errs.iter().map(move |difference| {
+                (
+                    path_depth(&place),
+                    format!("{place}: {}", describe(difference)),
+                )
+            })
         })
         .collect();
     // The deepest one names the field that really changed; those above it only
@@ -46,7 +63,7 @@ fn path_depth(place: &str) -> usize {
 fn name(frame: &TLFieldOrFunction) -> String {
     match frame {
         TLFieldOrFunction::Field(field) => field.name().to_owned(),
-        TLFieldOrFunction::Function(function) => function.name().to_owned(),
+        TLFieldOrFunction::Function(function) => function.name.as_str().to_owned(),
     }
 }
 
@@ -55,18 +72,27 @@ fn describe(difference: &AbiInstability) -> String {
     match difference {
         D::Name(d) => format!("expected type {}, found {}", d.expected, d.found),
         D::Package(d) => format!("expected package {}, found {}", d.expected, d.found),
-        D::PackageVersion(d) => format!("expected package version {}, found {}", d.expected, d.found),
+        D::PackageVersion(d) => {
+            format!("expected package version {}, found {}", d.expected, d.found)
+        }
         D::Size(d) => format!("expected {} bytes, found {}", d.expected, d.found),
         D::Alignment(d) => format!("expected alignment {}, found {}", d.expected, d.found),
         D::FieldCountMismatch(d) => format!("expected {} fields, found {}", d.expected, d.found),
-        D::MismatchedPrefixSize(d) => format!("expected a prefix of {} fields, found {}", d.expected, d.found),
+        D::MismatchedPrefixSize(d) => format!(
+            "expected a prefix of {} fields, found {}",
+            d.expected, d.found
+        ),
         D::MismatchedPrimitive(d) => format!("expected {:?}, found {:?}", d.expected, d.found),
         D::UnexpectedField(d) => {
-            format!("expected field {}, found {}", field(&d.expected), field(&d.found))
+            format!(
+                "expected field {}, found {}",
+                field(&d.expected),
+                field(&d.found)
+            )
         }
         D::TLDataDiscriminant(d) => format!("expected a {:?}, found a {:?}", d.expected, d.found),
         D::ReprAttr(d) => format!("expected {:?}, found {:?}", d.expected, d.found),
-        D::FnQualifierMismatch(d) => format!("expected function {}, found {}", d.expected.name(), d.found.name()),
+        D::FnQualifierMismatch(d) => format!("expected function {}, found {}", d.expected, d.found),
         other => {
             let text = format!("{other:?}");
             let line: Vec<&str> = text.split_whitespace().take(24).collect();

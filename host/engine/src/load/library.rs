@@ -2,7 +2,6 @@
 
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use std::{
-
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -34,18 +33,29 @@ impl Library {
     /// # Safety
     /// Constructors of the library run now; the caller trusts them.
     pub unsafe fn open(path: &Path) -> Result<Library, OpenError> {
-        let _one_at_a_time = LOADER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one_at_a_time = LOADER
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let before = proof::mapped_files();
         // NOW: with LAZY a missing symbol would end the process at the first
         // call that needs it. LOCAL: plugins must not see each other's symbols.
         // SAFETY: the caller's promise.
-        let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
-            .map_err(|source| OpenError { path: path.to_owned(), reason: loader_words(&source, path) })?;
+        let handle =
+            unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|source| {
+                OpenError {
+                    path: path.to_owned(),
+                    reason: loader_words(&source, path),
+                }
+            })?;
         let companions = proof::mapped_files()
             .into_iter()
             .filter(|file| file != path && !before.contains(file))
             .collect();
-        Ok(Library { handle: std::mem::ManuallyDrop::new(handle), path: path.to_owned(), companions })
+        Ok(Library {
+            handle: std::mem::ManuallyDrop::new(handle),
+            path: path.to_owned(),
+            companions,
+        })
     }
 
     /// The address of a symbol.
@@ -70,8 +80,14 @@ impl Library {
     /// No code of the library runs or will run, on any thread, and nobody holds
     /// a pointer into it.
     pub unsafe fn close(self) -> Result<Vec<PathBuf>, Vec<Pin>> {
-        let _one_at_a_time = LOADER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Library { handle, path, companions } = self;
+        let _one_at_a_time = LOADER
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Library {
+            handle,
+            path,
+            companions,
+        } = self;
         let handle = std::mem::ManuallyDrop::into_inner(handle);
         let mut pins = Vec::new();
         // The caller's promise is what `dlclose` needs.
@@ -86,7 +102,10 @@ impl Library {
             return Ok(companions);
         }
         let mapped = proof::mapped_files();
-        Ok(companions.into_iter().filter(|file| mapped.contains(file)).collect())
+        Ok(companions
+            .into_iter()
+            .filter(|file| mapped.contains(file))
+            .collect())
     }
 }
 
@@ -120,4 +139,3 @@ fn loader_words(error: &libloading::Error, path: &Path) -> String {
     let prefix = format!("{}: ", path.display());
     text.strip_prefix(&prefix).unwrap_or(&text).to_owned()
 }
-

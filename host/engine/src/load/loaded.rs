@@ -14,12 +14,15 @@ use crate::{
 };
 use abi_stable::std_types::{RSlice, RStr};
 use replug_abi::{
-    BlockVisitor, ForeignWaker, HeapUse, HostContext, Instance, LedgerHost, Pending, Request, Sink, Status,
+    BlockVisitor, ForeignWaker, HeapUse, HostContext, Instance, LedgerHost, Pending, Request, Sink,
+    Status,
 };
 use std::{any::Any, ffi::c_void, ops::Range, path::Path, sync::Arc};
 
 /// Bytes of what a plugin says about itself: lists of steps and methods.
-const SELF_DESCRIPTION: AnswerLimits = AnswerLimits { body_bytes_max: 1024 * 1024 };
+const SELF_DESCRIPTION: AnswerLimits = AnswerLimits {
+    body_bytes_max: 1024 * 1024,
+};
 
 /// A library that passed the handshake. It has no instance yet.
 ///
@@ -67,7 +70,15 @@ impl Loaded {
         // and longer than any thread of the plugin.
         unsafe { handshake.ledger.install()(&ledger_host) };
         let addresses = proof::address_range(copy.path());
-        Ok(Loaded { handshake, addresses, books, _ledger_host: ledger_host, contexts: Vec::new(), library, copy })
+        Ok(Loaded {
+            handshake,
+            addresses,
+            books,
+            _ledger_host: ledger_host,
+            contexts: Vec::new(),
+            library,
+            copy,
+        })
     }
 
     /// The name that the code gives itself.
@@ -148,14 +159,24 @@ impl Loaded {
             Hook::Freeze => vtable.freeze(),
             Hook::Thaw => vtable.thaw(),
             Hook::Drop => vtable.destroy(),
-            Hook::Prepare | Hook::Restore | Hook::Export | Hook::Migrate | Hook::Steps | Hook::Methods
+            Hook::Prepare
+            | Hook::Restore
+            | Hook::Export
+            | Hook::Migrate
+            | Hook::Steps
+            | Hook::Methods
             | Hook::Stop => {
                 let reason = "the host called it in a way that it does not have".to_owned();
-                return Err(HookError { hook, kind: HookErrorKind::Failed, reason });
+                return Err(HookError {
+                    hook,
+                    kind: HookErrorKind::Failed,
+                    reason,
+                });
             }
         };
         // SAFETY: the caller's promise.
-        self.run(hook, |sink| unsafe { function(instance, sink) }).map(drop)
+        self.run(hook, |sink| unsafe { function(instance, sink) })
+            .map(drop)
     }
 
     /// Ends what the instance runs; waits for its threads until the deadline.
@@ -167,7 +188,10 @@ impl Loaded {
     /// As [`hook`](Loaded::hook).
     pub unsafe fn stop(&self, instance: Instance, deadline_ns: u64) -> Result<(), HookError> {
         // SAFETY: the caller's promise.
-        self.run(Hook::Stop, |sink| unsafe { self.handshake.instance.stop()(instance, deadline_ns, sink) }).map(drop)
+        self.run(Hook::Stop, |sink| unsafe {
+            self.handshake.instance.stop()(instance, deadline_ns, sink)
+        })
+        .map(drop)
     }
 
     /// Hands state over to an instance that is not in use yet.
@@ -177,10 +201,20 @@ impl Loaded {
     ///
     /// # Safety
     /// As [`hook`](Loaded::hook), and nothing else uses the instance.
-    pub unsafe fn restore(&self, instance: Instance, schema_version: u32, state: &[u8]) -> Result<(), HookError> {
+    pub unsafe fn restore(
+        &self,
+        instance: Instance,
+        schema_version: u32,
+        state: &[u8],
+    ) -> Result<(), HookError> {
         // SAFETY: the caller's promise.
         self.run(Hook::Restore, |sink| unsafe {
-            self.handshake.instance.restore()(instance, schema_version, RSlice::from_slice(state), sink)
+            self.handshake.instance.restore()(
+                instance,
+                schema_version,
+                RSlice::from_slice(state),
+                sink,
+            )
         })
         .map(drop)
     }
@@ -192,19 +226,35 @@ impl Loaded {
     ///
     /// # Safety
     /// `instance` came from this library's `prepare` and was not destroyed.
-    pub unsafe fn export(&self, instance: Instance, bytes_max: usize) -> Result<Vec<u8>, HookError> {
-        let limits = AnswerLimits { body_bytes_max: bytes_max };
+    pub unsafe fn export(
+        &self,
+        instance: Instance,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, HookError> {
+        let limits = AnswerLimits {
+            body_bytes_max: bytes_max,
+        };
         // SAFETY: the caller's promise.
-        self.run_within(Hook::Export, limits, |sink| unsafe { self.handshake.instance.export()(instance, sink) })
-            .map(|answer| answer.body)
+        self.run_within(Hook::Export, limits, |sink| unsafe {
+            self.handshake.instance.export()(instance, sink)
+        })
+        .map(|answer| answer.body)
     }
 
     /// Converts state by one step; `None` when the plugin has no such step.
     ///
     /// # Errors
     /// The hook's.
-    pub fn migrate(&self, from: u32, to: u32, state: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, HookError> {
-        let limits = AnswerLimits { body_bytes_max: bytes_max };
+    pub fn migrate(
+        &self,
+        from: u32,
+        to: u32,
+        state: &[u8],
+        bytes_max: usize,
+    ) -> Result<Option<Vec<u8>>, HookError> {
+        let limits = AnswerLimits {
+            body_bytes_max: bytes_max,
+        };
         // SAFETY: needs no instance; bytes are borrowed for the call.
         let (status, answer) = Answer::collect(limits, |sink| unsafe {
             self.handshake.instance.migrate()(from, to, RSlice::from_slice(state), sink)
@@ -224,7 +274,9 @@ impl Loaded {
     /// The hook's.
     pub fn steps(&self) -> Result<Vec<Step>, HookError> {
         // SAFETY: needs no instance.
-        let answer = self.run(Hook::Steps, |sink| unsafe { self.handshake.instance.steps()(sink) })?;
+        let answer = self.run(Hook::Steps, |sink| unsafe {
+            self.handshake.instance.steps()(sink)
+        })?;
         serde_json::from_slice(&answer.body).map_err(|error| HookError {
             hook: Hook::Steps,
             kind: HookErrorKind::Lied,
@@ -241,8 +293,10 @@ impl Loaded {
     /// `instance` came from this library's `prepare` and was not destroyed.
     pub unsafe fn methods(&self, instance: Instance) -> Result<Vec<u8>, HookError> {
         // SAFETY: the caller's promise.
-        self.run(Hook::Methods, |sink| unsafe { self.handshake.service.methods()(instance, sink) })
-            .map(|answer| answer.body)
+        self.run(Hook::Methods, |sink| unsafe {
+            self.handshake.service.methods()(instance, sink)
+        })
+        .map(|answer| answer.body)
     }
 
     /// Calls a method and waits.
@@ -260,7 +314,13 @@ impl Loaded {
     ///
     /// # Safety
     /// As [`call`](Loaded::call), until the pending call is cancelled.
-    pub unsafe fn start(&self, instance: Instance, request: &Request<'_>, out: &mut Pending, sink: &Sink) -> Status {
+    pub unsafe fn start(
+        &self,
+        instance: Instance,
+        request: &Request<'_>,
+        out: &mut Pending,
+        sink: &Sink,
+    ) -> Status {
         // SAFETY: the caller's promise.
         unsafe { self.handshake.service.start()(instance, request, out, sink) }
     }
@@ -293,9 +353,19 @@ impl Loaded {
     pub unsafe fn close(self) -> Closed {
         let pins = self.pins();
         if !pins.is_empty() {
-            return Closed::Pinned { loaded: Box::new(self), pins };
+            return Closed::Pinned {
+                loaded: Box::new(self),
+                pins,
+            };
         }
-        let Loaded { handshake, books, contexts, library, copy, .. } = self;
+        let Loaded {
+            handshake,
+            books,
+            contexts,
+            library,
+            copy,
+            ..
+        } = self;
         // SAFETY: all threads have left; this one ran code of the plugin too.
         let (bytes, blocks) = unsafe {
             handshake.ledger.detach()();
@@ -303,11 +373,20 @@ impl Loaded {
             let mut heap = HeapUse::default();
             handshake.ledger.heap()(&mut heap);
             let mut blocks: Vec<*mut c_void> = Vec::new();
-            let visitor = BlockVisitor { context: std::ptr::from_mut(&mut blocks).cast(), visit };
+            let visitor = BlockVisitor {
+                context: std::ptr::from_mut(&mut blocks).cast(),
+                visit,
+            };
             handshake.ledger.leftovers()(&visitor);
             (heap.bytes, blocks)
         };
-        let remains = Remains { blocks, bytes, books, contexts, copy };
+        let remains = Remains {
+            blocks,
+            bytes,
+            books,
+            contexts,
+            copy,
+        };
         // SAFETY: the caller's promise, and no thread of the plugin runs.
         match unsafe { library.close() } {
             Ok(companions) => Closed::Unmapped(remains.free(companions)),
@@ -327,7 +406,11 @@ impl Loaded {
             pins.push(Pin::UnmanagedThreads(unmanaged));
         }
         if let Some(range) = &self.addresses {
-            pins.extend(proof::signal_handlers(range).into_iter().map(Pin::SignalHandler));
+            pins.extend(
+                proof::signal_handlers(range)
+                    .into_iter()
+                    .map(Pin::SignalHandler),
+            );
         }
         pins
     }
@@ -396,7 +479,10 @@ impl Remains {
         if pins.is_empty() {
             return Closed::Unmapped(self.free(Vec::new()));
         }
-        Closed::Lingering { remains: self, pins }
+        Closed::Lingering {
+            remains: self,
+            pins,
+        }
     }
 
     /// The private copy.
@@ -405,8 +491,18 @@ impl Remains {
     }
 
     fn free(self, companions: Vec<std::path::PathBuf>) -> Residue {
-        let Remains { blocks, bytes, books, contexts, copy } = self;
-        let residue = Residue { blocks_freed: blocks.len(), bytes_freed: bytes, companions };
+        let Remains {
+            blocks,
+            bytes,
+            books,
+            contexts,
+            copy,
+        } = self;
+        let residue = Residue {
+            blocks_freed: blocks.len(),
+            bytes_freed: bytes,
+            companions,
+        };
         for block in blocks {
             // SAFETY: the plugin's allocator got the block from malloc and can
             // neither free nor use it any more: its code is unmapped.

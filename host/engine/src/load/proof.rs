@@ -72,7 +72,9 @@ pub(super) fn still_mapped(path: &Path) -> Vec<Pin> {
 
 /// Whether the loader still has the library; never loads it.
 fn known_to_loader(path: &Path) -> bool {
-    let Ok(name) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    let Ok(name) = CString::new(path.as_os_str().as_bytes()) else {
+        return false;
+    };
     // SAFETY: NOLOAD only asks; the reference that it may give is returned.
     unsafe {
         let handle = libc::dlopen(name.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_LAZY);
@@ -88,7 +90,10 @@ fn known_to_loader(path: &Path) -> bool {
 
 /// The files with an executable mapping in this process. Empty without `/proc`.
 pub(super) fn mapped_files() -> BTreeSet<PathBuf> {
-    mappings().filter(|mapping| mapping.executable).map(|mapping| mapping.file).collect()
+    mappings()
+        .filter(|mapping| mapping.executable)
+        .map(|mapping| mapping.file)
+        .collect()
 }
 
 /// The addresses of a library, from its first mapping to its last.
@@ -123,7 +128,10 @@ struct Mapping {
 fn mappings() -> impl Iterator<Item = Mapping> {
     // Bytes, not text: a path need not be UTF-8.
     let maps = fs::read("/proc/self/maps").unwrap_or_default();
-    let lines: Vec<Vec<u8>> = maps.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
+    let lines: Vec<Vec<u8>> = maps
+        .split(|&byte| byte == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect();
     lines.into_iter().filter_map(|line| parse_mapping(&line))
 }
 
@@ -147,7 +155,8 @@ mod tests {
 
     #[test]
     fn a_line_of_maps_is_read() {
-        let mapping = parse_mapping(b"7f0000-7f2000 r-xp 00001000 fe:00 1234   /tmp/a dir/x.so").expect("parses");
+        let mapping = parse_mapping(b"7f0000-7f2000 r-xp 00001000 fe:00 1234   /tmp/a dir/x.so")
+            .expect("parses");
         assert_eq!(mapping.range, 0x7f_0000..0x7f_2000);
         assert!(mapping.executable);
         assert_eq!(mapping.file, Path::new("/tmp/a dir/x.so"));
@@ -159,6 +168,8 @@ mod tests {
     fn the_running_program_is_mapped() {
         let program = std::env::current_exe().expect("own path");
         assert!(mapped_files().contains(&program));
-        assert!(address_range(&program).is_some_and(|range| range.contains(&(parse_mapping as usize))));
+        assert!(
+            address_range(&program).is_some_and(|range| range.contains(&(parse_mapping as usize)))
+        );
     }
 }
