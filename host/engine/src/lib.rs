@@ -16,3 +16,7 @@ pub mod load;
 pub mod state;
 
 pub mod dispatch;
+
+pub mod service;
+
+pub use service::CallOptions;

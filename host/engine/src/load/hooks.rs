@@ -63,7 +63,7 @@ impl fmt::Display for Hook {
 
 /// A migration step that a plugin offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-pub struct Step {
+pub struct StepInfo {
     /// Schema version of the bytes that go in.
     pub from: u32,
     /// Schema version of the bytes that come out.
@@ -72,7 +72,7 @@ pub struct Step {
     pub kind: StepKind,
 }
 
-/// Who converts state in a [`Step`].
+/// Who converts state in a [`StepInfo`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepKind {

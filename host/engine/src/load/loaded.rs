@@ -3,7 +3,7 @@
 use super::{
     answer::{Answer, AnswerLimits},
     handshake::{self, Handshake, HandshakeError, InterfaceRow},
-    hooks::{Hook, HookError, HookErrorKind, Step},
+    hooks::{Hook, HookError, HookErrorKind, StepInfo},
     library::{Library, OpenError},
     proof::{self, Pin, Residue},
     threads::ThreadBooks,
@@ -272,7 +272,7 @@ impl Loaded {
     ///
     /// # Errors
     /// The hook's.
-    pub fn steps(&self) -> Result<Vec<Step>, HookError> {
+    pub fn steps(&self) -> Result<Vec<StepInfo>, HookError> {
         // SAFETY: needs no instance.
         let answer = self.run(Hook::Steps, |sink| unsafe {
             self.handshake.instance.steps()(sink)

@@ -21,7 +21,7 @@ mod threads;
 
 pub use answer::{Answer, AnswerLimits};
 pub use handshake::{HandshakeError, InterfaceRow};
-pub use hooks::{Hook, HookError, HookErrorKind, Step, StepKind};
+pub use hooks::{Hook, HookError, HookErrorKind, StepInfo, StepKind};
 pub use library::{Library, OpenError};
 pub use loaded::{Closed, LoadError, Loaded, Remains};
 pub use proof::{Pin, Residue};

@@ -12,25 +12,7 @@
 use crate::failure::{Code, Failure};
 use std::fmt;
 
-/// How a plugin's author makes a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum StepKind {
-    /// By the author's code.
-    Hook,
-    /// By field name, as the author declared.
-    Auto,
-}
-
-/// A step that a plugin offers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StepInfo {
-    /// The schema version that the bytes have.
-    pub from: u32,
-    /// The schema version that they get: one more or one less.
-    pub to: u32,
-    /// How.
-    pub kind: StepKind,
-}
+pub use crate::load::{StepInfo, StepKind};
 
 /// A step of a plan; the plugin with the newer schema makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

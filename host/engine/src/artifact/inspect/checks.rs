@@ -181,7 +181,7 @@ fn keeps_what_its_file_name_says(plugin: &Plugin<'_>) -> Result<(), Refusal> {
         return Ok(());
     };
     let manifest = &plugin.manifest;
-    if claim.holds_for(&manifest.name, &manifest.version) {
+    if claim.holds_for(manifest.name.as_str(), &manifest.version) {
         return Ok(());
     }
     Err(Refusal::NameMismatch {

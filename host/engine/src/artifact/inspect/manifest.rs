@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use crate::failure::Code;
 
 /// A plugin's name, checked with [`note::is_name`] where a manifest is parsed.
-pub type PluginName = String;
+use crate::id::PluginName;
 
 /// The identity and the needs of a plugin, as its note states them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -250,11 +250,8 @@ fn required<T>(value: Option<T>, kind: Kind) -> Result<T, NoteFault> {
 }
 
 fn name(kind: Kind, text: &str) -> Result<PluginName, NoteFault> {
-    if !note::is_name(text) {
-        let expected = "1 to 64 of a-z, 0-9, - and _, starting with a letter";
-        return Err(invalid(kind, expected, text));
-    }
-    Ok(text.to_owned())
+    let expected = "1 to 64 of a-z, 0-9, - and _, starting with a letter";
+    text.parse().map_err(|_| invalid(kind, expected, text))
 }
 
 fn version(kind: Kind, text: &str) -> Result<Version, NoteFault> {

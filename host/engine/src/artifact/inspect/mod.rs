@@ -25,8 +25,7 @@ use object::elf::DF_1_NODELETE;
 
 pub use hazard::Hazard;
 pub use manifest::{
-    Capability, Dependency, Interface, Manifest, NoteFault, PanicStrategy, PluginName, Profile,
-    StateModel,
+    Capability, Dependency, Interface, Manifest, NoteFault, PanicStrategy, Profile, StateModel,
 };
 pub use refusal::{InspectError, Refusal};
 
