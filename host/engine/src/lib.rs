@@ -19,4 +19,6 @@ pub mod dispatch;
 
 pub mod service;
 
+mod pipeline;
+
 pub use service::CallOptions;

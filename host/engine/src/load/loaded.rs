@@ -17,7 +17,7 @@ use replug_abi::{
     BlockVisitor, ForeignWaker, HeapUse, HostContext, Instance, LedgerHost, Pending, Request, Sink,
     Status,
 };
-use std::{any::Any, ffi::c_void, ops::Range, path::Path, sync::Arc};
+use std::{any::Any, ffi::c_void, mem::ManuallyDrop, ops::Range, path::Path, sync::Arc};
 
 /// Bytes of what a plugin says about itself: lists of steps and methods.
 const SELF_DESCRIPTION: AnswerLimits = AnswerLimits {
@@ -30,11 +30,12 @@ const SELF_DESCRIPTION: AnswerLimits = AnswerLimits {
 pub struct Loaded {
     handshake: Handshake,
     addresses: Option<Range<usize>>,
-    books: Arc<ThreadBooks>,
+    // These two are pointed to by code that stays mapped when this value is
+    // dropped without being closed; then they stay too.
+    books: ManuallyDrop<Arc<ThreadBooks>>,
+    contexts: ManuallyDrop<Vec<Box<dyn Any + Send + Sync>>>,
     // The ledger in the plugin keeps a copy that points to `books`.
     _ledger_host: LedgerHost,
-    // What instances were given to hold on to; freed after the library.
-    contexts: Vec<Box<dyn Any + Send + Sync>>,
     library: Library,
     copy: PrivateCopy,
 }
@@ -73,9 +74,9 @@ impl Loaded {
         Ok(Loaded {
             handshake,
             addresses,
-            books,
+            books: ManuallyDrop::new(books),
+            contexts: ManuallyDrop::new(Vec::new()),
             _ledger_host: ledger_host,
-            contexts: Vec::new(),
             library,
             copy,
         })
@@ -464,8 +465,9 @@ pub enum Closed {
 pub struct Remains {
     blocks: Vec<*mut c_void>,
     bytes: u64,
-    books: Arc<ThreadBooks>,
-    contexts: Vec<Box<dyn Any + Send + Sync>>,
+    // As in `Loaded`: dropped when the library is gone, and only then.
+    books: ManuallyDrop<Arc<ThreadBooks>>,
+    contexts: ManuallyDrop<Vec<Box<dyn Any + Send + Sync>>>,
     copy: PrivateCopy,
 }
 
@@ -508,7 +510,10 @@ impl Remains {
             // neither free nor use it any more: its code is unmapped.
             unsafe { libc::free(block) };
         }
-        drop((books, contexts));
+        drop((
+            ManuallyDrop::into_inner(books),
+            ManuallyDrop::into_inner(contexts),
+        ));
         // The file goes last: its name proves what is mapped.
         drop(copy);
         residue
