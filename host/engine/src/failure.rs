@@ -83,6 +83,11 @@ macro_rules! codes {
                 match self { $(Code::$variant => $name),* }
             }
 
+            /// The code of a name.
+            pub fn from_name(name: &str) -> Option<Code> {
+                Code::ALL.iter().copied().find(|code| code.as_str() == name)
+            }
+
             /// Who has to act.
             pub const fn blame(self) -> Blame {
                 match self { $(Code::$variant => Blame::$blame),* }

@@ -11,7 +11,7 @@ use super::record::{ThreadRecord, pass_by};
 use super::version::{Finished, Header, Owned, Payload, Version, VersionId, attached};
 
 /// What still uses a version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InFlight {
     /// Frames on threads' stacks. One that is just being given up may be
     /// counted.

@@ -16,7 +16,7 @@ use super::frame::{Entered, Frame, FrameKind};
 use super::gate::{GateRefused, Waiter};
 use super::lease::{Holder, Lease};
 use super::record::{self, MAX_CHAIN_DEPTH, MAX_THREADS, ThreadRecord};
-use super::retire::Retired;
+use super::retire::{InFlight, Retired};
 use super::sync::{AtomicPtr, Condvar, Mutex, Ordering, lock};
 use super::version::{Header, Owned, Payload, Version, VersionId};
 use crate::failure::{Code, Failure};
@@ -377,6 +377,20 @@ impl<P: Payload> Slot<P> {
             .as_ref()
             .map(Owned::counters)
             .unwrap_or_default()
+    }
+
+    /// What runs in the version that the slot has, for status: a moment later
+    /// it may be otherwise.
+    pub fn in_flight(&self) -> InFlight {
+        let control = lock(&self.control);
+        let version = control.version.as_ref();
+        version.map_or(
+            InFlight {
+                stack: 0,
+                leases: 0,
+            },
+            |version| InFlight::of(version.header()),
+        )
     }
 
     /// Who holds leases on the version that the slot has.

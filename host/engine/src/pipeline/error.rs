@@ -49,8 +49,6 @@ pub(crate) enum DeployError {
     },
     #[error(transparent)]
     Gate(#[from] GateRefused),
-    #[error("a thread cannot be started")]
-    Thread(#[source] io::Error),
 }
 
 fn names(holders: &[Holder]) -> String {
@@ -73,8 +71,7 @@ impl DeployError {
             DeployError::Load(_)
             | DeployError::Identity { .. }
             | DeployError::Exhausted { .. }
-            | DeployError::Residents { .. }
-            | DeployError::Thread(_) => Stage::Load,
+            | DeployError::Residents { .. } => Stage::Load,
             DeployError::Hook(error) => match error.hook {
                 Hook::Prepare => Stage::Prepare,
                 Hook::Activate | Hook::SelfTest => Stage::Activate,
@@ -107,7 +104,6 @@ impl Failure for DeployError {
             DeployError::Save(error) | DeployError::Restore(error) => error.code(),
             DeployError::Quiesce { .. } => Code::GateQuiesceTimeout,
             DeployError::Gate(error) => error.code(),
-            DeployError::Thread(_) => Code::HostThread,
         }
     }
 }

@@ -29,5 +29,5 @@ pub(crate) use error::DeployError;
 pub(crate) use start::start;
 pub(crate) use state::{StatePolicy, save, snapshot_of};
 pub(crate) use take_over::{Means, take_over};
-pub(crate) use unload::{UnloadOptions, UnloadStage, UnloadStatus, Unloading};
+pub(crate) use unload::{UnloadOptions, Unloading};
 pub(crate) use worker::Worker;

@@ -201,7 +201,7 @@ unsafe extern "C" fn poll(pending: Pending, waker: &ForeignWaker, sink: &Sink) -
         // SAFETY: the caller's promise; a call is polled by one thread at once.
         let future = unsafe { &mut *pending.0.cast::<CallFuture>() };
         let waker = Waker::from(Arc::new(Foreign::of(waker)));
-        match std::future::Future::poll(Pin::new(future), &mut Context::from_waker(&waker)) {
+        match Future::poll(Pin::new(future), &mut Context::from_waker(&waker)) {
             Poll::Pending => Status::PENDING,
             Poll::Ready(Ok(reply)) => {
                 // A sink that refuses says so by its own status.

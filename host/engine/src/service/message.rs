@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How long a caller waits when it does not say.
-pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// What a call carries besides method and body.
 ///

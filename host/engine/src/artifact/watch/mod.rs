@@ -238,6 +238,12 @@ impl Watcher {
             .clone()
     }
 
+    /// Something that reads the mode, for whoever does not own the watch.
+    pub fn mode_reader(&self) -> Arc<dyn Fn() -> WatchMode + Send + Sync> {
+        let mode = Arc::clone(&self.mode);
+        Arc::new(move || mode.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
     /// Has a file reported once more when it is stable, although it has not
     /// changed: for a reader that found it changing under its hands. Waits a
     /// moment if many events are queued.
