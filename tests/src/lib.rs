@@ -1,1 +1,3 @@
 //! The harness, scenario tests and benches of replug.
+
+pub mod report;
