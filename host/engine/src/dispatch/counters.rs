@@ -29,9 +29,8 @@ pub(super) struct Entry {
     pub(super) calls: AtomicU64,
     /// Calls marked as failed.
     pub(super) errors: AtomicU64,
-    /// Entries through a lease, which count as no call of their own. Only the
-    /// watchdog reads them, to tell one entry from the next.
-    pub(super) lease_entries: AtomicU64,
+    /// Entries that `calls` does not have: through a lease, or folded away.
+    pub(super) other_entries: AtomicU64,
     /// One of `NONE`, `ATTACHED`, `CLAIMED`.
     attach: AtomicU32,
 }
@@ -90,9 +89,11 @@ impl Claim<'_> {
         let entry = self.0;
         let shared = header.shared();
         shared.add(entry.load());
+        entry
+            .other_entries
+            .store(entry.entries(), Ordering::Relaxed);
         entry.calls.store(0, Ordering::Relaxed);
         entry.errors.store(0, Ordering::Relaxed);
-        entry.lease_entries.store(0, Ordering::Relaxed);
         // Release: partner is `is_attached`.
         entry.attach.store(NONE, Ordering::Release);
     }
@@ -124,6 +125,12 @@ pub(super) fn sum(header: &Header) -> Counters {
 static FOLDING: Mutex<()> = Mutex::new(());
 
 impl Entry {
+    /// How often this place in the table was entered, by whatever thread, on
+    /// whatever version: never twice the same number for two entries.
+    pub(super) fn entries(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed) + self.other_entries.load(Ordering::Relaxed)
+    }
+
     fn load(&self) -> Counters {
         Counters {
             calls: self.calls.load(Ordering::Relaxed),

@@ -109,7 +109,7 @@ impl Frame {
         let entry = record.entry(index);
         bump(match kind {
             FrameKind::Call => &entry.calls,
-            FrameKind::Lease => &entry.lease_entries,
+            FrameKind::Lease => &entry.other_entries,
         });
         record.set_depth(depth + 1);
         frame

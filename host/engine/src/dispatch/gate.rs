@@ -50,7 +50,6 @@ impl Failure for GateRefused {
 
 /// A gate that only calls of chains in flight pass. Dropping it opens the gate
 /// on the version that was live.
-#[derive(Debug)]
 #[must_use = "dropping it opens the gate again"]
 pub struct Closed<'s, P: Payload> {
     held: Held<'s, P>,
@@ -58,7 +57,6 @@ pub struct Closed<'s, P: Payload> {
 
 /// A gate that no call passes. Dropping it opens the gate on the version that
 /// was live.
-#[derive(Debug)]
 #[must_use = "dropping it opens the gate again"]
 pub struct Sealed<'s, P: Payload> {
     held: Held<'s, P>,
@@ -304,8 +302,18 @@ impl<P: Payload> Drop for Held<'_, P> {
     }
 }
 
-impl<P: Payload> fmt::Debug for Held<'_, P> {
+impl<P: Payload> fmt::Debug for Closed<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.slot.fmt(f)
+        f.debug_tuple("Closed")
+            .field(&self.held.version.id())
+            .finish()
+    }
+}
+
+impl<P: Payload> fmt::Debug for Sealed<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sealed")
+            .field(&self.held.version.id())
+            .finish()
     }
 }

@@ -9,9 +9,10 @@ use super::counters::Counters;
 use super::lease::{Holder, Lease};
 use super::record::{ThreadRecord, pass_by};
 use super::version::{Finished, Header, Owned, Payload, Version, VersionId, attached};
+use std::fmt;
 
 /// What still uses a version.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InFlight {
     /// Frames on threads' stacks. One that is just being given up may be
     /// counted.
@@ -44,7 +45,6 @@ impl InFlight {
 /// A version that no slot publishes any more, but calls may be in.
 ///
 /// Dropping it leaves the version in memory for good.
-#[derive(Debug)]
 #[must_use = "the version stays in memory until it is finished"]
 pub struct Retired<P: Payload> {
     version: Owned<P>,
@@ -125,7 +125,6 @@ impl<P: Payload> Retired<P> {
 /// have thread-locals of it.
 ///
 /// Dropping it leaves the version in memory for good.
-#[derive(Debug)]
 #[must_use = "the version stays in memory until it is finished"]
 pub struct Drained<P: Payload> {
     version: Owned<P>,
@@ -192,5 +191,17 @@ impl<P: Payload> Drained<P> {
     pub fn revive(self) -> Version<P> {
         self.version.set_detachable(false);
         Version(self.version)
+    }
+}
+
+impl<P: Payload> fmt::Debug for Retired<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Retired").field(&self.id()).finish()
+    }
+}
+
+impl<P: Payload> fmt::Debug for Drained<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Drained").field(&self.id()).finish()
     }
 }

@@ -50,7 +50,6 @@ impl fmt::Display for VersionId {
 ///
 /// Dropping it leaves the payload in memory for good; to give it up,
 /// [`retire`](Self::retire) it.
-#[derive(Debug)]
 #[must_use = "a version that is dropped stays in memory; publish or retire it"]
 pub struct Version<P: Payload>(pub(super) Owned<P>);
 
@@ -100,6 +99,12 @@ impl<P: Payload> Version<P> {
     /// Gives the version up without ever publishing it.
     pub fn retire(self) -> Retired<P> {
         Retired::now(self.0)
+    }
+}
+
+impl<P: Payload> fmt::Debug for Version<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Version").field(&self.id()).finish()
     }
 }
 
@@ -260,12 +265,6 @@ unsafe impl<P: Payload> Send for Owned<P> {}
 // SAFETY: as above; shared access gives out `&P` and atomics.
 unsafe impl<P: Payload> Sync for Owned<P> {}
 
-impl<P> fmt::Debug for Owned<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.header().id, f)
-    }
-}
-
 impl<P> Owned<P> {
     pub(super) fn header(&self) -> &Header {
         // SAFETY: the body lives until `finish` consumes the one handle.
@@ -344,7 +343,6 @@ impl<P: Payload> Owned<P> {
 }
 
 /// What is left of a version when nobody uses it any more.
-#[derive(Debug)]
 #[must_use = "the payload is dropped with it"]
 pub struct Finished<P> {
     /// The payload, back in one pair of hands.
@@ -353,6 +351,14 @@ pub struct Finished<P> {
     pub counters: Counters,
     /// Thread-local destructors that ran when threads left it.
     pub destructors: u64,
+}
+
+impl<P> fmt::Debug for Finished<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Finished")
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The payload behind a header.
@@ -400,7 +406,7 @@ pub(super) fn with_known<R>(
     look(&|header| registry.by_address.get(&header.addr()).copied())
 }
 
-static VERSIONS: [Place; MAX_VERSIONS] = [const { Place::EMPTY }; MAX_VERSIONS];
+static VERSIONS: [Place; MAX_VERSIONS] = [const { Place::empty() }; MAX_VERSIONS];
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     next: 1,
     free: BinaryHeap::new(),
@@ -414,10 +420,12 @@ struct Place {
 }
 
 impl Place {
-    const EMPTY: Place = Place {
-        header: AtomicPtr::new(ptr::null_mut()),
-        detachable: AtomicBool::new(false),
-    };
+    const fn empty() -> Self {
+        Place {
+            header: AtomicPtr::new(ptr::null_mut()),
+            detachable: AtomicBool::new(false),
+        }
+    }
 }
 
 struct Registry {

@@ -6,7 +6,6 @@
 //! only the caller knows: there is no clock here, and nothing on the hot path.
 
 use super::record::ThreadRecord;
-use super::sync::Ordering;
 use super::version::{self, VersionId};
 
 /// All calls that are running, over all hosts of the process. A host picks out
@@ -38,12 +37,9 @@ impl Scan {
                 let frames = record.frames().take(depth).enumerate();
                 frames.filter_map(move |(depth, frame)| {
                     let (version, index) = known(frame)?;
-                    let entry = record.entry(index);
-                    let calls = entry.calls.load(Ordering::Relaxed);
-                    let steps = entry.lease_entries.load(Ordering::Relaxed);
                     Some(Seen {
                         record: record.number(),
-                        entries: calls + steps,
+                        entries: record.entry(index).entries(),
                         call: StuckCall {
                             thread: record.thread(),
                             depth,

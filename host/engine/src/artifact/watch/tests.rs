@@ -363,8 +363,12 @@ fn directory_deleted_and_made_again_is_rearmed() {
 }
 
 #[test]
-fn directory_replaced_in_a_moment_is_rearmed() {
-    let watched = Watched::by_events();
+fn directory_replaced_in_a_moment_is_rearmed_by_its_event() {
+    let watched = Watched::start(WatchOptions {
+        check_interval: Duration::from_secs(3600),
+        ..WatchOptions::default()
+    });
+    watched.wait_for(|report| matches!(report, Report::Rescanned { .. }));
     fs::create_dir(watched.outside("next")).expect("made");
     fs::write(watched.outside("next/a.so"), b"one").expect("written");
     fs::rename(watched.watcher.directory(), watched.outside("previous")).expect("moved");
@@ -375,6 +379,25 @@ fn directory_replaced_in_a_moment_is_rearmed() {
     // The directory that was moved away is watched no longer.
     fs::write(watched.outside("previous/c.so"), b"three").expect("written");
     watched.assert_silence();
+}
+
+#[test]
+fn a_directory_that_goes_with_its_parent_is_found_out_without_an_event() {
+    let workshop = tempfile::tempdir().expect("a directory");
+    let parent = workshop.path().join("parent");
+    let options = WatchOptions {
+        check_interval: Duration::from_millis(20),
+        ..WatchOptions::default()
+    };
+    let watched = Watched::start_in(workshop, &parent.join("plugins"), options);
+    watched.drop_in("a.so", b"one");
+    watched.candidate("a.so");
+    fs::rename(&parent, watched.outside("elsewhere")).expect("moved");
+    watched.gone("a.so");
+    fs::create_dir_all(parent.join("plugins")).expect("made");
+    watched.wait_for(|r| *r == Report::Mode(WatchMode::Events));
+    watched.drop_in("b.so", b"two");
+    watched.candidate("b.so");
 }
 
 #[test]

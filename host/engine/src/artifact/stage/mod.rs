@@ -9,19 +9,20 @@
 //! Nothing here looks at the content, and nothing here waits: what would block
 //! (a pipe, a device) is refused before it is opened.
 
+mod error;
+
 use std::ffi::OsStr;
-use std::fmt;
-use std::fs::{self, DirBuilder, File, FileType, Metadata, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::Digest as _;
 
 use crate::clock::monotonic_ns;
-use crate::failure::{Code, Failure};
 use crate::id::Digest;
+pub use error::{FileKind, StageError};
 
 /// Bytes that are read, hashed and written at a time: they stay in the
 /// processor's cache from one to the next.
@@ -319,131 +320,5 @@ fn is_ours(name: &OsStr) -> bool {
     parts.is_some_and(|(digest, serial)| digest.parse::<Digest>().is_ok() && is_serial(serial))
 }
 
-/// What stands where a regular file should.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileKind {
-    /// A symbolic link; it is not followed.
-    Symlink,
-    /// A folder.
-    Directory,
-    /// A named pipe.
-    Fifo,
-    /// A socket.
-    Socket,
-    /// A block or character device.
-    Device,
-}
-
-impl FileKind {
-    fn unless_regular(found: FileType) -> Option<FileKind> {
-        if found.is_file() {
-            None
-        } else if found.is_symlink() {
-            Some(FileKind::Symlink)
-        } else if found.is_dir() {
-            Some(FileKind::Directory)
-        } else if found.is_fifo() {
-            Some(FileKind::Fifo)
-        } else if found.is_socket() {
-            Some(FileKind::Socket)
-        } else {
-            Some(FileKind::Device)
-        }
-    }
-}
-
-impl fmt::Display for FileKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            FileKind::Symlink => "symbolic link",
-            FileKind::Directory => "directory",
-            FileKind::Fifo => "named pipe",
-            FileKind::Socket => "socket",
-            FileKind::Device => "device",
-        })
-    }
-}
-
-/// Why there is no private copy of a file.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StageError {
-    /// The system does not let us read it.
-    #[error("{} cannot be read", path.display())]
-    Unreadable {
-        /// The dropped file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// It is something else.
-    #[error("{} is a {found}, a regular file is expected", path.display())]
-    NotRegular {
-        /// What was dropped.
-        path: PathBuf,
-        /// What it is.
-        found: FileKind,
-    },
-    /// It has no content.
-    #[error("{} is empty", path.display())]
-    Empty {
-        /// The dropped file.
-        path: PathBuf,
-    },
-    /// It is larger than the limit; nothing was read.
-    #[error("{} has {size_bytes} bytes, at most {max_bytes} are allowed", path.display())]
-    TooLarge {
-        /// The dropped file.
-        path: PathBuf,
-        /// Its size.
-        size_bytes: u64,
-        /// The limit.
-        max_bytes: u64,
-    },
-    /// Somebody changed it while it was read.
-    #[error(
-        "{} changed while it was copied: {expected_bytes} bytes before, {found_bytes} after",
-        path.display()
-    )]
-    Changing {
-        /// The dropped file.
-        path: PathBuf,
-        /// Its size before the copy.
-        expected_bytes: u64,
-        /// Its size after it, or what could be read; the same if only the
-        /// content or the times changed.
-        found_bytes: u64,
-    },
-    /// It was removed before it was read.
-    #[error("{} is gone", path.display())]
-    Gone {
-        /// Where it was.
-        path: PathBuf,
-    },
-    /// The private copy cannot be written.
-    #[error("the private copy {} cannot be written", path.display())]
-    Store {
-        /// The copy, or its directory.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-}
-
-impl Failure for StageError {
-    fn code(&self) -> Code {
-        match self {
-            StageError::Unreadable { .. } => Code::StageUnreadable,
-            StageError::NotRegular { .. } => Code::StageNotRegular,
-            StageError::Empty { .. } => Code::StageEmpty,
-            StageError::TooLarge { .. } => Code::StageTooLarge,
-            StageError::Changing { .. } => Code::StageChanging,
-            StageError::Gone { .. } => Code::StageGone,
-            StageError::Store { .. } => Code::StageStore,
-        }
-    }
-}
-
 #[cfg(test)]
-#[path = "stage_tests.rs"]
 mod tests;

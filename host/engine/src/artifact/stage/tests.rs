@@ -9,6 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
+use crate::failure::{Code, Failure};
 
 struct Workshop {
     dir: TempDir,

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
+use super::file::{HELD_AFTER, LOOK_AGAIN_MAX, QUIET, Ready, SETTLE};
 use super::*;
+use crate::artifact::watch::Candidate;
+use crate::artifact::watch::look::{Look, Writer};
 
 const MS: Duration = Duration::from_millis(1);
 
