@@ -167,7 +167,6 @@ codes! {
     HostDataDirectory = "host.data_directory", Operator, "name a data directory that the host may create and write";
     HostThread = "host.thread", Host, "raise the limit of threads or memory of the process";
     HostDataLocked = "host.data_locked", Operator, "stop the other host, or use another data directory";
-    StageGone = "stage.gone", Artifact, "nothing: the file went away before it was copied";
     GateBusy = "gate.busy", Operator, "wait until the running hand-over has ended";
     StateFormat = "state.format", Operator, "use a host that is as new as the one that saved the state";
     StageGone = "stage.gone", Artifact, "drop the file again if it is wanted; it was removed before it was read";
