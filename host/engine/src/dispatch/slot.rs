@@ -384,7 +384,13 @@ impl<P: Payload> Slot<P> {
     pub fn in_flight(&self) -> InFlight {
         let control = lock(&self.control);
         let version = control.version.as_ref();
-        version.map_or(InFlight { stack: 0, leases: 0 }, |version| InFlight::of(version.header()))
+        version.map_or(
+            InFlight {
+                stack: 0,
+                leases: 0,
+            },
+            |version| InFlight::of(version.header()),
+        )
     }
 
     /// Who holds leases on the version that the slot has.

@@ -35,8 +35,21 @@ pub(super) struct Present {
     /// The private copy, until it is loaded or given up; a later deployment
     /// makes another.
     candidate: Option<Candidate>,
-    /// When the file was reported, in microseconds of the monotonic clock.
-    pub(super) noticed_us: u64,
+    /// When the file was noticed, and how long its first stages took.
+    pub(super) arrival: Arrival,
+}
+
+/// The first stages of a file.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Arrival {
+    /// When the watch noticed it, in nanoseconds of the monotonic clock.
+    pub(super) noticed_ns: u64,
+    /// When its copy began, likewise.
+    pub(super) taken_ns: u64,
+    /// When its copy was there.
+    pub(super) staged_ns: u64,
+    /// When it was read.
+    pub(super) inspected_ns: u64,
 }
 
 /// What a new file means.
@@ -50,7 +63,7 @@ pub(super) enum Added {
 
 impl Catalog {
     /// A file was read.
-    pub(super) fn add(&mut self, candidate: Candidate, noticed_us: u64) -> Added {
+    pub(super) fn add(&mut self, candidate: Candidate, arrival: Arrival) -> Added {
         let id = candidate.id.clone();
         let path = candidate.staged.source.clone();
         // The file may have held something else before.
@@ -78,7 +91,7 @@ impl Catalog {
                 id,
                 path,
                 candidate,
-                noticed_us,
+                arrival,
             },
         );
         versions.keep_wanted_copy();

@@ -5,13 +5,13 @@
 //! reads what it publishes; status never waits for it.
 
 use super::{
-    catalog::{Added, Catalog},
+    catalog::{Added, Arrival, Catalog},
     options::{HostBuilder, RemovalPolicy},
     stuck::StuckCalls,
 };
 use crate::{
     artifact::{
-        stage::Stager,
+        stage::{StageError, Stager},
         watch::{self, Report, Watcher},
     },
     clock::monotonic_ns,
@@ -27,7 +27,7 @@ use crate::{
 use crossbeam::channel::{self, Receiver};
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -109,6 +109,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// highest version is deployed and not each of them.
 const REPORTS_AT_ONCE_MAX: usize = 4096;
 
+/// How often a file that changes while it is copied is tried again before that
+/// is reported.
+const UNSTEADY_TRIES_MAX: u32 = 20;
+
 pub(super) struct Control {
     pub(super) options: HostBuilder,
     pub(super) shared: Arc<Shared>,
@@ -116,6 +120,8 @@ pub(super) struct Control {
     pub(super) stager: Stager,
     pub(super) store: SnapshotStore,
     pub(super) worker: Worker,
+    /// Files that changed while they were copied, and how often.
+    pub(super) unsteady: BTreeMap<PathBuf, u32>,
 }
 
 impl Control {
@@ -238,13 +244,18 @@ impl Control {
 
     /// Copies and reads a file, and notes what it is.
     fn take_file(&mut self, file: &watch::Candidate) {
+        let noticed_ns = u64::try_from(file.noticed.as_nanos()).unwrap_or(u64::MAX);
+        let mut arrival = Arrival {
+            noticed_ns,
+            taken_ns: monotonic_ns(),
+            ..Arrival::default()
+        };
         let staged = match self.stager.stage(&file.path) {
             Ok(staged) => staged,
-            Err(error) => {
-                // The file's next change, or its going away, is reported anyway.
-                return self.refused(&file.path, &error);
-            }
+            Err(error) => return self.not_staged(&file.path, &error),
         };
+        self.unsteady.remove(&file.path);
+        arrival.staged_ns = monotonic_ns();
         let candidate = match pipeline::inspect(staged) {
             Ok(candidate) => candidate,
             Err(error) => {
@@ -253,14 +264,14 @@ impl Control {
                 return self.refused(&file.path, &error);
             }
         };
+        arrival.inspected_ns = monotonic_ns();
         for hazard in &candidate.hazards {
             tracing::warn!(version = %candidate.id, ?hazard, "the library may be hard to unload");
         }
         let id = candidate.id.clone();
-        let noticed_us = u64::try_from(file.noticed.as_micros()).unwrap_or(u64::MAX);
         let (added, wanted) = {
             let mut catalog = self.shared.catalog();
-            let added = catalog.add(candidate, noticed_us);
+            let added = catalog.add(candidate, arrival);
             let wanted = catalog
                 .get(id.name.as_str())
                 .and_then(|versions| versions.wanted())
@@ -284,6 +295,21 @@ impl Control {
                 },
             );
         }
+    }
+
+    /// A file that changed under the copy is looked at again, a bounded number
+    /// of times: no further event may come. Any other refusal stands until the
+    /// file changes.
+    fn not_staged(&mut self, path: &Path, error: &StageError) {
+        if matches!(error, StageError::Changing { .. }) {
+            let tries = self.unsteady.entry(path.to_owned()).or_default();
+            *tries += 1;
+            if *tries <= UNSTEADY_TRIES_MAX {
+                return self.watcher.report_again(path);
+            }
+        }
+        self.unsteady.remove(path);
+        self.refused(path, error);
     }
 
     fn reconcile_all(&mut self) {
@@ -351,42 +377,58 @@ impl Control {
     }
 
     fn deploy(&mut self, id: &VersionId) -> Result<(), DeployError> {
-        let begun = Instant::now();
         let residents = self.shared.residents();
         if residents >= self.options.residents_max {
             return Err(DeployError::Residents { residents });
         }
-        let (from, noticed_us, candidate, path) = {
+        let (from, mut arrival, candidate, path) = {
             let mut catalog = self.shared.catalog();
             let Some(versions) = catalog.get_mut(id.name.as_str()) else {
                 return Ok(());
             };
             let candidate = versions.take_candidate(id);
-            let present = versions
-                .find(&id.version)
-                .map(|present| (present.noticed_us, present.path.clone()));
-            let Some((noticed_us, path)) = present else {
+            let Some(present) = versions.find(&id.version) else {
                 return Ok(());
             };
+            let (arrival, path) = (present.arrival, present.path.clone());
             (
                 versions.active.as_ref().map(ToString::to_string),
-                noticed_us,
+                arrival,
                 candidate,
                 path,
             )
         };
         self.event(Some(id), EventKind::Deploying { from: from.clone() });
-        let mut stages = StageTimes::default();
-        let reported = candidate.is_some();
         let candidate = match candidate {
             Some(candidate) => candidate,
             None => {
+                // Not fresh from the watch: the way begins here.
+                let now = monotonic_ns();
+                arrival = Arrival {
+                    noticed_ns: now,
+                    taken_ns: now,
+                    ..Arrival::default()
+                };
                 let staged = self.stager.stage(&path)?;
-                stages.stage_us = micros(begun.elapsed());
+                arrival.staged_ns = monotonic_ns();
                 let candidate = pipeline::inspect(staged)?;
-                stages.inspect_us = micros(begun.elapsed()) - stages.stage_us;
+                arrival.inspected_ns = monotonic_ns();
                 candidate
             }
+        };
+        if candidate.id != *id {
+            // The file changed since it was read, which the watch is about to
+            // report; what it is now is wanted then.
+            return Err(DeployError::Replaced {
+                wanted: id.to_string(),
+                found: candidate.id.to_string(),
+            });
+        }
+        let mut stages = StageTimes {
+            notice_us: (arrival.taken_ns - arrival.noticed_ns.min(arrival.taken_ns)) / 1_000,
+            stage_us: (arrival.staged_ns - arrival.taken_ns) / 1_000,
+            inspect_us: (arrival.inspected_ns - arrival.staged_ns) / 1_000,
+            ..StageTimes::default()
         };
         let entry = self.shared.directory.entry(&id.name);
         let config = self.config_of(&id.name);
@@ -402,15 +444,14 @@ impl Control {
         };
         stages.load_us = micros(started.load_time);
         stages.prepare_us = micros(started.prepare_time);
-        self.publish(id, &entry, started.version, from, stages)?;
-        let now_us = monotonic_ns() / 1_000;
-        let total_us = if reported {
-            now_us.saturating_sub(noticed_us)
-        } else {
-            micros(begun.elapsed())
-        };
-        tracing::info!(version = %id, total_us, "serves");
-        Ok(())
+        self.publish(
+            id,
+            &entry,
+            started.version,
+            from,
+            stages,
+            arrival.noticed_ns,
+        )
     }
 
     fn publish(
@@ -420,6 +461,7 @@ impl Control {
         version: Version<Serving>,
         from: Option<String>,
         mut stages: StageTimes,
+        noticed_ns: u64,
     ) -> Result<(), DeployError> {
         let policy = self.policy();
         let mut means = Means {
@@ -437,6 +479,7 @@ impl Control {
         };
         stages.pause_us = micros(taken.pause);
         stages.publish_ns = u64::try_from(taken.publish.as_nanos()).unwrap_or(u64::MAX);
+        stages.total_us = monotonic_ns().saturating_sub(noticed_ns) / 1_000;
         if let Some(versions) = self.shared.catalog().get_mut(id.name.as_str()) {
             versions.active = Some(id.clone());
         }

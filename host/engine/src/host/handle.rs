@@ -21,6 +21,7 @@ use crate::{
 };
 use crossbeam::channel::{self, Sender};
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
@@ -96,6 +97,7 @@ impl Host {
             stager,
             store,
             worker,
+            unsteady: BTreeMap::new(),
         };
         let control = thread::Builder::new()
             .name("replug-control".to_owned())

@@ -37,6 +37,8 @@ pub(crate) enum DeployError {
     NoPath(#[from] NoPath),
     #[error("schema {from} to {to}: the plugin offers this step and does not make it")]
     BrokenStep { from: u32, to: u32 },
+    #[error("the file changed: it held {wanted}, and holds {found} now")]
+    Replaced { wanted: String, found: String },
     #[error("state cannot be saved before the swap: {0}")]
     Save(#[source] StoreError),
     #[error("saved state cannot be used: {0}")]
@@ -66,7 +68,9 @@ impl DeployError {
     pub(crate) fn stage(&self) -> Stage {
         use crate::load::Hook;
         match self {
-            DeployError::Stage(_) | DeployError::Patch(_) => Stage::Stage,
+            DeployError::Stage(_) | DeployError::Patch(_) | DeployError::Replaced { .. } => {
+                Stage::Stage
+            }
             DeployError::Inspect(_) => Stage::Inspect,
             DeployError::Load(_)
             | DeployError::Identity { .. }
@@ -95,6 +99,7 @@ impl Failure for DeployError {
             DeployError::Inspect(error) => error.code(),
             DeployError::Patch(_) => Code::StageStore,
             DeployError::Load(error) => error.code(),
+            DeployError::Replaced { .. } => Code::StageChanging,
             DeployError::Identity { .. } => Code::AbiIdentityMismatch,
             DeployError::Hook(error) => error.code(),
             DeployError::Exhausted { .. } | DeployError::Residents { .. } => Code::UnloadCapReached,
