@@ -8,7 +8,10 @@ use crate::bucket::{Bucket, Filling, Rate};
 use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::{BuildHasher, Hash},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -18,7 +21,10 @@ const SHARDS: usize = 16;
 /// Buckets by key.
 pub struct Buckets<K> {
     rate: Rate,
-    keys_max_per_shard: usize,
+    keys_max: usize,
+    /// Keys in all shards. Relaxed throughout: it orders nothing, and the keys
+    /// themselves are behind locks.
+    keys: AtomicUsize,
     shards: [Mutex<Shard<K>>; SHARDS],
     spread: RandomState,
 }
@@ -50,12 +56,12 @@ pub struct Totals {
 pub struct Full;
 
 impl<K: Eq + Hash + Clone> Buckets<K> {
-    /// No buckets yet; each begins full. About `keys_max` keys are accepted:
-    /// the limit is kept per shard.
+    /// No buckets yet; each begins full. `keys_max` keys are accepted.
     pub fn new(rate: Rate, keys_max: usize) -> Self {
         Buckets {
             rate,
-            keys_max_per_shard: keys_max.div_ceil(SHARDS),
+            keys_max,
+            keys: AtomicUsize::new(0),
             shards: std::array::from_fn(|_| Mutex::default()),
             spread: RandomState::new(),
         }
@@ -67,8 +73,8 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
     /// [`Full`] when the key is new and there is no room for another.
     pub fn take(&self, key: K, cost: f64, now: Instant) -> Result<Taken, Full> {
         let mut shard = self.shard(&key);
-        if !shard.contains_key(&key) && shard.len() >= self.keys_max_per_shard {
-            return Err(Full);
+        if !shard.contains_key(&key) {
+            self.count_new_key()?;
         }
         let filling = shard
             .entry(key)
@@ -117,9 +123,21 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .clear();
         }
+        let mut keys = 0;
         for (key, bucket) in buckets {
-            self.shard(&key).insert(key, Filling::new(bucket, now));
+            let old = self.shard(&key).insert(key, Filling::new(bucket, now));
+            keys += usize::from(old.is_none());
         }
+        *self.keys.get_mut() = keys;
+    }
+
+    fn count_new_key(&self) -> Result<(), Full> {
+        self.keys
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |keys| {
+                (keys < self.keys_max).then_some(keys + 1)
+            })
+            .map(drop)
+            .map_err(|_| Full)
     }
 
     fn shard(&self, key: &K) -> MutexGuard<'_, Shard<K>> {
@@ -196,11 +214,17 @@ mod tests {
     #[test]
     fn a_new_key_beyond_the_limit_is_refused_and_a_known_one_served() {
         let now = Instant::now();
-        let buckets = Buckets::new(RATE, 1);
-        let known = (0..).find(|key| buckets.take(*key, 1.0, now).is_ok());
-        let refused = (1..1000).any(|key| buckets.take(key, 1.0, now) == Err(Full));
-        assert!(refused);
-        assert!(buckets.take(known.expect("room for one"), 1.0, now).is_ok());
+        let mut buckets = Buckets::new(RATE, 2);
+        for key in ["a", "b"] {
+            buckets.take(key, 1.0, now).expect("room for two");
+        }
+        assert_eq!(buckets.take("c", 1.0, now), Err(Full));
+        assert!(buckets.take("a", 1.0, now).is_ok());
+        // What is handed over is kept, and counts.
+        let bucket = Bucket::full(&RATE);
+        buckets.replace(["c", "d", "e"].map(|key| (key, bucket)), now);
+        assert_eq!(buckets.totals().keys, 3);
+        assert_eq!(buckets.take("a", 1.0, now), Err(Full));
     }
 
     #[test]

@@ -24,7 +24,7 @@
 //! |---|---|---|
 //! | `capacity` | 100 | tokens in a full bucket |
 //! | `refill_per_s` | 10 | tokens per second; 0 for buckets that never fill again |
-//! | `keys_max` | 1000000 | about how many keys are accepted |
+//! | `keys_max` | 1000000 | how many keys are accepted |
 
 #![deny(unsafe_code)]
 

@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long to wait: until the first of both, or until [`release`]; with
+/// How long to wait: until the first of both, or until the method
+/// `release` is called; with
 /// neither, for ever. As JSON: `{"ms": 100, "until_file": "/tmp/go"}`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

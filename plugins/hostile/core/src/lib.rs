@@ -8,6 +8,7 @@
 //!
 //! ```json
 //! {
+//!   "only_version": "2.0.0",
 //!   "faults": { "activate": { "panic": "text" }, "stop": { "hang": { "ms": 500 } } },
 //!   "state": { "up": { "fail": "no way up" } },
 //!   "count": 7
@@ -16,7 +17,8 @@
 //!
 //! All keys may be left out. `faults` names hooks ([`Hook`]) and what goes wrong
 //! in each ([`Fault`]), `state` what is wrong with what is handed over
-//! ([`StateFaults`]), `count` where counting begins.
+//! ([`StateFaults`]), `only_version` the one version that they concern, `count`
+//! where counting begins.
 //!
 //! # Methods
 //!

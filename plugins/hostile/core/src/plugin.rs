@@ -21,6 +21,9 @@ pub struct Hostile<S> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// The only version in which anything goes wrong; every one if left out. A
+    /// host configures a plugin and not its versions.
+    pub only_version: Option<String>,
     /// What goes wrong in hooks.
     pub faults: HashMap<Hook, Fault>,
     /// What is wrong with the state.
@@ -46,6 +49,17 @@ pub enum Hook {
 }
 
 impl Config {
+    /// What of it concerns a version.
+    fn of_version(self, version: &str) -> Self {
+        match &self.only_version {
+            Some(only) if only != version => Config {
+                count: self.count,
+                ..Config::default()
+            },
+            _ => self,
+        }
+    }
+
     fn happen_in(&self, hook: Hook) -> Result<()> {
         self.faults.get(&hook).map_or(Ok(()), Fault::happen)
     }
@@ -54,7 +68,8 @@ impl Config {
 impl<S: Counted> Plugin for Hostile<S> {
     type Config = Config;
 
-    fn prepare(config: Config, _: &Context) -> Result<Self> {
+    fn prepare(config: Config, context: &Context) -> Result<Self> {
+        let config = config.of_version(context.version());
         config.happen_in(Hook::Prepare)?;
         Ok(Hostile {
             count: AtomicU64::new(config.count),
@@ -151,6 +166,7 @@ mod tests {
     #[test]
     fn the_documented_configuration_is_one() {
         let json = r#"{
+            "only_version": "2.0.0",
             "faults": { "activate": { "panic": "text" }, "stop": { "hang": { "ms": 500 } } },
             "state": { "up": { "fail": "no way up" } },
             "count": 7
@@ -158,6 +174,9 @@ mod tests {
         let config: Config = serde_json::from_str(json).expect("valid");
         assert_eq!(config.faults[&Hook::Activate], Fault::Panic(Payload::Text));
         assert!(config.happen_in(Hook::Freeze).is_ok());
+        let other = config.of_version("1.0.0");
+        assert!(other.happen_in(Hook::Activate).is_ok());
+        assert_eq!(other.count, 7);
         assert!(serde_json::from_str::<Config>(r#"{"count": "seven"}"#).is_err());
     }
 }
