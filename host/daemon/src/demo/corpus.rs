@@ -45,13 +45,19 @@ fn registry() -> Option<PathBuf> {
 
 /// All Markdown files below a folder; what cannot be read is not there.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.flatten() {
         let path = entry.path();
-        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        let Ok(metadata) = fs::symlink_metadata(&path) else {
+            continue;
+        };
         if metadata.is_dir() {
             collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "md") && metadata.len() <= BYTES_MAX {
+        } else if path.extension().is_some_and(|extension| extension == "md")
+            && metadata.len() <= BYTES_MAX
+        {
             files.push(path);
         }
     }

@@ -35,7 +35,10 @@ pub(super) struct Totals {
 
 impl Totals {
     pub(super) fn answers(&self) -> u64 {
-        [&self.answers_v1, &self.answers_v2, &self.answers_both].iter().map(|n| n.load(Ordering::Relaxed)).sum()
+        [&self.answers_v1, &self.answers_v2, &self.answers_both]
+            .iter()
+            .map(|n| n.load(Ordering::Relaxed))
+            .sum()
     }
 
     fn failed(&self, error: String) {
@@ -60,7 +63,12 @@ struct Taken {
 
 impl Load {
     /// Starts `threads` threads that render the documents again and again.
-    pub(super) fn start(threads: u16, documents: &Arc<Vec<Document>>, markdown: &Plugin, limiter: &Plugin) -> Load {
+    pub(super) fn start(
+        threads: u16,
+        documents: &Arc<Vec<Document>>,
+        markdown: &Plugin,
+        limiter: &Plugin,
+    ) -> Load {
         let totals = Arc::new(Totals::default());
         let threads = (0..threads)
             .map(|number| {
@@ -126,7 +134,10 @@ impl Caller {
             Err(error) => return self.totals.failed(error.to_string()),
         };
         let html = reply.body();
-        let counter = match (html == document.as_v1.as_bytes(), html == document.as_v2.as_bytes()) {
+        let counter = match (
+            html == document.as_v1.as_bytes(),
+            html == document.as_v2.as_bytes(),
+        ) {
             (true, true) => &self.totals.answers_both,
             (true, false) => &self.totals.answers_v1,
             (false, true) => &self.totals.answers_v2,

@@ -15,7 +15,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 /// Options of `replug demo`.
 #[derive(Debug, clap::Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Threads that call the plugins.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
@@ -29,7 +29,7 @@ pub struct DemoArgs {
 }
 
 /// Runs the demo; 0 only when everything held.
-pub fn run(args: &DemoArgs) -> ExitCode {
+pub(crate) fn run(args: &DemoArgs) -> ExitCode {
     match story::tell(args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
