@@ -83,6 +83,11 @@ macro_rules! codes {
                 match self { $(Code::$variant => $name),* }
             }
 
+            /// The code of a name.
+            pub fn from_name(name: &str) -> Option<Code> {
+                Code::ALL.iter().copied().find(|code| code.as_str() == name)
+            }
+
             /// Who has to act.
             pub const fn blame(self) -> Blame {
                 match self { $(Code::$variant => Blame::$blame),* }
@@ -162,6 +167,9 @@ codes! {
     HostDataDirectory = "host.data_directory", Operator, "name a data directory that the host may create and write";
     HostThread = "host.thread", Host, "raise the limit of threads or memory of the process";
     HostDataLocked = "host.data_locked", Operator, "stop the other host, or use another data directory";
+    GateBusy = "gate.busy", Operator, "wait until the running hand-over has ended";
+    StateFormat = "state.format", Operator, "use a host that is as new as the one that saved the state";
+    StageGone = "stage.gone", Artifact, "drop the file again if it is wanted; it was removed before it was read";
 }
 
 impl fmt::Display for Code {

@@ -1,4 +1,81 @@
 //! The replug host as a library: load, swap and unload native plugins in a
 //! running process.
+//!
+//! ```no_run
+//! use replug_host::Host;
+//!
+//! let host = Host::builder("plugins").start()?;
+//! let hello = host.plugin("hello")?;
+//! let reply = hello.call("greet", b"world")?;
+//! println!("{}", reply.text()?);
+//! host.shutdown()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A [`Host`] watches a directory. Whatever plugin is copied, renamed or linked
+//! into it goes through the stages below; the highest version of a name serves,
+//! unless an operator chose another.
+//!
+//! ```text
+//! file ─ watch ─ stage ─ inspect ─ load ─ prepare ─┬─ publish ─ serves
+//!                        [gate freeze export migrate restore activate]
+//! unloaded + proof ─ close ─ detach ─ stop ─ drain ─ the version before
+//! ```
+//!
+//! A call that began on a version ends on it. While a stateless plugin is
+//! replaced nobody waits; while state is handed over callers wait at the gate,
+//! bounded. What goes wrong leaves the version before in service and says so in
+//! an [event], with a stable [code](failure), who is to blame, and what to do.
+//!
+//! # The modules, bottom up
+//!
+//! Each imports only what stands above it in this list: [`id`], [`clock`],
+//! [`failure`], [`event`], [`artifact`] (watch, stage, inspect), [`load`]
+//! (dlopen, layouts, unload with proof), [`state`], [`dispatch`] (who is in
+//! which version), [`service`] (calls), the pipeline, the host.
+//!
+//! # Threads
+//!
+//! A host has a control thread, a watcher, a timer, a thread for hooks, and one
+//! for each version that is being unloaded. Calls run on the threads of their
+//! callers, which need no async runtime. Two hosts in one process do not know
+//! of each other.
+
+pub mod id;
+
+pub mod clock;
 
 pub mod failure;
+
+pub mod event;
+
+pub mod artifact;
+
+pub mod load;
+
+pub mod state;
+
+pub mod dispatch;
+
+pub mod service;
+
+mod pipeline;
+
+mod host;
+
+pub use host::{
+    Host, HostBuilder, HostError, HostStatus, LeaseStatus, Outcome, PluginState, PluginStatus,
+    RemovalPolicy, UnloadingStatus, VersionStatus,
+};
+pub use pipeline::ReadError;
+pub use service::{CallError, CallFuture, CallOptions, Plugin, Reply};
+
+/// Reads what a plugin file says about itself, without running any of it.
+///
+/// # Errors
+/// [`ReadError`]: the file cannot be read, or is no plugin for this host.
+pub fn inspect(
+    path: impl AsRef<std::path::Path>,
+) -> Result<(artifact::inspect::Manifest, Vec<artifact::inspect::Hazard>), ReadError> {
+    pipeline::read_manifest(path.as_ref())
+}

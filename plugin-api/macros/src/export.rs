@@ -180,6 +180,14 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
 
             ::replug_plugin_api::__hidden_symbols!();
         }
+
+        // The crate's own tests have no exports; without this they would be
+        // told that the plugin and its interfaces are dead code.
+        #[cfg(test)]
+        const _: (fn(), &[::replug_plugin_api::__export::Interface]) = {
+            fn is_plugin<P: ::replug_plugin_api::Plugin>() {}
+            (is_plugin::<#plugin>, &[#(#interfaces,)*])
+        };
     })
 }
 

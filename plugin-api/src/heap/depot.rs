@@ -67,7 +67,7 @@ pub(super) struct Depot {
     spare_room: usize,
     /// The books of the threads that have no magazine: what they allocated less
     /// what they freed, in bytes, wrapping.
-    pub(super) bytes: usize,
+    bytes: usize,
 }
 
 // SAFETY: the pointers lead to memory that the depot alone owns; the slots in
@@ -86,12 +86,17 @@ impl Depot {
         }
     }
 
-    /// A spare slot; `None` when memory for more is out.
+    /// A slot; `None` when none is spare and memory for more is out.
     pub(super) fn take(&mut self) -> Option<NonNull<Slot>> {
         if self.spare_count == 0 {
             self.carve()?;
         }
-        self.spare_count -= 1;
+        self.take_spare()
+    }
+
+    /// A slot, if one is spare.
+    pub(super) fn take_spare(&mut self) -> Option<NonNull<Slot>> {
+        self.spare_count = self.spare_count.checked_sub(1)?;
         // SAFETY: below the count, every place of the stack has been written.
         Some(unsafe { self.spare.add(self.spare_count).read() })
     }
@@ -113,26 +118,43 @@ impl Depot {
         self.carved - self.spare_count
     }
 
+    /// Enters `change` bytes into the books (wrapping).
+    pub(super) fn book(&mut self, change: usize) {
+        self.bytes = self.bytes.wrapping_add(change);
+    }
+
+    /// The books of the threads that have no magazine.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Makes sure that the spare slots here list nothing.
     pub(super) fn clear_spare(&self) {
         for index in 0..self.spare_count {
-            // SAFETY: as in `take`; slots live as long as the depot.
+            // SAFETY: as in `take_spare`; slots live as long as the depot.
             unsafe { self.spare.add(index).read().as_ref() }.clear();
         }
     }
 
-    /// Passes to `visit` every block that a slot lists, then the depot's own
-    /// memory, which is not read after its visit. Spare slots must have been
-    /// cleared, those in magazines too.
-    pub(super) fn visit(&self, visit: &mut dyn FnMut(*mut c_void)) {
+    /// Passes to `visit` every block that a slot lists. Spare slots must have
+    /// been cleared, those in magazines too.
+    pub(super) fn visit_blocks(&self, visit: &mut dyn FnMut(*mut c_void)) {
         let mut chunk = self.chunks;
-        while !chunk.is_null() {
-            // SAFETY: a chunk of ours, initialised by `carve`, not visited yet.
-            let Chunk { next, slots } = unsafe { &*chunk };
-            let next = *next;
+        // SAFETY: a chunk of ours, initialised by `carve`.
+        while let Some(Chunk { next, slots }) = unsafe { chunk.as_ref() } {
             for block in slots.iter().filter_map(Slot::listed) {
                 visit(block.as_ptr().cast());
             }
+            chunk = *next;
+        }
+    }
+
+    /// Passes to `visit` the depot's own memory; no part is read after its
+    /// visit.
+    pub(super) fn visit_own(&self, visit: &mut dyn FnMut(*mut c_void)) {
+        let mut chunk = self.chunks;
+        // SAFETY: a chunk of ours, initialised by `carve`, not visited yet.
+        while let Some(next) = unsafe { chunk.as_ref() }.map(|chunk| chunk.next) {
             visit(chunk.cast());
             chunk = next;
         }

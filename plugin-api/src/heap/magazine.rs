@@ -99,20 +99,39 @@ impl Magazine {
         true
     }
 
-    /// Fills an empty magazine up to the half. For the owner only.
-    pub(super) fn refill(&self, depot: &mut Depot) {
-        for _ in 0..HALF {
-            let Some(slot) = depot.take() else { return };
+    /// Fills an empty magazine up to the half from the spare slots there are,
+    /// and takes one slot more; `None` when there is none and memory is out.
+    /// For the owner only.
+    pub(super) fn refill(&self, depot: &mut Depot) -> Option<NonNull<Slot>> {
+        let slot = depot.take()?;
+        while self.stock() < HALF {
+            let Some(slot) = depot.take_spare() else {
+                break;
+            };
             let fits = self.push(slot);
-            debug_assert!(fits, "half a magazine fits into an empty one");
+            debug_assert!(fits, "less than half full");
+        }
+        Some(slot)
+    }
+
+    /// Empties a full magazine down to the half, `slot` on top. For the owner
+    /// only.
+    pub(super) fn spill(&self, slot: NonNull<Slot>, depot: &mut Depot) {
+        depot.put(slot);
+        while self.stock() > HALF {
+            let Some(slot) = self.pop() else { break };
+            depot.put(slot);
         }
     }
 
-    /// Empties a full magazine down to the half. For the owner only.
-    pub(super) fn spill(&self, depot: &mut Depot) {
-        for _ in HALF..CAPACITY {
-            let Some(slot) = self.pop() else { return };
-            depot.put(slot);
+    /// Makes sure that the slots in the magazine list nothing. For when no
+    /// thread changes any.
+    pub(super) fn clear_spare(&self) {
+        for place in self.slots.iter().take(self.stock()) {
+            if let Some(slot) = NonNull::new(place.load(Relaxed)) {
+                // SAFETY: slots live as long as the depot.
+                unsafe { slot.as_ref() }.clear();
+            }
         }
     }
 

@@ -1,0 +1,319 @@
+//! The gate: handing state from one version to the next without losing an
+//! update and without refusing a call.
+//!
+//! [`Slot::close`] → wait until drained → [`Closed::seal`] → check once more →
+//! take the state out → [`Sealed::open`] with the new version, or back.
+//!
+//! A closed gate is a published pointer like any other, so an open one costs
+//! callers nothing. Root calls wait at it. Calls that are caused by a call in
+//! flight must not wait, or that call would never end: they pass and enter the
+//! version that their chain is in. Sealing ends that, so that "drained" can be
+//! said for certain: reading many hazards takes time, and a chain can move
+//! from a thread not yet read to one already read.
+//!
+//! The gate moves nothing itself and decides nothing: how long to wait for a
+//! drain is the engine's business.
+
+use super::barrier::{HeavyOnce, Symmetric};
+use super::chain;
+use super::lease::{Holder, Lease};
+use super::record::{MAX_CHAIN_DEPTH, ThreadRecord};
+use super::retire::{InFlight, Retired};
+use super::slot::{ABSENT, CLOSED, Control, Gate, Refused, Slot, marker};
+use super::sync::{MutexGuard, Ordering, lock};
+use super::version::{Header, Owned, Payload, Version};
+use crate::failure::{Code, Failure};
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::PoisonError;
+use std::task::{Poll, Waker};
+
+/// Why a slot cannot be closed or withdrawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum GateRefused {
+    /// There is no version.
+    #[error("no version is active")]
+    NotActive,
+    /// Its gate is closed already.
+    #[error("the gate is held by a hand-over")]
+    Busy,
+}
+
+impl Failure for GateRefused {
+    fn code(&self) -> Code {
+        match self {
+            GateRefused::NotActive => Code::CallNotActive,
+            GateRefused::Busy => Code::GateBusy,
+        }
+    }
+}
+
+/// A gate that only calls of chains in flight pass. Dropping it opens the gate
+/// on the version that was live.
+#[must_use = "dropping it opens the gate again"]
+pub struct Closed<'s, P: Payload> {
+    held: Held<'s, P>,
+}
+
+/// A gate that no call passes. Dropping it opens the gate on the version that
+/// was live.
+#[must_use = "dropping it opens the gate again"]
+pub struct Sealed<'s, P: Payload> {
+    held: Held<'s, P>,
+}
+
+impl<P: Payload> Slot<P> {
+    /// Closes the gate: calls that begin wait, those in flight and what they
+    /// cause go on.
+    ///
+    /// # Errors
+    /// [`GateRefused`], if the slot has no version or is closed already.
+    pub fn close(&self) -> Result<Closed<'_, P>, GateRefused> {
+        let mut control = lock(&self.control);
+        if control.gate != Gate::Open {
+            return Err(GateRefused::Busy);
+        }
+        let version = control.version.as_ref().ok_or(GateRefused::NotActive)?;
+        let version = version.alias();
+        control.gate = Gate::Closed;
+        // Partner: `protect`, as in `replace`.
+        self.live.swap(marker(&CLOSED), Ordering::AcqRel);
+        drop(control);
+        Ok(Closed {
+            held: Held {
+                slot: self,
+                version,
+                barrier: HeavyOnce::issue(),
+            },
+        })
+    }
+}
+
+impl<'s, P: Payload> Closed<'s, P> {
+    /// What still runs on the version. More may join while the gate is not
+    /// sealed.
+    pub fn in_flight(&self) -> InFlight {
+        self.held.in_flight()
+    }
+
+    /// Whether it is worth sealing: nothing was seen to run. Cheap enough to
+    /// poll.
+    pub fn is_drained(&self) -> bool {
+        self.held.is_drained()
+    }
+
+    /// Who holds leases on the version.
+    pub fn holders(&self) -> Vec<Holder> {
+        self.held.version.holders()
+    }
+
+    /// Lets nobody pass any more, chains in flight included.
+    pub fn seal(self) -> Sealed<'s, P> {
+        // Who passed stored its hazard under this lock, so no further barrier
+        // is needed to see it.
+        lock(&self.held.slot.control).gate = Gate::Sealed;
+        Sealed { held: self.held }
+    }
+
+    /// Opens the gate on the version that was live.
+    pub fn reopen(self) {}
+}
+
+impl<P: Payload> Sealed<'_, P> {
+    /// What still runs on the version; it only ever gets less, but for leases
+    /// taken [here](Self::lease).
+    pub fn in_flight(&self) -> InFlight {
+        self.held.in_flight()
+    }
+
+    /// Whether every call on the version has returned and every lease is gone:
+    /// from true on, nothing but [leases taken here](Self::lease) touches it.
+    pub fn is_drained(&self) -> bool {
+        self.held.is_drained()
+    }
+
+    /// Who holds leases on the version.
+    pub fn holders(&self) -> Vec<Holder> {
+        self.held.version.holders()
+    }
+
+    /// A lease for the hand-over's own hooks, like export, which run on
+    /// threads of the engine.
+    pub fn lease(&self, holder: Holder) -> Lease<P> {
+        self.held.version.lease(holder)
+    }
+
+    /// Publishes `version`, wakes all that wait, and returns the version that
+    /// was live.
+    pub fn open(self, version: Version<P>) -> Retired<P> {
+        let Sealed { held } = self;
+        let slot = held.slot;
+        let mut control = lock(&slot.control);
+        let old = slot
+            .replace(&mut control, Some(version.0))
+            .expect("a closed gate keeps its version");
+        slot.let_in(control);
+        // The live pointer left the old version when the gate closed, so the
+        // barrier of that time serves.
+        let retired = Retired::new(old, held.barrier.same());
+        // It is open: there is nothing to reopen.
+        std::mem::forget(held);
+        retired
+    }
+
+    /// Opens the gate on the version that was live.
+    pub fn reopen(self) {}
+}
+
+/// How a call waits at a gate.
+#[derive(Clone, Copy)]
+pub(super) enum Waiter<'a> {
+    /// The thread sleeps, up to the slot's timeout.
+    Block,
+    /// The task is woken.
+    Task(&'a Waker),
+}
+
+impl<P: Payload> Slot<P> {
+    /// Waits, if it must, until this call may enter. Then the hazard at the
+    /// top of this thread's stack holds the version that it enters, which is
+    /// no marker.
+    pub(super) fn admit(
+        &self,
+        record: &'static ThreadRecord,
+        waiter: Waiter<'_>,
+    ) -> Poll<Result<NonNull<Header>, Refused>> {
+        let depth = record.depth();
+        if depth >= MAX_CHAIN_DEPTH as isize {
+            return Poll::Ready(Err(Refused::Depth));
+        }
+        // The hot path may have failed with a hazard set; what follows can
+        // take long.
+        record.clear(depth);
+        record.settle();
+        loop {
+            // SAFETY: in bounds as just checked, and nothing was pushed.
+            let Some(header) = (unsafe { self.protect::<Symmetric>(record, depth) }) else {
+                continue;
+            };
+            // SAFETY: validated, or a static.
+            if !unsafe { header.as_ref() }.is_marker() {
+                return Poll::Ready(Ok(header));
+            }
+            record.clear(depth);
+            if header.as_ptr() == marker(&ABSENT) {
+                return Poll::Ready(Err(Refused::NotActive));
+            }
+            match self.at_gate(record, waiter) {
+                AtGate::Opened => {}
+                AtGate::Passed(header) => return Poll::Ready(Ok(header)),
+                AtGate::TimedOut => return Poll::Ready(Err(Refused::GateTimeout)),
+                AtGate::Parked => return Poll::Pending,
+            }
+        }
+    }
+
+    fn at_gate(&self, record: &'static ThreadRecord, waiter: Waiter<'_>) -> AtGate {
+        let mut control = lock(&self.control);
+        let is_open = |control: &Control<P>| control.gate == Gate::Open;
+        if is_open(&control) {
+            return AtGate::Opened;
+        }
+        if let (Gate::Closed, Some(version)) = (control.gate, &control.version) {
+            let header = version.as_header();
+            if chain::is_in(record, header) {
+                // The lock keeps the version in the gate until the hazard is
+                // stored; who drains it then takes the lock to seal, and so
+                // finds the hazard. No validation is needed.
+                // SAFETY: the top of the stack, in bounds as `admit` checked.
+                unsafe { record.hazard(record.depth()) }.store(header.as_ptr(), Ordering::Release);
+                return AtGate::Passed(header);
+            }
+        }
+        match waiter {
+            Waiter::Task(waker) => {
+                if !control.wakers.iter().any(|known| known.will_wake(waker)) {
+                    control.wakers.push(waker.clone());
+                }
+                AtGate::Parked
+            }
+            Waiter::Block => {
+                let waited =
+                    self.opened
+                        .wait_timeout_while(control, self.gate_timeout, |control| {
+                            !is_open(control)
+                        });
+                // Poisoned or not, as with `lock`.
+                let (control, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                if is_open(&control) {
+                    AtGate::Opened
+                } else {
+                    AtGate::TimedOut
+                }
+            }
+        }
+    }
+
+    /// Opens the gate, with the live pointer stored already, and wakes all
+    /// that wait.
+    fn let_in(&self, mut control: MutexGuard<'_, Control<P>>) {
+        control.gate = Gate::Open;
+        let wakers = std::mem::take(&mut control.wakers);
+        // Before the wakers run: they are foreign code.
+        drop(control);
+        self.opened.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+enum AtGate {
+    Opened,
+    Passed(NonNull<Header>),
+    TimedOut,
+    Parked,
+}
+
+/// The right to open a gate, in either state; dropping it reopens.
+struct Held<'s, P: Payload> {
+    slot: &'s Slot<P>,
+    /// The version behind the gate. Nobody replaces it while this is held, so
+    /// looking at it takes no lock that a call might need.
+    version: Owned<P>,
+    barrier: HeavyOnce,
+}
+
+impl<P: Payload> Held<'_, P> {
+    fn in_flight(&self) -> InFlight {
+        InFlight::of(self.version.header())
+    }
+
+    fn is_drained(&self) -> bool {
+        self.barrier.is_done() && self.in_flight().is_none()
+    }
+}
+
+impl<P: Payload> Drop for Held<'_, P> {
+    fn drop(&mut self) {
+        let control = lock(&self.slot.control);
+        // Partner: `protect`, as in `replace`.
+        let version = self.version.as_header().as_ptr();
+        self.slot.live.swap(version, Ordering::AcqRel);
+        self.slot.let_in(control);
+    }
+}
+
+impl<P: Payload> fmt::Debug for Closed<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Closed")
+            .field(&self.held.version.id())
+            .finish()
+    }
+}
+
+impl<P: Payload> fmt::Debug for Sealed<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sealed")
+            .field(&self.held.version.id())
+            .finish()
+    }
+}

@@ -1,0 +1,460 @@
+//! Thread records: what each thread tells publishers about itself.
+//!
+//! A record holds the thread's hazard stack (which version is in use at which
+//! nesting depth) and its counters. Records are process-wide, because a thread
+//! is: they know versions only by their erased [`Header`], so that hosts share
+//! them without knowing of each other. A record is never freed; when its
+//! thread ends, the next new thread takes it over. The list only grows, so it
+//! is walked without a lock.
+//!
+//! Only the owning thread writes its record, but for `limit`, through which
+//! others ask it to come by the cold path.
+
+use super::Refused;
+use super::barrier::{self, BarrierKind};
+use super::chain::ChainToken;
+use super::counters::{Entry, new_table};
+use super::sync::{
+    AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
+use super::version::{self, Header};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::{self, NonNull};
+
+/// How deep calls may nest on one thread, over all slots and hosts.
+pub const MAX_CHAIN_DEPTH: usize = 64;
+/// How many threads may be known at once; bounds the numbers in chain tokens.
+pub const MAX_THREADS: usize = 1 << 18;
+
+/// `limit` of a thread whose calls all take the cold path.
+const COLD: isize = 0;
+/// `limit` of a thread that is asked to detach from drained versions.
+const KICKED: isize = -1;
+/// How often an ending thread looks for versions that its own destructors
+/// called into, before it writes the rest off.
+const EXIT_ROUNDS: usize = 8;
+
+/// One thread's hazards and counters.
+#[repr(C, align(128))]
+pub(super) struct ThreadRecord {
+    /// Frames on the hazard stack.
+    depth: AtomicIsize,
+    /// The hot path is open while `depth < limit`. One comparison thereby
+    /// covers nesting too deep, a thread without a record, a process without
+    /// membarrier, and a request to detach.
+    limit: AtomicIsize,
+    table: NonNull<Entry>,
+    hazards: [AtomicPtr<Header>; MAX_CHAIN_DEPTH],
+
+    // Cold from here on.
+    parents: [AtomicU64; MAX_CHAIN_DEPTH],
+    token_sequence: AtomicU64,
+    highest: AtomicUsize,
+    thread: AtomicU32,
+    number: u32,
+    settling: AtomicBool,
+    in_use: AtomicBool,
+    next: AtomicPtr<ThreadRecord>,
+}
+
+// SAFETY: `table` points to entries of atomics that are never freed; every
+// other field is an atomic, or constant once the record is in the list.
+unsafe impl Sync for ThreadRecord {}
+// SAFETY: as above; nothing in it is bound to a thread but the convention of
+// who writes, which the atomics make harmless.
+unsafe impl Send for ThreadRecord {}
+
+/// The hot path's view.
+impl ThreadRecord {
+    /// This thread's record, or [`UNREGISTERED`], whose limit is zero.
+    #[inline(always)]
+    pub(super) fn current() -> &'static ThreadRecord {
+        // SAFETY: the cell only ever holds the address of `UNREGISTERED` or of
+        // a record, and neither is ever freed.
+        unsafe { &*CURRENT.with(Cell::get) }
+    }
+
+    #[inline(always)]
+    pub(super) fn depth(&self) -> isize {
+        self.depth.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(super) fn set_depth(&self, depth: isize) {
+        // Relaxed: only the watchdog reads it from elsewhere, as a hint.
+        self.depth.store(depth, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    pub(super) fn limit(&self) -> isize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// The hazard at `depth`.
+    ///
+    /// # Safety
+    /// `depth` is at least 0 and less than [`MAX_CHAIN_DEPTH`].
+    #[inline(always)]
+    pub(super) unsafe fn hazard(&self, depth: isize) -> &AtomicPtr<Header> {
+        // SAFETY: the caller keeps `depth` in bounds.
+        unsafe { self.hazards.get_unchecked(depth as usize) }
+    }
+
+    /// The entry that starts `offset` bytes into the table.
+    ///
+    /// # Safety
+    /// `offset` is a version's: an index below `MAX_VERSIONS`, in bytes.
+    #[inline(always)]
+    pub(super) unsafe fn entry_at(&self, offset: usize) -> &Entry {
+        // SAFETY: the table has an entry for every index and is never freed.
+        unsafe { self.table.byte_add(offset).as_ref() }
+    }
+}
+
+/// The cold view, by this thread and by others.
+impl ThreadRecord {
+    /// Every record there is, also those without a thread.
+    ///
+    /// A record that is added meanwhile may be missed, and may be: its thread
+    /// announced itself after the caller's barrier, so it finds the new
+    /// pointer when it validates.
+    pub(super) fn all() -> impl Iterator<Item = &'static ThreadRecord> {
+        // Acquire: partner is the Release in `push`.
+        // SAFETY: the list holds records only, and they are never freed.
+        let first = unsafe { RECORDS.load(Ordering::Acquire).as_ref() };
+        std::iter::successors(first, |record| {
+            // SAFETY: as above. Relaxed: constant since before the push.
+            unsafe { record.next.load(Ordering::Relaxed).as_ref() }
+        })
+    }
+
+    /// The record of a chain token, whether or not its thread still lives.
+    pub(super) fn by_number(number: u32) -> Option<&'static ThreadRecord> {
+        Self::all().find(|record| record.number == number)
+    }
+
+    /// The kernel's id of the thread, 0 while no thread has the record.
+    pub(super) fn thread(&self) -> u32 {
+        self.thread.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(super) fn is_registered(&self) -> bool {
+        self.number != 0
+    }
+
+    pub(super) fn entry(&self, index: usize) -> &Entry {
+        assert!(index < version::MAX_VERSIONS, "version indices are dense");
+        // SAFETY: the index is in bounds.
+        unsafe { self.entry_at(index * size_of::<Entry>()) }
+    }
+
+    /// The stack from the bottom up to the first empty place.
+    ///
+    /// Nothing stands above an empty place: frames nest. So a frame that is
+    /// there from the beginning of the walk to its end is seen.
+    pub(super) fn frames(&self) -> impl Iterator<Item = *mut Header> {
+        self.hazards
+            .iter()
+            // Acquire: partner is every store into a hazard, all of them
+            // Release: who sees a frame gone, or overwritten by a later one,
+            // sees all that the call did.
+            .map(|hazard| untagged(hazard.load(Ordering::Acquire)))
+            .take_while(|frame| !frame.is_null())
+    }
+
+    /// The chain tokens that this thread's calls came with, the one that it
+    /// is about to make included.
+    pub(super) fn parents(&self) -> impl Iterator<Item = ChainToken> {
+        self.parents
+            .iter()
+            // Acquire: partner is the Release in `set_parent`; keeps what
+            // follows, the check of the root call, behind it.
+            .map(|parent| ChainToken::from_raw(parent.load(Ordering::Acquire)))
+            .filter(|parent| !parent.is_root())
+    }
+
+    /// Sets what the frame at `depth` was called with; root for none.
+    pub(super) fn set_parent(&self, depth: isize, token: ChainToken) {
+        self.parents[depth as usize].store(token.to_raw(), Ordering::Release);
+    }
+
+    /// The token with which the frame at `depth` was entered.
+    pub(super) fn parent(&self, depth: isize) -> ChainToken {
+        ChainToken::from_raw(self.parents[depth as usize].load(Ordering::Relaxed))
+    }
+
+    /// Marks the running root call as one that somebody holds a token of, and
+    /// returns its number. Owner only, inside of a call.
+    ///
+    /// The mark sits in the hazard of the root frame, so it vanishes with it:
+    /// calls that nobody asked a token of pay nothing.
+    pub(super) fn tag_root(&self) -> u64 {
+        let root = self.hazards[0].load(Ordering::Relaxed);
+        let sequence = self.token_sequence.load(Ordering::Relaxed);
+        if root.addr() & TAG != 0 {
+            return sequence;
+        }
+        // Release on both, in this order: who sees the tag sees its number.
+        self.token_sequence.store(sequence + 1, Ordering::Release);
+        self.hazards[0].store(root.map_addr(|address| address | TAG), Ordering::Release);
+        sequence + 1
+    }
+
+    /// Whether the root call with this number is still running.
+    pub(super) fn runs_root(&self, sequence: u64) -> bool {
+        // The tag first, its number second: if the number still is the
+        // token's, the tag was the token's as well.
+        self.hazards[0].load(Ordering::Acquire).addr() & TAG != 0
+            && self.token_sequence.load(Ordering::Acquire) == sequence
+    }
+
+    /// Empties the place at `depth`, which a failed attempt may have filled.
+    pub(super) fn clear(&self, depth: isize) {
+        self.hazards[depth as usize].store(ptr::null_mut(), Ordering::Release);
+    }
+
+    /// Remembers that this thread runs code of the version at `index`.
+    pub(super) fn attach(&self, index: usize) {
+        self.entry(index).attach();
+        if index > self.highest.load(Ordering::Relaxed) {
+            self.highest.store(index, Ordering::Relaxed);
+        }
+    }
+
+    /// Asks the thread to come by the cold path, and detach there.
+    pub(super) fn kick(&self) {
+        // AcqRel: partner is the swap in `settle`, which thereby sees the
+        // version marked as detachable. A swap and not a store, so that two
+        // who kick are both seen.
+        self.limit.swap(KICKED, Ordering::AcqRel);
+    }
+
+    /// Detaches this thread from drained versions, if it was asked to and is
+    /// outside of any call. Owner only.
+    pub(super) fn settle(&'static self) {
+        if self.depth() != 0
+            || self.limit() != KICKED
+            || self.settling.swap(true, Ordering::Relaxed)
+        {
+            return;
+        }
+        // Partner: `kick`. Who kicks after this is served the next time.
+        self.limit.swap(open_limit(), Ordering::AcqRel);
+        self.detach_where(version::is_detachable);
+        self.settling.store(false, Ordering::Relaxed);
+    }
+
+    /// Runs the thread-local destructors of the versions that `choose` picks;
+    /// returns how many versions were left.
+    fn detach_where(&self, choose: impl Fn(usize) -> bool) -> usize {
+        let mut left = 0;
+        for index in 1..=self.highest.load(Ordering::Relaxed) {
+            if self.entry(index).is_claimable() && choose(index) {
+                left += usize::from(self.detach(index));
+            }
+        }
+        left
+    }
+
+    fn detach(&self, index: usize) -> bool {
+        let Some(claim) = self.entry(index).claim() else {
+            return false;
+        };
+        // SAFETY: the claim came first, so the version cannot be finished
+        // until it is given back: the index still is this version's.
+        let header = unsafe { version::pinned(index) };
+        // Plugin code, on the thread that it belongs to, outside of any call.
+        // If it panics, nobody knows how far it came: the claim is not given
+        // back, so the version stays in memory, safe and visibly attached.
+        // SAFETY: claimed until `settle`.
+        let ran = catch_unwind(AssertUnwindSafe(|| unsafe {
+            Header::detach_thread(header)
+        }));
+        if let Ok(destructors) = ran {
+            // SAFETY: likewise.
+            let header = unsafe { header.as_ref() };
+            header.shared().add_destructors(destructors);
+            claim.settle(header);
+        }
+        true
+    }
+
+    /// Ends the thread's use of the record.
+    fn release(&'static self) {
+        if self.depth() != 0 {
+            // The thread ends inside of a call, so the call's frames will
+            // never be popped: the record has to go on telling of them.
+            return;
+        }
+        self.settling.store(true, Ordering::Relaxed);
+        for _ in 0..EXIT_ROUNDS {
+            if self.detach_where(|_| true) == 0 {
+                break;
+            }
+        }
+        for index in 1..=self.highest.load(Ordering::Relaxed) {
+            if let Some(claim) = self.entry(index).claim() {
+                // SAFETY: claimed, as in `detach`.
+                claim.settle(unsafe { version::pinned(index).as_ref() });
+            }
+        }
+        CURRENT.with(|current| current.set(&raw const UNREGISTERED));
+        self.highest.store(0, Ordering::Relaxed);
+        self.thread.store(0, Ordering::Relaxed);
+        self.settling.store(false, Ordering::Relaxed);
+        // Release: partner is the Acquire in `acquire`.
+        self.in_use.store(false, Ordering::Release);
+    }
+
+    const fn new(number: u32, table: NonNull<Entry>) -> Self {
+        ThreadRecord {
+            depth: AtomicIsize::new(0),
+            limit: AtomicIsize::new(COLD),
+            table,
+            hazards: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CHAIN_DEPTH],
+            parents: [const { AtomicU64::new(0) }; MAX_CHAIN_DEPTH],
+            token_sequence: AtomicU64::new(0),
+            highest: AtomicUsize::new(0),
+            thread: AtomicU32::new(0),
+            number,
+            settling: AtomicBool::new(false),
+            in_use: AtomicBool::new(true),
+            next: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+}
+
+/// This thread's record for the time of one cold call.
+pub(super) struct Here {
+    pub(super) record: &'static ThreadRecord,
+    /// The thread's own destructors ran already, so nothing would give the
+    /// record back later: it is given back with this.
+    transient: bool,
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        if self.transient {
+            self.record.release();
+        }
+    }
+}
+
+/// This thread's record; the first call on a thread takes one.
+pub(super) fn here() -> Result<Here, Refused> {
+    let current = ThreadRecord::current();
+    if current.is_registered() {
+        return Ok(Here {
+            record: current,
+            transient: false,
+        });
+    }
+    let record = acquire().ok_or(Refused::TooManyThreads)?;
+    record.limit.store(open_limit(), Ordering::Relaxed);
+    record.thread.store(thread_id(record), Ordering::Relaxed);
+    CURRENT.with(|current| current.set(record));
+    let transient = AT_EXIT.try_with(|exit| exit.0.set(Some(record))).is_err();
+    Ok(Here { record, transient })
+}
+
+/// Detaches this thread from versions that were retired and have drained.
+///
+/// Calls do this by themselves when they are asked to. Threads that rarely
+/// call, like a host's own loops, call this now and then so that nothing has
+/// to wait for them. Inside of a call it does nothing.
+pub fn pass_by() {
+    // A thread without a record is attached to nothing.
+    let current = ThreadRecord::current();
+    if current.is_registered() {
+        current.settle();
+    }
+}
+
+/// The low bit of a root frame's hazard: somebody holds a token of it.
+const TAG: usize = 1;
+
+fn untagged(hazard: *mut Header) -> *mut Header {
+    hazard.map_addr(|address| address & !TAG)
+}
+
+/// Stands for "no record yet": a thread that finds it takes the cold path.
+static UNREGISTERED: ThreadRecord = ThreadRecord::new(0, NonNull::dangling());
+/// The newest record; the others hang from it.
+static RECORDS: AtomicPtr<ThreadRecord> = AtomicPtr::new(ptr::null_mut());
+/// How many records there are; numbers start at 1.
+static NUMBERS: AtomicU32 = AtomicU32::new(0);
+
+thread_local! {
+    /// No destructor, so that reading it is one load, at any time of a
+    /// thread's life.
+    static CURRENT: Cell<*const ThreadRecord> = const { Cell::new(&raw const UNREGISTERED) };
+    /// Its destructor ends the use of the record. Touched only in `here`.
+    static AT_EXIT: AtExit = const { AtExit(Cell::new(None)) };
+}
+
+struct AtExit(Cell<Option<&'static ThreadRecord>>);
+
+impl Drop for AtExit {
+    fn drop(&mut self) {
+        if let Some(record) = self.0.get() {
+            record.release();
+        }
+    }
+}
+
+fn open_limit() -> isize {
+    match barrier::kind() {
+        BarrierKind::Membarrier | BarrierKind::Lost => MAX_CHAIN_DEPTH as isize,
+        // The hot path has no fence of its own, so nobody may take it.
+        BarrierKind::Fence => COLD,
+    }
+}
+
+fn acquire() -> Option<&'static ThreadRecord> {
+    let free = ThreadRecord::all().find(|record| {
+        // Acquire: partner is the Release in `release`.
+        !record.in_use.load(Ordering::Relaxed)
+            && record
+                .in_use
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+    });
+    free.or_else(push)
+}
+
+fn push() -> Option<&'static ThreadRecord> {
+    let next_number = |count: u32| ((count as usize) < MAX_THREADS).then_some(count + 1);
+    let count = NUMBERS
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next_number)
+        .ok()?;
+    let record: &'static ThreadRecord =
+        Box::leak(Box::new(ThreadRecord::new(count + 1, new_table()?)));
+    let mut first = RECORDS.load(Ordering::Relaxed);
+    loop {
+        record.next.store(first, Ordering::Relaxed);
+        // Release: partner is the Acquire in `all`. The list is a chain of
+        // such swaps, so who sees the newest record sees the older ones.
+        match RECORDS.compare_exchange_weak(
+            first,
+            ptr::from_ref(record).cast_mut(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        ) {
+            Ok(_) => return Some(record),
+            Err(now) => first = now,
+        }
+    }
+}
+
+fn thread_id(record: &ThreadRecord) -> u32 {
+    if cfg!(miri) {
+        return record.number;
+    }
+    // SAFETY: gettid has no arguments and cannot fail.
+    unsafe { libc::gettid() }.cast_unsigned()
+}

@@ -1,0 +1,429 @@
+//! Slots: a place that publishes one version at a time, and the hot path.
+//!
+//! A call reads the live pointer, writes what it found into this thread's
+//! hazard, looks again, counts, and runs: no lock, no shared store, no clock,
+//! no fence where the kernel has membarrier. Whatever is not that simple (the
+//! first call of a thread or on a version, a gate, no version at all) goes
+//! through [`enter_cold`](Slot::enter_cold), once per reason.
+//!
+//! Publishing and withdrawing are here too; handing state over behind a closed
+//! gate is in `gate.rs`. Neither waits for calls.
+
+use super::barrier::{Asymmetric, Barrier};
+use super::chain::ChainToken;
+use super::counters::Counters;
+use super::frame::{Entered, Frame, FrameKind};
+use super::gate::{GateRefused, Waiter};
+use super::lease::{Holder, Lease};
+use super::record::{self, MAX_CHAIN_DEPTH, MAX_THREADS, ThreadRecord};
+use super::retire::{InFlight, Retired};
+use super::sync::{AtomicPtr, Condvar, Mutex, Ordering, lock};
+use super::version::{Header, Owned, Payload, Version, VersionId};
+use crate::failure::{Code, Failure};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// Publishes at most one version of a plugin at a time.
+///
+/// ```
+/// use replug_host::dispatch::{Payload, Slot, Version};
+/// use std::time::Duration;
+///
+/// struct Plugin(fn(u64) -> u64);
+/// impl Payload for Plugin {
+///     fn detach_thread(&self) -> u64 {
+///         0 // nothing of this plugin stays behind on a thread
+///     }
+/// }
+///
+/// let slot = Slot::new(Duration::from_secs(1));
+/// slot.publish(Version::new(Plugin(|x| x + 1)).unwrap()).unwrap();
+/// assert_eq!(slot.enter(|call| (call.payload().0)(1)), Ok(2));
+///
+/// let old = slot.publish(Version::new(Plugin(|x| x * 10)).unwrap()).unwrap();
+/// assert_eq!(slot.enter(|call| (call.payload().0)(1)), Ok(10));
+///
+/// // The old version leaves when its calls have, and its threads too.
+/// let drained = old.expect("one was live").try_drained().unwrap();
+/// while drained.detach_threads() > 0 {}
+/// assert_eq!(drained.finish().unwrap().counters.calls, 1);
+/// # drop(slot.withdraw().unwrap());
+/// ```
+///
+/// Dropping a slot that still has a version leaves that version in memory:
+/// [`withdraw`](Self::withdraw) it first.
+pub struct Slot<P: Payload> {
+    /// A version in `control`, or one of the two markers.
+    pub(super) live: AtomicPtr<Header>,
+    pub(super) control: Mutex<Control<P>>,
+    /// Signalled when a gate opens; waits with `control`.
+    pub(super) opened: Condvar,
+    pub(super) gate_timeout: Duration,
+    payload: PhantomData<P>,
+}
+
+/// What only changes of the slot look at; calls only behind a closed gate.
+pub(super) struct Control<P> {
+    pub(super) version: Option<Owned<P>>,
+    pub(super) gate: Gate,
+    pub(super) wakers: Vec<Waker>,
+}
+
+/// Whether calls pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// All do.
+    Open,
+    /// Those whose chain is already in the version.
+    Closed,
+    /// None.
+    Sealed,
+}
+
+/// What a slot is doing, for status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SlotState {
+    /// No version is published.
+    Absent,
+    /// A version serves all calls.
+    Live(VersionId),
+    /// A hand-over: new calls wait, the version finishes what it began.
+    Closed(VersionId),
+    /// A hand-over: all calls wait.
+    Sealed(VersionId),
+}
+
+/// Why a call was not made. The plugin has seen nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refused {
+    /// The slot has no version.
+    #[error("no version is active")]
+    NotActive,
+    /// The gate stayed closed for longer than the slot's timeout.
+    #[error("the gate did not open in time")]
+    GateTimeout,
+    /// Calls on this thread nest too deep.
+    #[error("calls nest deeper than {MAX_CHAIN_DEPTH}")]
+    Depth,
+    /// The thread cannot be given a record.
+    #[error("no memory for this thread's record, or more than {MAX_THREADS} threads")]
+    TooManyThreads,
+}
+
+impl Failure for Refused {
+    fn code(&self) -> Code {
+        match self {
+            Refused::NotActive => Code::CallNotActive,
+            Refused::GateTimeout => Code::GateTimeout,
+            Refused::Depth => Code::CallDepth,
+            Refused::TooManyThreads => Code::HostThread,
+        }
+    }
+}
+
+/// A hand-over holds the slot's gate. The version is given back.
+#[derive(thiserror::Error)]
+#[error("the gate is held by a hand-over")]
+pub struct GateBusy<P: Payload>(pub Version<P>);
+
+impl<P: Payload> fmt::Debug for GateBusy<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("GateBusy").field(&self.0.id()).finish()
+    }
+}
+
+impl<P: Payload> Failure for GateBusy<P> {
+    fn code(&self) -> Code {
+        Code::GateBusy
+    }
+}
+
+/// Found in `live` while the slot has no version.
+pub(super) static ABSENT: Header = Header::marker();
+/// Found in `live` while the gate is closed.
+pub(super) static CLOSED: Header = Header::marker();
+
+pub(super) fn marker(header: &'static Header) -> *mut Header {
+    std::ptr::from_ref(header).cast_mut()
+}
+
+/// Calls.
+impl<P: Payload> Slot<P> {
+    /// Makes a call on the live version, on this thread.
+    ///
+    /// The closure gets the version; nothing of it can leave the closure. The
+    /// version stays in memory until the closure returns or panics. Calls may
+    /// nest, on this slot or others, up to [`MAX_CHAIN_DEPTH`]. Not for signal
+    /// handlers.
+    ///
+    /// # Errors
+    /// [`Refused`]; the closure then was not run. While a hand-over is going
+    /// on, waits for it, up to the slot's timeout per hand-over.
+    #[inline(always)]
+    pub fn enter<R>(&self, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
+        match self.enter_hot() {
+            // SAFETY: the slot's versions are of payload `P`.
+            Some(frame) => Ok(call(unsafe { frame.entered() })),
+            None => self.enter_cold(call),
+        }
+    }
+
+    /// [`enter`](Self::enter) for a call that is made on behalf of another,
+    /// which runs on another thread or as an async task.
+    ///
+    /// If that call is in this slot's version, this one passes a closed gate
+    /// and enters the same version. A token that is stale, or was never given
+    /// out, is as good as none.
+    ///
+    /// # Errors
+    /// As for [`enter`](Self::enter).
+    pub fn enter_chained<R>(
+        &self,
+        chain: ChainToken,
+        call: impl FnOnce(Entered<'_, P>) -> R,
+    ) -> Result<R, Refused> {
+        if chain.is_root() {
+            return self.enter(call);
+        }
+        let here = record::here()?;
+        let _link = chain.link(here.record)?;
+        self.enter(call)
+    }
+
+    /// Takes a lease on the live version: it stays in memory until the lease
+    /// is dropped, on whatever thread. Tens of nanoseconds.
+    ///
+    /// # Errors
+    /// As for [`enter`](Self::enter), waiting included.
+    pub fn lease(&self, holder: Holder) -> Result<Lease<P>, Refused> {
+        match self.try_lease(holder, Waiter::Block) {
+            Poll::Ready(result) => result,
+            Poll::Pending => unreachable!("a blocking waiter is not woken, it waits"),
+        }
+    }
+
+    /// [`lease`](Self::lease) for async code: while the gate is closed, the
+    /// task is woken when it opens. The wait is not bounded here (there is no
+    /// clock to bound it with), but hand-overs are; wrap it in the runtime's
+    /// timeout where that is not enough.
+    ///
+    /// # Errors
+    /// [`Refused`], as for [`enter`](Self::enter), but never
+    /// [`Refused::GateTimeout`].
+    pub fn poll_lease(
+        &self,
+        context: &mut Context<'_>,
+        holder: Holder,
+    ) -> Poll<Result<Lease<P>, Refused>> {
+        self.try_lease(holder, Waiter::Task(context.waker()))
+    }
+
+    #[inline(always)]
+    fn enter_hot(&self) -> Option<Frame> {
+        let record = ThreadRecord::current();
+        let depth = record.depth();
+        if depth >= record.limit() {
+            return None;
+        }
+        // SAFETY: the depth is below a limit of at most MAX_CHAIN_DEPTH, and
+        // it is the top of this thread's stack.
+        unsafe {
+            let header = self.protect::<Asymmetric>(record, depth)?;
+            Frame::begin_again(record, depth, header)
+        }
+    }
+
+    /// Puts the live pointer into this thread's hazard at `depth`, or fails if
+    /// it changes meanwhile. What comes back may be a marker.
+    ///
+    /// # Safety
+    /// `depth` is the top of this thread's stack, and below MAX_CHAIN_DEPTH.
+    #[inline(always)]
+    pub(super) unsafe fn protect<B: Barrier>(
+        &self,
+        record: &'static ThreadRecord,
+        depth: isize,
+    ) -> Option<NonNull<Header>> {
+        let seen = self.live.load(Ordering::Relaxed);
+        // SAFETY: the caller keeps `depth` in bounds.
+        // Release: partner is the Acquire in `ThreadRecord::frames`; it orders
+        // the frame that stood here before, which a later store may hide.
+        unsafe { record.hazard(depth) }.store(seen, Ordering::Release);
+        B::light();
+        // Acquire: partner is the swap in `replace`; shows the version's
+        // content.
+        if self.live.load(Ordering::Acquire) != seen {
+            return None;
+        }
+        // Still live after the hazard was visible: whoever replaces it from
+        // now on finds the hazard.
+        // SAFETY: the live pointer is never null.
+        Some(unsafe { NonNull::new_unchecked(seen) })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn enter_cold<R>(&self, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
+        // Declared first, so that it is dropped last: the frame is popped
+        // before the record is given back.
+        let here = record::here()?;
+        let record = here.record;
+        let header = match self.admit(record, Waiter::Block) {
+            Poll::Ready(admitted) => admitted?,
+            Poll::Pending => unreachable!("a blocking waiter is not woken, it waits"),
+        };
+        // SAFETY: admitted: the hazard at the top of the stack holds it.
+        let frame = unsafe { Frame::begin(record, record.depth(), header, FrameKind::Call) };
+        // SAFETY: the slot's versions are of payload `P`.
+        Ok(call(unsafe { frame.entered() }))
+    }
+
+    fn try_lease(&self, holder: Holder, waiter: Waiter<'_>) -> Poll<Result<Lease<P>, Refused>> {
+        let here = match record::here() {
+            Ok(here) => here,
+            Err(refused) => return Poll::Ready(Err(refused)),
+        };
+        let record = here.record;
+        let link = match holder.parent.link(record) {
+            Ok(link) => link,
+            Err(refused) => return Poll::Ready(Err(refused)),
+        };
+        let admitted = self.admit(record, waiter);
+        drop(link);
+        admitted.map_ok(|header| {
+            // SAFETY: admitted: the hazard keeps the version until it is
+            // cleared below, and by then the lease is counted. A drain reads
+            // hazards first and leases second, so it sees one of the two.
+            let shared = unsafe { header.as_ref() }.shared();
+            shared.take_lease();
+            shared.count_call();
+            record.clear(record.depth());
+            // SAFETY: just counted, and a version of this slot.
+            unsafe { Lease::counted(header, holder) }
+        })
+    }
+}
+
+/// Changes. One at a time: they take the slot's lock, which no call needs.
+impl<P: Payload> Slot<P> {
+    /// A slot without a version. `gate_timeout` bounds how long a call waits
+    /// at a closed gate.
+    pub const fn new(gate_timeout: Duration) -> Self {
+        Slot {
+            live: AtomicPtr::new((&raw const ABSENT).cast_mut()),
+            control: Mutex::new(Control {
+                version: None,
+                gate: Gate::Open,
+                wakers: Vec::new(),
+            }),
+            opened: Condvar::new(),
+            gate_timeout,
+            payload: PhantomData,
+        }
+    }
+
+    /// Makes `version` the live one and returns the one that was. From the
+    /// moment that the pointer is stored, calls that begin enter the new
+    /// version; those in flight finish on theirs.
+    ///
+    /// # Errors
+    /// [`GateBusy`] with the version, while a hand-over holds the gate.
+    pub fn publish(&self, version: Version<P>) -> Result<Option<Retired<P>>, GateBusy<P>> {
+        let mut control = lock(&self.control);
+        if control.gate != Gate::Open {
+            return Err(GateBusy(version));
+        }
+        let old = self.replace(&mut control, Some(version.0));
+        drop(control);
+        Ok(old.map(Retired::now))
+    }
+
+    /// Takes the live version out: calls are refused as not active.
+    ///
+    /// # Errors
+    /// [`GateRefused`], if there is no version, or while a hand-over holds the
+    /// gate.
+    pub fn withdraw(&self) -> Result<Retired<P>, GateRefused> {
+        let mut control = lock(&self.control);
+        if control.gate != Gate::Open {
+            return Err(GateRefused::Busy);
+        }
+        let old = self.replace(&mut control, None);
+        drop(control);
+        old.map(Retired::now).ok_or(GateRefused::NotActive)
+    }
+
+    /// What the slot is doing right now.
+    pub fn state(&self) -> SlotState {
+        let control = lock(&self.control);
+        let Some(version) = &control.version else {
+            return SlotState::Absent;
+        };
+        match control.gate {
+            Gate::Open => SlotState::Live(version.id()),
+            Gate::Closed => SlotState::Closed(version.id()),
+            Gate::Sealed => SlotState::Sealed(version.id()),
+        }
+    }
+
+    /// The counters of the version that the slot has; zero if it has none.
+    pub fn counters(&self) -> Counters {
+        let control = lock(&self.control);
+        control
+            .version
+            .as_ref()
+            .map(Owned::counters)
+            .unwrap_or_default()
+    }
+
+    /// What runs in the version that the slot has, for status: a moment later
+    /// it may be otherwise.
+    pub fn in_flight(&self) -> InFlight {
+        let control = lock(&self.control);
+        let version = control.version.as_ref();
+        version.map_or(
+            InFlight {
+                stack: 0,
+                leases: 0,
+            },
+            |version| InFlight::of(version.header()),
+        )
+    }
+
+    /// Who holds leases on the version that the slot has.
+    pub fn holders(&self) -> Vec<Holder> {
+        let control = lock(&self.control);
+        control
+            .version
+            .as_ref()
+            .map(Owned::holders)
+            .unwrap_or_default()
+    }
+
+    /// Stores the live pointer and keeps the owner beside it.
+    pub(super) fn replace(
+        &self,
+        control: &mut Control<P>,
+        version: Option<Owned<P>>,
+    ) -> Option<Owned<P>> {
+        let header = match &version {
+            Some(version) => version.as_header().as_ptr(),
+            None => marker(&ABSENT),
+        };
+        // Release: partner is the Acquire in `protect`. That calls are either
+        // seen in a hazard or see this is the barrier's work, which follows.
+        self.live.swap(header, Ordering::AcqRel);
+        std::mem::replace(&mut control.version, version)
+    }
+}
+
+impl<P: Payload> fmt::Debug for Slot<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}

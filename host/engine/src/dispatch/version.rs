@@ -1,0 +1,464 @@
+//! Versions: what a slot publishes, and the process-wide index they stand in.
+//!
+//! A version is a payload behind a small erased header. Its index is dense, so
+//! that a thread finds its counters by adding an offset, and is used again
+//! once the version is finished. Handles never free a version by being
+//! dropped: a version that is not finished stays in memory, because somebody
+//! may still run its code. The one way out is
+//! [`Drained::finish`](super::Drained::finish).
+
+use super::counters::{Counters, Entry, sum};
+use super::lease::{self, Holder, Lease};
+use super::record::ThreadRecord;
+use super::retire::Retired;
+use super::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::failure::{Code, Failure};
+use crossbeam::utils::CachePadded;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
+use std::num::NonZeroU64;
+use std::ptr::{self, NonNull};
+
+/// How many versions may be in memory at once, over all hosts of the process;
+/// one index is reserved.
+pub const MAX_VERSIONS: usize = if cfg!(miri) { 64 } else { 16_384 };
+
+/// What a version is made of; the core never looks into it.
+pub trait Payload: Send + Sync + 'static {
+    /// Runs the plugin's thread-local destructors on the current thread, and
+    /// returns how many ran.
+    ///
+    /// Called once per thread that used the version, on that thread, outside
+    /// of any call, when the version has drained or the thread ends. It may
+    /// call into other slots. It must not panic: a version whose detach
+    /// panicked counts as attached for ever and is never given back.
+    fn detach_thread(&self) -> u64;
+}
+
+/// Names a version in this process; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VersionId(NonZeroU64);
+
+impl fmt::Display for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A version that no slot publishes yet, or no longer.
+///
+/// Dropping it leaves the payload in memory for good; to give it up,
+/// [`retire`](Self::retire) it.
+#[must_use = "a version that is dropped stays in memory; publish or retire it"]
+pub struct Version<P: Payload>(pub(super) Owned<P>);
+
+impl<P: Payload> Version<P> {
+    /// Gives the payload an index.
+    ///
+    /// # Errors
+    /// [`VersionsExhausted`] with the payload, if [`MAX_VERSIONS`] are in
+    /// memory.
+    pub fn new(payload: P) -> Result<Self, VersionsExhausted<P>> {
+        let mut registry = lock(&REGISTRY);
+        let Some((index, id)) = registry.take() else {
+            return Err(VersionsExhausted { payload });
+        };
+        let body = Box::into_raw(Box::new(Body {
+            header: Header {
+                offset: index * size_of::<Entry>(),
+                id: Some(id),
+                detach: detach_erased::<P>,
+                shared: Box::into_raw(Box::default()),
+            },
+            payload,
+        }));
+        registry.by_address.insert(body.addr(), (id, index));
+        // Release: partner is the Acquire in `pinned`.
+        VERSIONS[index].header.store(body.cast(), Ordering::Release);
+        // SAFETY: just made from a box.
+        Ok(Version(Owned(unsafe { NonNull::new_unchecked(body) })))
+    }
+
+    /// The version's name in this process.
+    pub fn id(&self) -> VersionId {
+        self.0.id()
+    }
+
+    /// The payload, to look at. Code of the plugin runs through a lease.
+    pub fn payload(&self) -> &P {
+        self.0.payload()
+    }
+
+    /// A lease on this version, whether or not it is published: for hooks that
+    /// run before it is, on threads of the engine.
+    pub fn lease(&self, holder: Holder) -> Lease<P> {
+        self.0.lease(holder)
+    }
+
+    /// Gives the version up without ever publishing it.
+    pub fn retire(self) -> Retired<P> {
+        Retired::now(self.0)
+    }
+}
+
+impl<P: Payload> fmt::Debug for Version<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Version").field(&self.id()).finish()
+    }
+}
+
+/// No index is left: too many versions are still in memory.
+pub struct VersionsExhausted<P> {
+    /// What was to become a version.
+    pub payload: P,
+}
+
+impl<P> fmt::Debug for VersionsExhausted<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VersionsExhausted").finish_non_exhaustive()
+    }
+}
+
+impl<P> fmt::Display for VersionsExhausted<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "all {} versions that fit in this process are in memory",
+            MAX_VERSIONS - 1
+        )
+    }
+}
+
+impl<P> std::error::Error for VersionsExhausted<P> {}
+
+impl<P> Failure for VersionsExhausted<P> {
+    fn code(&self) -> Code {
+        Code::UnloadCapReached
+    }
+}
+
+/// The part of a version that the core reads; the payload follows it.
+#[repr(C)]
+pub(super) struct Header {
+    /// Where the version's entry starts in each thread's table, in bytes. Zero
+    /// is reserved for markers, whose count stays zero, so that a call that
+    /// finds one leaves the hot path.
+    offset: usize,
+    id: Option<VersionId>,
+    detach: unsafe fn(NonNull<Header>) -> u64,
+    shared: *mut CachePadded<Shared>,
+}
+
+// SAFETY: constant after construction; `shared` points to atomics that live as
+// long as the header.
+unsafe impl Sync for Header {}
+
+impl Header {
+    /// What a slot without a version publishes.
+    pub(super) const fn marker() -> Self {
+        Header {
+            offset: 0,
+            id: None,
+            detach: detach_nothing,
+            shared: ptr::null_mut(),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    pub(super) fn id(&self) -> Option<VersionId> {
+        self.id
+    }
+
+    pub(super) fn index(&self) -> usize {
+        self.offset / size_of::<Entry>()
+    }
+
+    pub(super) fn is_marker(&self) -> bool {
+        self.offset == 0
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        // SAFETY: null for markers only, and a marker is never called, leased
+        // or retired; freed together with the header.
+        unsafe { &*self.shared }
+    }
+
+    /// Runs the plugin's thread-local destructors on this thread.
+    ///
+    /// # Safety
+    /// The version behind the header stays in memory until this returns.
+    pub(super) unsafe fn detach_thread(header: NonNull<Header>) -> u64 {
+        // SAFETY: the caller keeps the version, and `detach` was made for it.
+        unsafe { (header.as_ref().detach)(header) }
+    }
+}
+
+/// What several threads write about a version, away from what callers read.
+#[derive(Default)]
+pub(super) struct Shared {
+    leases: AtomicUsize,
+    calls: AtomicU64,
+    errors: AtomicU64,
+    destructors: AtomicU64,
+}
+
+impl Shared {
+    /// One lease more. The caller makes sure that the version cannot be
+    /// finished meanwhile.
+    pub(super) fn take_lease(&self) {
+        // Relaxed: what comes after it (a hazard cleared with Release, or a
+        // lock given back) shows it to those who drain.
+        self.leases.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call that no thread's entry counts.
+    pub(super) fn count_call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One lease less; the version may be gone right after.
+    pub(super) fn drop_lease(&self) {
+        // Release: partner is `leases`.
+        self.leases.fetch_sub(1, Ordering::Release);
+    }
+
+    pub(super) fn leases(&self) -> usize {
+        // Acquire: partner is `drop_lease`.
+        self.leases.load(Ordering::Acquire)
+    }
+
+    pub(super) fn add(&self, counts: Counters) {
+        self.calls.fetch_add(counts.calls, Ordering::Relaxed);
+        self.errors.fetch_add(counts.errors, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_destructors(&self, count: u64) {
+        self.destructors.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        Counters {
+            calls: self.calls.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A version in memory. Aligned so that the header and the first words of the
+/// payload share a cache line, and that a hazard has a bit to spare.
+#[repr(C, align(64))]
+pub(super) struct Body<P> {
+    header: Header,
+    payload: P,
+}
+
+/// The handle that may finish a version. No `Drop`: see the file's head.
+pub(super) struct Owned<P>(NonNull<Body<P>>);
+
+// SAFETY: owns a body whose payload is Send and Sync and whose header is Sync.
+unsafe impl<P: Payload> Send for Owned<P> {}
+// SAFETY: as above; shared access gives out `&P` and atomics.
+unsafe impl<P: Payload> Sync for Owned<P> {}
+
+impl<P> Owned<P> {
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: the body lives until `finish` consumes the one handle.
+        unsafe { &(*self.0.as_ptr()).header }
+    }
+
+    /// A second handle, for who keeps the first from being finished.
+    pub(super) fn alias(&self) -> Owned<P> {
+        Owned(self.0)
+    }
+
+    /// The address that slots publish and hazards hold.
+    pub(super) fn as_header(&self) -> NonNull<Header> {
+        self.0.cast()
+    }
+
+    pub(super) fn id(&self) -> VersionId {
+        self.header().id.expect("only markers have no id")
+    }
+
+    pub(super) fn payload(&self) -> &P {
+        // SAFETY: as in `header`.
+        unsafe { &(*self.0.as_ptr()).payload }
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        sum(self.header())
+    }
+}
+
+impl<P: Payload> Owned<P> {
+    pub(super) fn lease(&self, holder: Holder) -> Lease<P> {
+        self.header().shared().take_lease();
+        // SAFETY: counted, and the handle kept the version until it was.
+        unsafe { Lease::counted(self.as_header(), holder) }
+    }
+
+    pub(super) fn holders(&self) -> Vec<Holder> {
+        lease::holders(self.id())
+    }
+
+    pub(super) fn set_detachable(&self, detachable: bool) {
+        // Release: partner is `is_detachable`.
+        let index = self.header().index();
+        VERSIONS[index]
+            .detachable
+            .store(detachable, Ordering::Release);
+    }
+
+    /// Frees the version and recycles its index.
+    ///
+    /// # Safety
+    /// Nobody uses the version, no thread is attached to it, and no slot or
+    /// other handle has it.
+    pub(super) unsafe fn finish(self) -> Finished<P> {
+        let index = self.header().index();
+        let counters = self.counters();
+        self.set_detachable(false);
+        VERSIONS[index]
+            .header
+            .store(ptr::null_mut(), Ordering::Relaxed);
+        // The address leaves the registry first: after that the watchdog
+        // takes it for unknown. The index goes last, when it is unused.
+        lock(&REGISTRY).by_address.remove(&self.0.addr().get());
+        // SAFETY: made by `Box::into_raw` in `new`, and nobody else has it.
+        let body = unsafe { Box::from_raw(self.0.as_ptr()) };
+        // SAFETY: likewise, and the header is given up here.
+        let shared = unsafe { Box::from_raw(body.header.shared) };
+        lock(&REGISTRY).free.push(Reverse(index));
+        Finished {
+            destructors: shared.destructors.load(Ordering::Relaxed),
+            payload: body.payload,
+            counters,
+        }
+    }
+}
+
+/// What is left of a version when nobody uses it any more.
+#[must_use = "the payload is dropped with it"]
+pub struct Finished<P> {
+    /// The payload, back in one pair of hands.
+    pub payload: P,
+    /// All calls that the version ever served.
+    pub counters: Counters,
+    /// Thread-local destructors that ran when threads left it.
+    pub destructors: u64,
+}
+
+impl<P> fmt::Debug for Finished<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Finished")
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The payload behind a header.
+///
+/// # Safety
+/// The header is that of a `Body<P>`, which lives for `'a`.
+#[inline(always)]
+pub(super) unsafe fn payload<'a, P: 'a>(header: NonNull<Header>) -> &'a P {
+    // SAFETY: the caller vouches for type and lifetime.
+    unsafe { &(*header.cast::<Body<P>>().as_ptr()).payload }
+}
+
+/// The version at an index.
+///
+/// # Safety
+/// The caller holds a claim on a thread's entry of this index.
+pub(super) unsafe fn pinned(index: usize) -> NonNull<Header> {
+    // Acquire: partner is the Release in `new`.
+    let header = VERSIONS[index].header.load(Ordering::Acquire);
+    // SAFETY: `finish` waits until no entry of the index is claimed, so the
+    // header is there, and lives for as long as the claim.
+    unsafe { NonNull::new_unchecked(header) }
+}
+
+/// Whether threads are asked to detach from the version at an index. A hint:
+/// only a claim makes sure that it is still the same version.
+pub(super) fn is_detachable(index: usize) -> bool {
+    // Acquire: partner is `set_detachable`.
+    VERSIONS[index].detachable.load(Ordering::Acquire)
+}
+
+/// How many threads have, or may have, thread-locals of the version.
+pub(super) fn attached(header: &Header) -> usize {
+    ThreadRecord::all()
+        .filter(|record| record.entry(header.index()).is_attached())
+        .count()
+}
+
+/// Calls `look` with a lookup from addresses to versions, none of which is
+/// freed meanwhile.
+pub(super) fn with_known<R>(
+    look: impl FnOnce(&dyn Fn(*mut Header) -> Option<(VersionId, usize)>) -> R,
+) -> R {
+    let registry = lock(&REGISTRY);
+    look(&|header| registry.by_address.get(&header.addr()).copied())
+}
+
+static VERSIONS: [Place; MAX_VERSIONS] = [const { Place::empty() }; MAX_VERSIONS];
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
+    next: 1,
+    free: BinaryHeap::new(),
+    last_id: 0,
+    by_address: BTreeMap::new(),
+});
+
+struct Place {
+    header: AtomicPtr<Header>,
+    detachable: AtomicBool,
+}
+
+impl Place {
+    const fn empty() -> Self {
+        Place {
+            header: AtomicPtr::new(ptr::null_mut()),
+            detachable: AtomicBool::new(false),
+        }
+    }
+}
+
+struct Registry {
+    /// The lowest index that was never used; 0 is the markers'.
+    next: usize,
+    /// Indices to use again, lowest first: threads then touch few pages.
+    free: BinaryHeap<Reverse<usize>>,
+    last_id: u64,
+    by_address: BTreeMap<usize, (VersionId, usize)>,
+}
+
+impl Registry {
+    fn take(&mut self) -> Option<(usize, VersionId)> {
+        let index = match self.free.pop() {
+            Some(Reverse(index)) => index,
+            None if self.next < MAX_VERSIONS => {
+                self.next += 1;
+                self.next - 1
+            }
+            None => return None,
+        };
+        self.last_id += 1;
+        let id = NonZeroU64::new(self.last_id).expect("counts up from one");
+        Some((index, VersionId(id)))
+    }
+}
+
+unsafe fn detach_erased<P: Payload>(header: NonNull<Header>) -> u64 {
+    // SAFETY: only the header of a `Body<P>` points here, and its caller has
+    // claimed the version.
+    unsafe { payload::<P>(header) }.detach_thread()
+}
+
+unsafe fn detach_nothing(_: NonNull<Header>) -> u64 {
+    0
+}

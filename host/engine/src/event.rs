@@ -1,0 +1,486 @@
+//! What happened, in order: a bounded log that any number of readers follow.
+//!
+//! The list of kinds is closed; names and fields are what operators filter and
+//! alert on. An event is written once, numbered, and never changed. A slow
+//! reader loses the oldest events and is told how many; it never holds the host
+//! up.
+
+use crate::failure::{Code, Failure};
+use serde::Serialize;
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Version of the events' form.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Events that a late reader can still get.
+pub const EVENTS_KEPT_MAX: usize = 16_384;
+
+/// Something that happened in a host.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Event {
+    /// Number of the event in its host, from 1, without gaps.
+    pub sequence: u64,
+    /// Milliseconds since 1970 by the wall clock.
+    pub unix_ms: u64,
+    /// The plugin that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// The version that it is about, `name@semver+digest8`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened. Durations are in microseconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventKind {
+    /// The host began to watch its plugin directory.
+    Watching {
+        /// The directory.
+        directory: String,
+        /// How changes are noticed.
+        mode: String,
+    },
+    /// A file was read and passed inspection.
+    Found {
+        /// The file.
+        path: String,
+    },
+    /// A file was refused before anything of it ran.
+    Refused {
+        /// The file.
+        path: String,
+        /// Why.
+        #[serde(flatten)]
+        failure: FailureReport,
+    },
+    /// A file went away.
+    Gone {
+        /// The file.
+        path: String,
+    },
+    /// A version is present and not wanted: a higher one is, or another is
+    /// pinned.
+    Superseded {
+        /// The version that is wanted instead.
+        by: String,
+    },
+    /// A deployment began.
+    Deploying {
+        /// The version that serves now.
+        from: Option<String>,
+    },
+    /// A version serves calls.
+    Published {
+        /// The version that it replaced.
+        from: Option<String>,
+        /// How long each stage took.
+        stages: StageTimes,
+    },
+    /// A version was not deployed; what served before serves on.
+    DeployFailed {
+        /// The stage at which it failed.
+        stage: Stage,
+        /// Why.
+        #[serde(flatten)]
+        failure: FailureReport,
+    },
+    /// State was handed over.
+    StateHandedOver {
+        /// Schema version of the state that was exported.
+        from_schema: u32,
+        /// Schema version of the state that was restored.
+        to_schema: u32,
+        /// Bytes restored.
+        bytes: u64,
+        /// What is lost by it, in words; empty for nothing.
+        loss: String,
+    },
+    /// State was restored at a first start.
+    StateRestored {
+        /// Schema version of the snapshot.
+        schema: u32,
+        /// Bytes restored.
+        bytes: u64,
+    },
+    /// A snapshot was saved.
+    StateSaved {
+        /// Schema version of the state.
+        schema: u32,
+        /// Bytes of the state.
+        bytes: u64,
+    },
+    /// Something about saved state needs attention.
+    StateProblem {
+        /// What.
+        #[serde(flatten)]
+        failure: FailureReport,
+    },
+    /// A version serves no more calls and waits for those in flight.
+    Draining {
+        /// Calls in flight.
+        in_flight: u64,
+    },
+    /// The last call in flight has returned.
+    Drained {
+        /// From the swap to the last return.
+        micros: u64,
+    },
+    /// The library is unmapped, and that was proved.
+    Unloaded {
+        /// From the drain to the proof.
+        micros: u64,
+        /// Calls that the version served.
+        calls: u64,
+        /// Heap bytes that the plugin had left behind, now freed.
+        leftover_bytes: u64,
+        /// Shared libraries that came with the plugin and stayed.
+        companions: Vec<String>,
+    },
+    /// The library stays in memory for now.
+    Resident {
+        /// What keeps it.
+        pins: Vec<String>,
+    },
+    /// A plugin has no version any more.
+    Retired,
+    /// A call has not returned for a while.
+    StuckCall {
+        /// Kernel id of the thread.
+        thread: u32,
+        /// For how long at least.
+        micros: u64,
+    },
+    /// The host ended.
+    Stopped,
+}
+
+impl EventKind {
+    /// The kind's name, as in JSON.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            EventKind::Watching { .. } => "watching",
+            EventKind::Found { .. } => "found",
+            EventKind::Refused { .. } => "refused",
+            EventKind::Gone { .. } => "gone",
+            EventKind::Superseded { .. } => "superseded",
+            EventKind::Deploying { .. } => "deploying",
+            EventKind::Published { .. } => "published",
+            EventKind::DeployFailed { .. } => "deploy_failed",
+            EventKind::StateHandedOver { .. } => "state_handed_over",
+            EventKind::StateRestored { .. } => "state_restored",
+            EventKind::StateSaved { .. } => "state_saved",
+            EventKind::StateProblem { .. } => "state_problem",
+            EventKind::Draining { .. } => "draining",
+            EventKind::Drained { .. } => "drained",
+            EventKind::Unloaded { .. } => "unloaded",
+            EventKind::Resident { .. } => "resident",
+            EventKind::Retired => "retired",
+            EventKind::StuckCall { .. } => "stuck_call",
+            EventKind::Stopped => "stopped",
+        }
+    }
+}
+
+/// A stage of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Copying the file into the private store.
+    Stage,
+    /// Reading it without running it.
+    Inspect,
+    /// Opening it and checking its layouts.
+    Load,
+    /// Building the instance.
+    Prepare,
+    /// Gate, freeze, export, migrate, restore.
+    HandOver,
+    /// Taking exclusive resources, and the self-test.
+    Activate,
+    /// Storing the pointer.
+    Publish,
+}
+
+impl Stage {
+    /// The name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Stage::Stage => "stage",
+            Stage::Inspect => "inspect",
+            Stage::Load => "load",
+            Stage::Prepare => "prepare",
+            Stage::HandOver => "hand_over",
+            Stage::Activate => "activate",
+            Stage::Publish => "publish",
+        }
+    }
+}
+
+/// How long the stages of a deployment took, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct StageTimes {
+    /// From the file's report to the beginning of its copy.
+    pub notice_us: u64,
+    /// Copying and hashing.
+    pub stage_us: u64,
+    /// Reading without running.
+    pub inspect_us: u64,
+    /// Opening and layout checks.
+    pub load_us: u64,
+    /// Building the instance; activation and self-test, where no state is
+    /// handed over.
+    pub prepare_us: u64,
+    /// The time that callers waited at the gate; 0 without a hand-over.
+    pub pause_us: u64,
+    /// Storing the pointer, in nanoseconds.
+    pub publish_ns: u64,
+    /// All of it.
+    pub total_us: u64,
+}
+
+/// A failure as operators and programs read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailureReport {
+    /// The stable code.
+    pub code: &'static str,
+    /// Who has to act.
+    pub blame: &'static str,
+    /// What happened, with its causes, on one line.
+    pub message: String,
+    /// What to do.
+    pub next: &'static str,
+}
+
+impl FailureReport {
+    /// The report of an error.
+    pub fn of(error: &(impl Failure + ?Sized)) -> Self {
+        FailureReport::with_code(error.code(), with_causes(error))
+    }
+
+    /// A report from its parts.
+    pub fn with_code(code: Code, message: String) -> Self {
+        FailureReport {
+            code: code.as_str(),
+            blame: code.blame().as_str(),
+            message,
+            next: code.next_step(),
+        }
+    }
+}
+
+impl fmt::Display for FailureReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+/// An error's text with those of its causes, unless they repeat each other.
+fn with_causes(error: &(impl Failure + ?Sized)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// Where a host writes its events.
+#[derive(Debug, Default)]
+pub(crate) struct EventLog {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    kept: VecDeque<Arc<Event>>,
+    last: u64,
+    closed: bool,
+}
+
+impl EventLog {
+    pub(crate) fn write(&self, plugin: Option<String>, version: Option<String>, kind: EventKind) {
+        let unix_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| {
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            });
+        let mut state = self.lock();
+        state.last += 1;
+        if state.kept.len() == EVENTS_KEPT_MAX {
+            state.kept.pop_front();
+        }
+        let sequence = state.last;
+        let event = Event {
+            sequence,
+            unix_ms,
+            plugin,
+            version,
+            kind,
+        };
+        tracing::debug!(
+            event = event.kind.name(),
+            plugin = event.plugin.as_deref().unwrap_or(""),
+            version = event.version.as_deref().unwrap_or(""),
+            "event {sequence}"
+        );
+        state.kept.push_back(Arc::new(event));
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// No event comes any more; readers are told.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A reader's place in a host's events.
+///
+/// Not shared between threads; each reader has its own.
+#[derive(Debug, Clone)]
+pub struct Events {
+    log: Arc<EventLog>,
+    next: u64,
+}
+
+/// What a reader of events gets.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// The next event.
+    Event(Arc<Event>),
+    /// The reader was too slow: this many events are lost to it.
+    Lost(u64),
+    /// Nothing happened in time.
+    Nothing,
+    /// The host has ended.
+    Ended,
+}
+
+impl Events {
+    /// Reads what comes from now on.
+    pub(crate) fn from_now(log: Arc<EventLog>) -> Self {
+        let next = log.lock().last + 1;
+        Events { log, next }
+    }
+
+    /// Reads from a number on; 1 is the first event.
+    pub(crate) fn from_sequence(log: Arc<EventLog>, sequence: u64) -> Self {
+        Events {
+            log,
+            next: sequence.max(1),
+        }
+    }
+
+    /// Waits for the next event, at most `timeout`.
+    pub fn next_within(&mut self, timeout: Duration) -> Next {
+        let until = Instant::now() + timeout;
+        let log = Arc::clone(&self.log);
+        let mut state = log.lock();
+        loop {
+            let first = state.last + 1 - state.kept.len() as u64;
+            if self.next < first {
+                let lost = first - self.next;
+                self.next = first;
+                return Next::Lost(lost);
+            }
+            if let Some(event) = usize::try_from(self.next - first)
+                .ok()
+                .and_then(|at| state.kept.get(at))
+            {
+                self.next += 1;
+                return Next::Event(Arc::clone(event));
+            }
+            if state.closed {
+                return Next::Ended;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Next::Nothing;
+            }
+            state = log
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Waits for an event that `wanted` accepts; `None` when none came in time.
+    pub fn wait_for(
+        &mut self,
+        timeout: Duration,
+        mut wanted: impl FnMut(&Event) -> bool,
+    ) -> Option<Arc<Event>> {
+        let until = Instant::now() + timeout;
+        loop {
+            match self.next_within(until.saturating_duration_since(Instant::now())) {
+                Next::Event(event) if wanted(&event) => return Some(event),
+                Next::Event(_) | Next::Lost(_) => {}
+                Next::Nothing | Next::Ended => return None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_reader_is_told_what_it_lost() {
+        let log = Arc::new(EventLog::default());
+        let mut reader = Events::from_now(Arc::clone(&log));
+        for _ in 0..EVENTS_KEPT_MAX + 3 {
+            log.write(None, None, EventKind::Retired);
+        }
+        assert_eq!(reader.next_within(Duration::ZERO), Next::Lost(3));
+        assert!(
+            matches!(reader.next_within(Duration::ZERO), Next::Event(event) if event.sequence == 4)
+        );
+    }
+
+    #[test]
+    fn a_reader_waits_and_is_told_the_end() {
+        let log = Arc::new(EventLog::default());
+        let mut reader = Events::from_sequence(Arc::clone(&log), 0);
+        assert_eq!(reader.next_within(Duration::ZERO), Next::Nothing);
+        log.write(Some("a".into()), None, EventKind::Retired);
+        log.close();
+        assert!(matches!(reader.next_within(Duration::ZERO), Next::Event(_)));
+        assert_eq!(reader.next_within(Duration::from_secs(60)), Next::Ended);
+    }
+
+    #[test]
+    fn names_are_those_of_the_json_form() {
+        let event = Event {
+            sequence: 1,
+            unix_ms: 0,
+            plugin: Some("a".into()),
+            version: None,
+            kind: EventKind::Drained { micros: 7 },
+        };
+        let json = serde_json::to_value(&event).expect("serialises");
+        assert_eq!(json["event"], event.kind.name());
+        assert_eq!(json["micros"], 7);
+    }
+}

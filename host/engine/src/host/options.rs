@@ -1,0 +1,213 @@
+//! How a host is set up.
+
+use super::handle::{Host, HostError};
+use crate::{
+    artifact::{stage::StageLimits, watch::WatchOptions},
+    pipeline::UnloadOptions,
+    service::ServiceLimits,
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// What happens when the file of the version that serves is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RemovalPolicy {
+    /// The next version present takes over; without one the plugin is retired.
+    #[default]
+    FallBack,
+    /// It serves on until another version is wanted.
+    Keep,
+}
+
+/// Sets a host up. Every bound has a default that suits most.
+///
+/// ```no_run
+/// use replug_host::Host;
+///
+/// let host = Host::builder("plugins").data_dir("data").start()?;
+/// let hello = host.plugin("hello")?;
+/// hello.call("greet", b"world")?;
+/// host.shutdown()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "start() starts the host"]
+pub struct HostBuilder {
+    pub(super) plugin_dir: PathBuf,
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) configs: BTreeMap<String, serde_json::Value>,
+    pub(super) removal: RemovalPolicy,
+    pub(super) allow_state_loss: bool,
+    pub(super) watch: WatchOptions,
+    pub(super) stage: StageLimits,
+    pub(super) service: ServiceLimits,
+    pub(super) unload: UnloadOptions,
+    pub(super) quiesce_timeout: Duration,
+    pub(super) state_bytes_max: usize,
+    pub(super) snapshot_interval: Duration,
+    pub(super) stuck_after: Duration,
+    pub(super) shutdown_timeout: Duration,
+    pub(super) residents_max: usize,
+}
+
+impl HostBuilder {
+    pub(super) fn new(plugin_dir: &Path) -> Self {
+        HostBuilder {
+            plugin_dir: plugin_dir.to_owned(),
+            data_dir: None,
+            configs: BTreeMap::new(),
+            removal: RemovalPolicy::default(),
+            allow_state_loss: false,
+            watch: WatchOptions::default(),
+            stage: StageLimits::default(),
+            service: ServiceLimits {
+                gate_timeout: Duration::from_secs(5),
+                body_bytes_max: 16 * 1024 * 1024,
+                answer_bytes_max: 64 * 1024 * 1024,
+                in_flight_max: None,
+            },
+            unload: UnloadOptions {
+                hook_timeout: Duration::from_secs(10),
+                detach_timeout: Duration::from_millis(200),
+                threads_timeout: Duration::from_secs(1),
+            },
+            quiesce_timeout: Duration::from_secs(2),
+            state_bytes_max: 256 * 1024 * 1024,
+            snapshot_interval: Duration::from_secs(60),
+            stuck_after: Duration::from_secs(30),
+            shutdown_timeout: Duration::from_secs(10),
+            residents_max: 16,
+        }
+    }
+
+    /// Where private copies and snapshots are kept, on a file system that
+    /// allows execution. Default: `.replug` beside the plugin directory.
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(path.into());
+        self
+    }
+
+    /// The configuration of one plugin.
+    pub fn config(mut self, plugin: impl Into<String>, config: serde_json::Value) -> Self {
+        self.configs.insert(plugin.into(), config);
+        self
+    }
+
+    /// What happens when the file of the version that serves is deleted.
+    pub fn removal(mut self, policy: RemovalPolicy) -> Self {
+        self.removal = policy;
+        self
+    }
+
+    /// Whether a way back without a migration step may take the newest snapshot
+    /// of the older schema, losing what was written since. Default: no.
+    pub fn allow_state_loss(mut self, allow: bool) -> Self {
+        self.allow_state_loss = allow;
+        self
+    }
+
+    /// How the directory is watched.
+    pub fn watch(mut self, options: WatchOptions) -> Self {
+        self.watch = options;
+        self
+    }
+
+    /// The largest plugin file in bytes. Default 512 MiB.
+    pub fn file_bytes_max(mut self, bytes: u64) -> Self {
+        self.stage.max_bytes = bytes;
+        self
+    }
+
+    /// How long a call waits while state is handed over. Default 5 s.
+    pub fn gate_timeout(mut self, timeout: Duration) -> Self {
+        self.service.gate_timeout = timeout;
+        self
+    }
+
+    /// How long a hand-over waits for calls in flight before it is abandoned.
+    /// Keep it below the gate's timeout. Default 2 s.
+    pub fn quiesce_timeout(mut self, timeout: Duration) -> Self {
+        self.quiesce_timeout = timeout;
+        self
+    }
+
+    /// How long a hook may run. Default 10 s.
+    pub fn hook_timeout(mut self, timeout: Duration) -> Self {
+        self.unload.hook_timeout = timeout;
+        self
+    }
+
+    /// How long an unload waits for the plugin's threads to end before it
+    /// reports the version as resident. Default 1 s.
+    pub fn threads_timeout(mut self, timeout: Duration) -> Self {
+        self.unload.threads_timeout = timeout;
+        self
+    }
+
+    /// How long an unload waits for the host's threads to pass by before it
+    /// gives their thread-locals up. Default 200 ms.
+    pub fn detach_timeout(mut self, timeout: Duration) -> Self {
+        self.unload.detach_timeout = timeout;
+        self
+    }
+
+    /// The largest body of a call in bytes. Default 16 MiB.
+    pub fn body_bytes_max(mut self, bytes: usize) -> Self {
+        self.service.body_bytes_max = bytes;
+        self
+    }
+
+    /// The largest answer in bytes. Default 64 MiB.
+    pub fn answer_bytes_max(mut self, bytes: usize) -> Self {
+        self.service.answer_bytes_max = bytes;
+        self
+    }
+
+    /// Calls of one plugin in flight at once. Default: unbounded, and uncounted.
+    pub fn in_flight_max(mut self, calls: usize) -> Self {
+        self.service.in_flight_max = Some(calls);
+        self
+    }
+
+    /// The largest state of a plugin in bytes. Default 256 MiB.
+    pub fn state_bytes_max(mut self, bytes: usize) -> Self {
+        self.state_bytes_max = bytes;
+        self
+    }
+
+    /// How often snapshot state is saved. Default 60 s.
+    pub fn snapshot_interval(mut self, interval: Duration) -> Self {
+        self.snapshot_interval = interval;
+        self
+    }
+
+    /// After how long a call is reported as stuck. Default 30 s.
+    pub fn stuck_after(mut self, time: Duration) -> Self {
+        self.stuck_after = time;
+        self
+    }
+
+    /// How long a shutdown waits for calls and unloads. Default 10 s.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// Versions that could not be unmapped, above which new deployments are
+    /// refused. Default 16.
+    pub fn residents_max(mut self, versions: usize) -> Self {
+        self.residents_max = versions;
+        self
+    }
+
+    /// Starts the host.
+    ///
+    /// # Errors
+    /// [`HostError`]: a directory that cannot be used, or no threads.
+    pub fn start(self) -> Result<Host, HostError> {
+        Host::start(self)
+    }
+}

@@ -1,0 +1,110 @@
+//! What can be seen of a host, as data.
+
+use serde::Serialize;
+
+/// A host at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HostStatus {
+    /// The plugin directory.
+    pub plugin_dir: String,
+    /// How changes of the directory are noticed.
+    pub watching: String,
+    /// Which barrier the dispatch core uses.
+    pub barrier: String,
+    /// Versions that should be gone and are not.
+    pub residents: usize,
+    /// The plugins, by name.
+    pub plugins: Vec<PluginStatus>,
+}
+
+impl HostStatus {
+    /// The plugin of this name.
+    pub fn plugin(&self, name: &str) -> Option<&PluginStatus> {
+        self.plugins.iter().find(|plugin| plugin.name == name)
+    }
+}
+
+/// One plugin.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PluginStatus {
+    /// The plugin's name.
+    pub name: String,
+    /// Whether it serves.
+    pub state: PluginState,
+    /// The version that serves, `name@semver+digest8`.
+    pub active: Option<String>,
+    /// The version that an operator chose.
+    pub pinned: Option<String>,
+    /// Calls that the serving version was entered by.
+    pub calls: u64,
+    /// Of these, those that failed.
+    pub errors: u64,
+    /// Calls and leases whose deadline passed, over all versions.
+    pub deadlines_passed: u64,
+    /// Calls that run in the serving version now.
+    pub in_flight: u64,
+    /// Leases on the serving version.
+    pub leases: Vec<LeaseStatus>,
+    /// Live heap bytes of the serving version; `None` when its author opted
+    /// out of the books.
+    pub heap_bytes: Option<u64>,
+    /// Threads of the serving version.
+    pub threads: usize,
+    /// The versions whose files are present, lowest first.
+    pub versions: Vec<VersionStatus>,
+    /// Versions on their way out.
+    pub unloading: Vec<UnloadingStatus>,
+    /// How long callers waited at the last hand-over, in microseconds.
+    pub last_pause_us: Option<u64>,
+    /// Unloads that were proven since the host started.
+    pub unloads_proven: u64,
+}
+
+/// Whether a plugin serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PluginState {
+    /// No version serves.
+    Absent,
+    /// A version serves.
+    Active,
+    /// Callers wait while state is handed over.
+    HandingOver,
+}
+
+/// A version whose file is present.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VersionStatus {
+    /// `name@semver+digest8`.
+    pub id: String,
+    /// The file.
+    pub path: String,
+    /// Whether it was refused.
+    pub refused: bool,
+}
+
+/// Somebody who keeps a version.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LeaseStatus {
+    /// What for.
+    pub holder: String,
+    /// For how long, in microseconds.
+    pub age_us: u64,
+}
+
+/// A version on its way out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UnloadingStatus {
+    /// `name@semver+digest8`.
+    pub id: String,
+    /// What the unload is at: draining, stopping, dropping, detaching, closing.
+    pub stage: String,
+    /// For how long, in microseconds.
+    pub since_us: u64,
+    /// Calls that still run in it.
+    pub in_flight: u64,
+    /// Who holds leases on it.
+    pub leases: Vec<LeaseStatus>,
+    /// What keeps it in memory; empty while it is merely under way.
+    pub pins: Vec<String>,
+}

@@ -1,0 +1,226 @@
+//! Finding out what a library offers, and checking every layout before the
+//! first function is called.
+
+use super::{layout, library::Library};
+use crate::failure::{Code, Failure};
+use abi_stable::{StableAbi, library::AbiHeaderRef, sabi_types::RRef};
+use replug_abi::{
+    HostVtableRef, InstanceVtableRef, Interface, InterfaceVersion, LedgerVtableRef, ROOT_SYMBOL,
+    RootRef, ServiceVtableRef, interface,
+};
+use std::ffi::c_void;
+
+/// An interface of a plugin, after its id was read. The vtable's layout is
+/// checked when somebody asks for the interface by type.
+#[derive(Clone, Copy)]
+pub struct InterfaceRow {
+    row: Interface,
+}
+
+impl InterfaceRow {
+    /// The interface's id.
+    pub fn id(&self) -> &str {
+        self.row.id.as_str()
+    }
+
+    /// The version that the plugin was built against.
+    pub fn version(&self) -> InterfaceVersion {
+        self.row.version
+    }
+
+    /// The vtable as type `T`, which must be the prefix reference of this
+    /// interface.
+    ///
+    /// # Errors
+    /// When the major version or the layout differs, on one line.
+    pub fn vtable<T>(&self, wanted: InterfaceVersion) -> Result<*const c_void, HandshakeError>
+    where
+        T: StableAbi,
+    {
+        let found = self.row.version;
+        if found.major != wanted.major {
+            return Err(HandshakeError::Major {
+                id: self.id().to_owned(),
+                expected: wanted,
+                found,
+            });
+        }
+        // Of two minors the older has fewer functions, and is what is expected.
+        let (fewer, more) = if found.minor < wanted.minor {
+            (self.row.layout, T::LAYOUT)
+        } else {
+            (T::LAYOUT, self.row.layout)
+        };
+        layout::check(fewer, more).map_err(|difference| HandshakeError::Layout {
+            what: self.id().to_owned(),
+            difference,
+        })?;
+        Ok(self.row.vtable)
+    }
+}
+
+/// What a library says about itself, checked.
+pub(super) struct Handshake {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) service: ServiceVtableRef,
+    pub(super) instance: InstanceVtableRef,
+    pub(super) ledger: LedgerVtableRef,
+    pub(super) rows: Vec<InterfaceRow>,
+}
+
+/// Looks the root module up and checks all that the engine will use.
+pub(super) fn shake(library: &Library) -> Result<Handshake, HandshakeError> {
+    let root = root_module(library)?;
+    let rows: Vec<InterfaceRow> = root
+        .provides()
+        .iter()
+        .map(|row| InterfaceRow { row: *row })
+        .collect();
+    for requirement in root.requires() {
+        check_requirement(requirement)?;
+    }
+    let service =
+        required::<ServiceVtableRef>(&rows, interface::SERVICE, interface::SERVICE_VERSION)?;
+    let instance =
+        required::<InstanceVtableRef>(&rows, interface::INSTANCE, interface::INSTANCE_VERSION)?;
+    let ledger = required::<LedgerVtableRef>(&rows, interface::LEDGER, interface::LEDGER_VERSION)?;
+    // SAFETY: each pointer came with a layout that was just checked against
+    // the type that it becomes; both are a pointer to a prefix with metadata.
+    let (service, instance, ledger) = unsafe {
+        (
+            std::mem::transmute::<*const c_void, ServiceVtableRef>(service),
+            std::mem::transmute::<*const c_void, InstanceVtableRef>(instance),
+            std::mem::transmute::<*const c_void, LedgerVtableRef>(ledger),
+        )
+    };
+    Ok(Handshake {
+        name: root.name().as_str().to_owned(),
+        version: root.version().as_str().to_owned(),
+        service,
+        instance,
+        ledger,
+        rows,
+    })
+}
+
+fn root_module(library: &Library) -> Result<RootRef, HandshakeError> {
+    let header = library.symbol(ROOT_SYMBOL).ok_or(HandshakeError::NoRoot)?;
+    // SAFETY: the symbol's name says that an `AbiHeader` stands there; its
+    // first bytes are compared before anything behind them is believed. The
+    // reference is not used beyond this function.
+    let header = unsafe {
+        std::mem::transmute::<RRef<'static, ()>, AbiHeaderRef>(RRef::from_raw(header.cast::<()>()))
+    };
+    let header = header
+        .upgrade()
+        .map_err(|error| HandshakeError::Header(one_line(&error.to_string())))?;
+    let found = header
+        .layout()
+        .ok_or_else(|| HandshakeError::Header("the plugin left its layout out".to_owned()))?;
+    layout::check(<RootRef as StableAbi>::LAYOUT, found).map_err(|difference| {
+        HandshakeError::Layout {
+            what: "the root module".to_owned(),
+            difference,
+        }
+    })?;
+    // SAFETY: the layout was checked in the line above.
+    unsafe { header.init_root_module_with_unchecked_layout::<RootRef>() }
+        .map_err(|error| HandshakeError::Header(one_line(&error.to_string())))
+}
+
+fn check_requirement(requirement: &replug_abi::Requirement) -> Result<(), HandshakeError> {
+    let id = requirement.id.as_str();
+    if id != interface::HOST {
+        return Err(HandshakeError::MissingHostInterface { id: id.to_owned() });
+    }
+    let (ours, theirs) = (interface::HOST_VERSION, requirement.version);
+    if ours.major != theirs.major {
+        return Err(HandshakeError::Major {
+            id: id.to_owned(),
+            expected: ours,
+            found: theirs,
+        });
+    }
+    let layout = <HostVtableRef as StableAbi>::LAYOUT;
+    let (fewer, more) = if theirs.minor <= ours.minor {
+        (requirement.layout, layout)
+    } else {
+        (layout, requirement.layout)
+    };
+    layout::check(fewer, more).map_err(|difference| HandshakeError::Layout {
+        what: id.to_owned(),
+        difference,
+    })
+}
+
+fn required<T: StableAbi>(
+    rows: &[InterfaceRow],
+    id: &str,
+    version: InterfaceVersion,
+) -> Result<*const c_void, HandshakeError> {
+    let row = rows
+        .iter()
+        .find(|row| row.id() == id)
+        .ok_or_else(|| HandshakeError::MissingInterface { id: id.to_owned() })?;
+    row.vtable::<T>(version)
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A library does not fit this host. Texts are copies: the library may be gone
+/// when they are read.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// There is no root module.
+    #[error("it exports no root module")]
+    NoRoot,
+    /// The header is of another abi_stable, or says too little.
+    #[error("its header does not fit: {0}")]
+    Header(String),
+    /// A type changed.
+    #[error("the layout of {what} differs at {difference}")]
+    Layout {
+        /// The interface, or the root module.
+        what: String,
+        /// Path of fields, what was expected and what was found.
+        difference: String,
+    },
+    /// An interface of another major.
+    #[error("interface {id}: expected version {expected}, found {found}")]
+    Major {
+        /// The interface.
+        id: String,
+        /// The host's version.
+        expected: InterfaceVersion,
+        /// The plugin's version.
+        found: InterfaceVersion,
+    },
+    /// The plugin lacks an interface.
+    #[error("it does not offer interface {id}")]
+    MissingInterface {
+        /// The interface.
+        id: String,
+    },
+    /// The host lacks an interface that the plugin uses.
+    #[error("it needs host interface {id}, which this host does not have")]
+    MissingHostInterface {
+        /// The interface.
+        id: String,
+    },
+}
+
+impl Failure for HandshakeError {
+    fn code(&self) -> Code {
+        match self {
+            HandshakeError::NoRoot => Code::InspectNoRoot,
+            HandshakeError::Header(_) => Code::AbiHeader,
+            HandshakeError::Layout { .. } => Code::AbiLayoutMismatch,
+            HandshakeError::Major { .. } => Code::AbiInterfaceMajor,
+            HandshakeError::MissingInterface { .. }
+            | HandshakeError::MissingHostInterface { .. } => Code::AbiMissingInterface,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The hooks of an instance, and how they fail.
+
+use super::answer::Answer;
+use crate::failure::{Code, Failure};
+use replug_abi::Status;
+use serde::Deserialize;
+use std::fmt;
+
+/// A hook, by the name that authors know it under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// Builds the instance.
+    Prepare,
+    /// Takes state over.
+    Restore,
+    /// Takes exclusive resources.
+    Activate,
+    /// Checks the instance before it is published.
+    SelfTest,
+    /// Stops background work that changes state.
+    Freeze,
+    /// Undoes freeze.
+    Thaw,
+    /// Gives the state.
+    Export,
+    /// Converts state by one step.
+    Migrate,
+    /// Lists the steps on offer.
+    Steps,
+    /// Lists the methods.
+    Methods,
+    /// Ends what the instance runs.
+    Stop,
+    /// Drops the instance.
+    Drop,
+}
+
+impl Hook {
+    /// The name in messages and events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Hook::Prepare => "prepare",
+            Hook::Restore => "restore",
+            Hook::Activate => "activate",
+            Hook::SelfTest => "self_test",
+            Hook::Freeze => "freeze",
+            Hook::Thaw => "thaw",
+            Hook::Export => "export",
+            Hook::Migrate => "migrate",
+            Hook::Steps => "steps",
+            Hook::Methods => "methods",
+            Hook::Stop => "stop",
+            Hook::Drop => "drop",
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A migration step that a plugin offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub struct StepInfo {
+    /// Schema version of the bytes that go in.
+    pub from: u32,
+    /// Schema version of the bytes that come out.
+    pub to: u32,
+    /// Who converts.
+    pub kind: StepKind,
+}
+
+/// Who converts state in a [`StepInfo`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepKind {
+    /// Code of the author.
+    Hook,
+    /// Field by field, by name.
+    Auto,
+}
+
+/// A hook did not do what it was called for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{hook} {kind}: {reason}")]
+pub struct HookError {
+    /// The hook.
+    pub hook: Hook,
+    /// In which way it failed.
+    pub kind: HookErrorKind,
+    /// The plugin's own words, or the host's about it.
+    pub reason: String,
+}
+
+/// In which way a hook failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookErrorKind {
+    /// It returned an error.
+    Failed,
+    /// It panicked; the panic was caught.
+    Panicked,
+    /// It has not returned in time, and still runs.
+    TimedOut,
+    /// The configuration does not fit.
+    BadConfig,
+    /// It gave more bytes than allowed.
+    TooLarge,
+    /// It answered what it should not: bytes of the wrong shape.
+    Lied,
+}
+
+impl fmt::Display for HookErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HookErrorKind::Failed => "failed",
+            HookErrorKind::Panicked => "panicked",
+            HookErrorKind::TimedOut => "did not return in time",
+            HookErrorKind::BadConfig => "refused its configuration",
+            HookErrorKind::TooLarge => "gave too many bytes",
+            HookErrorKind::Lied => "gave a wrong answer",
+        })
+    }
+}
+
+impl HookError {
+    /// The error behind a status, or nothing when it is a success.
+    pub(super) fn from_status(hook: Hook, status: Status, answer: &Answer) -> Option<HookError> {
+        let kind = match status {
+            _ if answer.overflowed => HookErrorKind::TooLarge,
+            Status::OK => return None,
+            Status::PANIC => HookErrorKind::Panicked,
+            Status::BAD_CONFIG => HookErrorKind::BadConfig,
+            _ => HookErrorKind::Failed,
+        };
+        let reason = match status {
+            Status::ERROR | Status::PANIC | Status::BAD_CONFIG => answer.error_text(),
+            other => other.to_string(),
+        };
+        Some(HookError { hook, kind, reason })
+    }
+}
+
+impl Failure for HookError {
+    fn code(&self) -> Code {
+        match (self.kind, self.hook) {
+            (HookErrorKind::Panicked, _) => Code::HookPanicked,
+            (HookErrorKind::TimedOut, _) => Code::HookTimeout,
+            (HookErrorKind::BadConfig, _) => Code::ConfigInvalid,
+            (HookErrorKind::TooLarge, _) => Code::StateTooLarge,
+            (HookErrorKind::Lied, _) => Code::StateBadBytes,
+            (HookErrorKind::Failed, Hook::Prepare) => Code::PrepareFailed,
+            (HookErrorKind::Failed, Hook::SelfTest) => Code::SelfTestFailed,
+            (HookErrorKind::Failed, Hook::Migrate) => Code::StateMigrate,
+            (HookErrorKind::Failed, _) => Code::HookFailed,
+        }
+    }
+}

@@ -1,0 +1,541 @@
+//! A loaded library, the instance in it, and their end.
+
+use super::{
+    answer::{Answer, AnswerLimits},
+    handshake::{self, Handshake, HandshakeError, InterfaceRow},
+    hooks::{Hook, HookError, HookErrorKind, StepInfo},
+    library::{Library, OpenError},
+    proof::{self, Pin, Residue},
+    threads::ThreadBooks,
+};
+use crate::{
+    artifact::stage::PrivateCopy,
+    failure::{Code, Failure},
+};
+use abi_stable::std_types::{RSlice, RStr};
+use replug_abi::{
+    BlockVisitor, ForeignWaker, HeapUse, HostContext, Instance, LedgerHost, Pending, Request, Sink,
+    Status,
+};
+use std::{any::Any, ffi::c_void, mem::ManuallyDrop, ops::Range, path::Path, sync::Arc};
+
+/// Bytes of what a plugin says about itself: lists of steps and methods.
+const SELF_DESCRIPTION: AnswerLimits = AnswerLimits {
+    body_bytes_max: 1024 * 1024,
+};
+
+/// A library that passed the handshake. It has no instance yet.
+///
+/// Dropping it leaves the library mapped; [`close`](Loaded::close) ends it.
+pub struct Loaded {
+    handshake: Handshake,
+    addresses: Option<Range<usize>>,
+    // These two are pointed to by code that stays mapped when this value is
+    // dropped without being closed; then they stay too.
+    books: ManuallyDrop<Arc<ThreadBooks>>,
+    contexts: ManuallyDrop<Vec<Box<dyn Any + Send + Sync>>>,
+    // The ledger in the plugin keeps a copy that points to `books`.
+    _ledger_host: LedgerHost,
+    library: Library,
+    copy: PrivateCopy,
+}
+
+// SAFETY: the raw pointers inside are those of `LedgerHost`, which points to
+// `books`, shared by design.
+unsafe impl Send for Loaded {}
+// SAFETY: as above; all functions behind the vtables may be called from any
+// thread, as the ABI demands.
+unsafe impl Sync for Loaded {}
+
+impl Loaded {
+    /// Opens a private copy and checks that it fits this host. Its constructors
+    /// run, and nothing else of it.
+    ///
+    /// # Errors
+    /// [`LoadError`]; the library is unmapped again, or named as resident by it.
+    pub fn open(copy: PrivateCopy) -> Result<Loaded, LoadError> {
+        // SAFETY: running a plugin's constructors is what the operator asked
+        // for by dropping the file; what could be read without it was.
+        let library = unsafe { Library::open(copy.path()) }?;
+        let handshake = match handshake::shake(&library) {
+            Ok(handshake) => handshake,
+            Err(error) => {
+                // SAFETY: nothing of the library was kept.
+                let _ = unsafe { library.close() };
+                return Err(error.into());
+            }
+        };
+        let books = Arc::new(ThreadBooks::default());
+        let ledger_host = books.ledger_host(handshake.ledger);
+        // SAFETY: first call of the ledger; `books` lives as long as `Loaded`
+        // and longer than any thread of the plugin.
+        unsafe { handshake.ledger.install()(&ledger_host) };
+        let addresses = proof::address_range(copy.path());
+        Ok(Loaded {
+            handshake,
+            addresses,
+            books: ManuallyDrop::new(books),
+            contexts: ManuallyDrop::new(Vec::new()),
+            _ledger_host: ledger_host,
+            library,
+            copy,
+        })
+    }
+
+    /// The name that the code gives itself.
+    pub fn name(&self) -> &str {
+        &self.handshake.name
+    }
+
+    /// The semver that the code gives itself.
+    pub fn version(&self) -> &str {
+        &self.handshake.version
+    }
+
+    /// The private copy.
+    pub fn path(&self) -> &Path {
+        self.library.path()
+    }
+
+    /// The interfaces on offer.
+    pub fn interfaces(&self) -> &[InterfaceRow] {
+        &self.handshake.rows
+    }
+
+    /// The plugin's threads.
+    pub fn threads(&self) -> &ThreadBooks {
+        &self.books
+    }
+
+    /// Live heap blocks of the plugin; `None` when its author opted out.
+    pub fn heap(&self) -> Option<HeapUse> {
+        let mut heap = HeapUse::default();
+        // SAFETY: the ledger may be asked from any thread while it is loaded.
+        let status = unsafe { self.handshake.ledger.heap()(&mut heap) };
+        status.is_ok().then_some(heap)
+    }
+
+    /// Runs this thread's destructors of the plugin. Returns how many ran.
+    ///
+    /// The thread is outside the plugin's code; dispatch sees to that.
+    pub fn detach_thread(&self) -> u64 {
+        // SAFETY: the library is loaded while `self` lives.
+        unsafe { self.handshake.ledger.detach()() }
+    }
+
+    /// Builds an instance. `keep` is what `context` points into; it is freed
+    /// after the library.
+    ///
+    /// # Errors
+    /// The hook's; the library is still loaded then.
+    pub fn prepare(
+        &mut self,
+        context: HostContext,
+        keep: Box<dyn Any + Send + Sync>,
+        config: &str,
+    ) -> Result<Instance, HookError> {
+        self.contexts.push(keep);
+        let mut instance = Instance::NULL;
+        // SAFETY: `context` is valid until the library is closed, since `keep`
+        // is; the out pointer is a local.
+        self.run(Hook::Prepare, |sink| unsafe {
+            self.handshake.instance.prepare()(context, RStr::from_str(config), &mut instance, sink)
+        })?;
+        Ok(instance)
+    }
+
+    /// Runs a hook that takes the instance only.
+    ///
+    /// # Errors
+    /// The hook's.
+    ///
+    /// # Safety
+    /// `instance` came from this library's `prepare` and was not destroyed;
+    /// hooks of an instance run one at a time.
+    pub unsafe fn hook(&self, hook: Hook, instance: Instance) -> Result<(), HookError> {
+        let vtable = self.handshake.instance;
+        let function = match hook {
+            Hook::Activate => vtable.activate(),
+            Hook::SelfTest => vtable.self_test(),
+            Hook::Freeze => vtable.freeze(),
+            Hook::Thaw => vtable.thaw(),
+            Hook::Drop => vtable.destroy(),
+            Hook::Prepare
+            | Hook::Restore
+            | Hook::Export
+            | Hook::Migrate
+            | Hook::Steps
+            | Hook::Methods
+            | Hook::Stop => {
+                let reason = "the host called it in a way that it does not have".to_owned();
+                return Err(HookError {
+                    hook,
+                    kind: HookErrorKind::Failed,
+                    reason,
+                });
+            }
+        };
+        // SAFETY: the caller's promise.
+        self.run(hook, |sink| unsafe { function(instance, sink) })
+            .map(drop)
+    }
+
+    /// Ends what the instance runs; waits for its threads until the deadline.
+    ///
+    /// # Errors
+    /// The hook's.
+    ///
+    /// # Safety
+    /// As [`hook`](Loaded::hook).
+    pub unsafe fn stop(&self, instance: Instance, deadline_ns: u64) -> Result<(), HookError> {
+        // SAFETY: the caller's promise.
+        self.run(Hook::Stop, |sink| unsafe {
+            self.handshake.instance.stop()(instance, deadline_ns, sink)
+        })
+        .map(drop)
+    }
+
+    /// Hands state over to an instance that is not in use yet.
+    ///
+    /// # Errors
+    /// The hook's.
+    ///
+    /// # Safety
+    /// As [`hook`](Loaded::hook), and nothing else uses the instance.
+    pub unsafe fn restore(
+        &self,
+        instance: Instance,
+        schema_version: u32,
+        state: &[u8],
+    ) -> Result<(), HookError> {
+        // SAFETY: the caller's promise.
+        self.run(Hook::Restore, |sink| unsafe {
+            self.handshake.instance.restore()(
+                instance,
+                schema_version,
+                RSlice::from_slice(state),
+                sink,
+            )
+        })
+        .map(drop)
+    }
+
+    /// The instance's state.
+    ///
+    /// # Errors
+    /// The hook's; more than `bytes_max` bytes are refused.
+    ///
+    /// # Safety
+    /// `instance` came from this library's `prepare` and was not destroyed.
+    pub unsafe fn export(
+        &self,
+        instance: Instance,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, HookError> {
+        let limits = AnswerLimits {
+            body_bytes_max: bytes_max,
+        };
+        // SAFETY: the caller's promise.
+        self.run_within(Hook::Export, limits, |sink| unsafe {
+            self.handshake.instance.export()(instance, sink)
+        })
+        .map(|answer| answer.body)
+    }
+
+    /// Converts state by one step; `None` when the plugin has no such step.
+    ///
+    /// # Errors
+    /// The hook's.
+    pub fn migrate(
+        &self,
+        from: u32,
+        to: u32,
+        state: &[u8],
+        bytes_max: usize,
+    ) -> Result<Option<Vec<u8>>, HookError> {
+        let limits = AnswerLimits {
+            body_bytes_max: bytes_max,
+        };
+        // SAFETY: needs no instance; bytes are borrowed for the call.
+        let (status, answer) = Answer::collect(limits, |sink| unsafe {
+            self.handshake.instance.migrate()(from, to, RSlice::from_slice(state), sink)
+        });
+        if status == Status::NO_STEP {
+            return Ok(None);
+        }
+        match HookError::from_status(Hook::Migrate, status, &answer) {
+            Some(error) => Err(error),
+            None => Ok(Some(answer.body)),
+        }
+    }
+
+    /// The migration steps that this version offers.
+    ///
+    /// # Errors
+    /// The hook's.
+    pub fn steps(&self) -> Result<Vec<StepInfo>, HookError> {
+        // SAFETY: needs no instance.
+        let answer = self.run(Hook::Steps, |sink| unsafe {
+            self.handshake.instance.steps()(sink)
+        })?;
+        serde_json::from_slice(&answer.body).map_err(|error| HookError {
+            hook: Hook::Steps,
+            kind: HookErrorKind::Lied,
+            reason: error.to_string(),
+        })
+    }
+
+    /// The list of methods as the plugin wrote it (JSON).
+    ///
+    /// # Errors
+    /// The hook's.
+    ///
+    /// # Safety
+    /// `instance` came from this library's `prepare` and was not destroyed.
+    pub unsafe fn methods(&self, instance: Instance) -> Result<Vec<u8>, HookError> {
+        // SAFETY: the caller's promise.
+        self.run(Hook::Methods, |sink| unsafe {
+            self.handshake.service.methods()(instance, sink)
+        })
+        .map(|answer| answer.body)
+    }
+
+    /// Calls a method and waits.
+    ///
+    /// # Safety
+    /// `instance` came from this library's `prepare` and is not destroyed while
+    /// the call runs.
+    #[inline]
+    pub unsafe fn call(&self, instance: Instance, request: &Request<'_>, sink: &Sink) -> Status {
+        // SAFETY: the caller's promise.
+        unsafe { self.handshake.service.call()(instance, request, sink) }
+    }
+
+    /// Starts a method; see the ABI for the statuses.
+    ///
+    /// # Safety
+    /// As [`call`](Loaded::call), until the pending call is cancelled.
+    pub unsafe fn start(
+        &self,
+        instance: Instance,
+        request: &Request<'_>,
+        out: &mut Pending,
+        sink: &Sink,
+    ) -> Status {
+        // SAFETY: the caller's promise.
+        unsafe { self.handshake.service.start()(instance, request, out, sink) }
+    }
+
+    /// Polls a started call.
+    ///
+    /// # Safety
+    /// `pending` came from [`start`](Loaded::start) and was not cancelled.
+    pub unsafe fn poll(&self, pending: Pending, waker: &ForeignWaker, sink: &Sink) -> Status {
+        // SAFETY: the caller's promise.
+        unsafe { self.handshake.service.poll()(pending, waker, sink) }
+    }
+
+    /// Ends a started call.
+    ///
+    /// # Safety
+    /// `pending` came from [`start`](Loaded::start) and is not used afterwards.
+    pub unsafe fn cancel(&self, pending: Pending) {
+        // SAFETY: the caller's promise. A panic while cancelling was caught on
+        // the other side; the call is over either way.
+        let _ = unsafe { self.handshake.service.cancel()(pending) };
+    }
+
+    /// Unmaps the library, if nothing of it runs, and proves it.
+    ///
+    /// # Safety
+    /// No call is in flight, every instance is destroyed, every host thread has
+    /// detached or was abandoned for good, and nobody holds a pointer into the
+    /// plugin.
+    pub unsafe fn close(self) -> Closed {
+        let pins = self.pins();
+        if !pins.is_empty() {
+            return Closed::Pinned {
+                loaded: Box::new(self),
+                pins,
+            };
+        }
+        let Loaded {
+            handshake,
+            books,
+            contexts,
+            library,
+            copy,
+            ..
+        } = self;
+        // SAFETY: all threads have left; this one ran code of the plugin too.
+        let (bytes, blocks) = unsafe {
+            handshake.ledger.detach()();
+            handshake.ledger.release()();
+            let mut heap = HeapUse::default();
+            handshake.ledger.heap()(&mut heap);
+            let mut blocks: Vec<*mut c_void> = Vec::new();
+            let visitor = BlockVisitor {
+                context: std::ptr::from_mut(&mut blocks).cast(),
+                visit,
+            };
+            handshake.ledger.leftovers()(&visitor);
+            (heap.bytes, blocks)
+        };
+        let remains = Remains {
+            blocks,
+            bytes,
+            books,
+            contexts,
+            copy,
+        };
+        // SAFETY: the caller's promise, and no thread of the plugin runs.
+        match unsafe { library.close() } {
+            Ok(companions) => Closed::Unmapped(remains.free(companions)),
+            Err(pins) => Closed::Lingering { remains, pins },
+        }
+    }
+
+    /// What would keep the library from being unmapped now.
+    fn pins(&self) -> Vec<Pin> {
+        let mut pins = Vec::new();
+        if self.books.count() > 0 {
+            pins.push(Pin::Threads(self.books.names()));
+        }
+        // SAFETY: the ledger may be asked from any thread while it is loaded.
+        let unmanaged = unsafe { self.handshake.ledger.unmanaged_threads()() };
+        if unmanaged > 0 {
+            pins.push(Pin::UnmanagedThreads(unmanaged));
+        }
+        if let Some(range) = &self.addresses {
+            pins.extend(
+                proof::signal_handlers(range)
+                    .into_iter()
+                    .map(Pin::SignalHandler),
+            );
+        }
+        pins
+    }
+
+    fn run(&self, hook: Hook, call: impl FnOnce(&Sink) -> Status) -> Result<Answer, HookError> {
+        self.run_within(hook, SELF_DESCRIPTION, call)
+    }
+
+    fn run_within(
+        &self,
+        hook: Hook,
+        limits: AnswerLimits,
+        call: impl FnOnce(&Sink) -> Status,
+    ) -> Result<Answer, HookError> {
+        let (status, answer) = Answer::collect(limits, call);
+        match HookError::from_status(hook, status, &answer) {
+            Some(error) => Err(error),
+            None => Ok(answer),
+        }
+    }
+}
+
+/// SAFETY: `context` is the vector of [`Loaded::close`].
+unsafe extern "C" fn visit(context: *mut c_void, block: *mut c_void) {
+    // SAFETY: see above; the vector is untouched while its visitor is in use.
+    unsafe { (*context.cast::<Vec<*mut c_void>>()).push(block) };
+}
+
+/// How an attempt to unmap a library ended.
+pub enum Closed {
+    /// It is gone, and that was proved.
+    Unmapped(Residue),
+    /// It was not tried: something of it still runs. To be tried again.
+    Pinned {
+        /// The library, as loaded as before.
+        loaded: Box<Loaded>,
+        /// What runs.
+        pins: Vec<Pin>,
+    },
+    /// `dlclose` was called, and the library is still there. To be looked at
+    /// again with [`Remains::recheck`].
+    Lingering {
+        /// What has to be freed once it is gone.
+        remains: Remains,
+        /// What keeps it, as far as can be found out.
+        pins: Vec<Pin>,
+    },
+}
+
+/// What a closed library leaves, to be freed when it is unmapped.
+pub struct Remains {
+    blocks: Vec<*mut c_void>,
+    bytes: u64,
+    // As in `Loaded`: dropped when the library is gone, and only then.
+    books: ManuallyDrop<Arc<ThreadBooks>>,
+    contexts: ManuallyDrop<Vec<Box<dyn Any + Send + Sync>>>,
+    copy: PrivateCopy,
+}
+
+// SAFETY: the blocks are owned by this value alone.
+unsafe impl Send for Remains {}
+
+impl Remains {
+    /// Looks again whether the library is gone.
+    pub fn recheck(self) -> Closed {
+        let pins = proof::still_mapped(self.copy.path());
+        if pins.is_empty() {
+            return Closed::Unmapped(self.free(Vec::new()));
+        }
+        Closed::Lingering {
+            remains: self,
+            pins,
+        }
+    }
+
+    /// The private copy.
+    pub fn path(&self) -> &Path {
+        self.copy.path()
+    }
+
+    fn free(self, companions: Vec<std::path::PathBuf>) -> Residue {
+        let Remains {
+            blocks,
+            bytes,
+            books,
+            contexts,
+            copy,
+        } = self;
+        let residue = Residue {
+            blocks_freed: blocks.len(),
+            bytes_freed: bytes,
+            companions,
+        };
+        for block in blocks {
+            // SAFETY: the plugin's allocator got the block from malloc and can
+            // neither free nor use it any more: its code is unmapped.
+            unsafe { libc::free(block) };
+        }
+        drop((
+            ManuallyDrop::into_inner(books),
+            ManuallyDrop::into_inner(contexts),
+        ));
+        // The file goes last: its name proves what is mapped.
+        drop(copy);
+        residue
+    }
+}
+
+/// A library could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The loader refused it.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It does not fit this host.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+}
+
+impl Failure for LoadError {
+    fn code(&self) -> Code {
+        match self {
+            LoadError::Open(error) => error.code(),
+            LoadError::Handshake(error) => error.code(),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Loading a library, shaking hands with it, and unloading it with proof: the
+//! only foreign-function interface of the engine.
+//!
+//! ```text
+//! PrivateCopy ──► Library ──► Handshake ──► Loaded ──► close ──► Unmapped
+//!                 dlopen      layouts       hooks          └───► Resident
+//! ```
+//!
+//! It decides nothing: when a library is opened, which hook runs and when it is
+//! closed is the pipeline's business. It never drops a library by accident:
+//! only [`Loaded::close`] unmaps, and what is not closed stays mapped.
+
+mod answer;
+mod handshake;
+mod hooks;
+mod layout;
+mod library;
+mod loaded;
+mod proof;
+mod threads;
+
+pub use answer::{Answer, AnswerLimits};
+pub use handshake::{HandshakeError, InterfaceRow};
+pub use hooks::{Hook, HookError, HookErrorKind, StepInfo, StepKind};
+pub use library::{Library, OpenError};
+pub use loaded::{Closed, LoadError, Loaded, Remains};
+pub use proof::{Pin, Residue};
+pub use threads::ThreadBooks;

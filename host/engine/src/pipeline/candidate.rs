@@ -1,0 +1,118 @@
+//! A file that was read, and is worth loading.
+
+use super::error::DeployError;
+use crate::{
+    artifact::{
+        inspect::{self, Hazard, InspectError, Manifest, Patch},
+        stage::Staged,
+    },
+    id::VersionId,
+};
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{FileExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A staged file with what it says about itself.
+pub(crate) struct Candidate {
+    pub(crate) id: VersionId,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) hazards: Vec<Hazard>,
+    pub(crate) staged: Staged,
+    patch: Option<Patch>,
+}
+
+/// Reads a private copy without running it.
+pub(crate) fn inspect(staged: Staged) -> Result<Candidate, DeployError> {
+    let bytes = fs::read(staged.copy.path()).map_err(DeployError::Patch)?;
+    let inspected = inspect::inspect(&bytes, &staged.source)?;
+    let manifest = Arc::new(inspected.manifest);
+    let id = VersionId {
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        digest: staged.digest,
+    };
+    Ok(Candidate {
+        id,
+        manifest,
+        hazards: inspected.hazards,
+        staged,
+        patch: inspected.clear_nodelete,
+    })
+}
+
+/// Reads any file without running it, for people: nothing is copied.
+///
+/// # Errors
+/// What inspection refuses; a file that cannot be read is refused by I/O.
+pub(crate) fn read_manifest(path: &Path) -> Result<(Manifest, Vec<Hazard>), ReadError> {
+    let unreadable = |source| ReadError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let metadata = fs::symlink_metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(ReadError::NotRegular {
+            path: path.to_owned(),
+        });
+    }
+    let bytes = fs::read(path).map_err(unreadable)?;
+    let inspected = inspect::inspect(&bytes, path)?;
+    Ok((inspected.manifest, inspected.hazards))
+}
+
+/// A file cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The system refuses it.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// It is a link, a folder, a pipe or a device.
+    #[error("{} is not a regular file", path.display())]
+    NotRegular {
+        /// The path.
+        path: PathBuf,
+    },
+    /// It is not a plugin.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+}
+
+impl crate::failure::Failure for ReadError {
+    fn code(&self) -> crate::failure::Code {
+        use crate::failure::Code;
+        match self {
+            ReadError::Io { .. } => Code::StageUnreadable,
+            ReadError::NotRegular { .. } => Code::StageNotRegular,
+            ReadError::Inspect(error) => error.code(),
+        }
+    }
+}
+
+impl Candidate {
+    /// Clears the mark that forbids unloading, in the private copy. The digest
+    /// stays that of the file that was dropped.
+    pub(super) fn apply_patch(&self) -> Result<(), DeployError> {
+        let Some(patch) = self.patch else {
+            return Ok(());
+        };
+        let path = self.staged.copy.path();
+        let write = || -> io::Result<()> {
+            fs::set_permissions(path, Permissions::from_mode(0o600))?;
+            OpenOptions::new()
+                .write(true)
+                .open(path)?
+                .write_all_at(&patch.bytes, patch.offset)?;
+            fs::set_permissions(path, Permissions::from_mode(0o400))
+        };
+        write().map_err(DeployError::Patch)
+    }
+}

@@ -1,0 +1,114 @@
+//! Why a version was not deployed. What served before serves on.
+
+use crate::{
+    artifact::{inspect::InspectError, stage::StageError},
+    dispatch::{GateRefused, Holder},
+    event::Stage,
+    failure::{Code, Failure},
+    load::{HookError, LoadError},
+    state::{chain::NoPath, store::StoreError},
+};
+use std::{io, time::Duration};
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeployError {
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error("the private copy cannot be made ready")]
+    Patch(#[source] io::Error),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("the note says {noted}, the code says {found}")]
+    Identity { noted: String, found: String },
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    #[error("{count} versions are in memory at once, which is all that fit")]
+    Exhausted { count: usize },
+    #[error("{residents} unloaded versions are still in memory, which is the limit")]
+    Residents { residents: usize },
+    #[error("the state model changed from {from} to {to}")]
+    Model {
+        from: &'static str,
+        to: &'static str,
+    },
+    #[error(transparent)]
+    NoPath(#[from] NoPath),
+    #[error("schema {from} to {to}: the plugin offers this step and does not make it")]
+    BrokenStep { from: u32, to: u32 },
+    #[error("the file changed: it held {wanted}, and holds {found} now")]
+    Replaced { wanted: String, found: String },
+    #[error("state cannot be saved before the swap: {0}")]
+    Save(#[source] StoreError),
+    #[error("saved state cannot be used: {0}")]
+    Restore(#[source] StoreError),
+    #[error("{calls} calls and {} leases{} did not end within {} ms", holders.len(), names(holders), waited.as_millis())]
+    Quiesce {
+        calls: usize,
+        holders: Vec<Holder>,
+        waited: Duration,
+    },
+    #[error(transparent)]
+    Gate(#[from] GateRefused),
+}
+
+fn names(holders: &[Holder]) -> String {
+    if holders.is_empty() {
+        return String::new();
+    }
+    let mut labels: Vec<&str> = holders.iter().map(|holder| holder.label).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    format!(" ({})", labels.join(", "))
+}
+
+impl DeployError {
+    /// The stage at which it happened.
+    pub(crate) fn stage(&self) -> Stage {
+        use crate::load::Hook;
+        match self {
+            DeployError::Stage(_) | DeployError::Patch(_) | DeployError::Replaced { .. } => {
+                Stage::Stage
+            }
+            DeployError::Inspect(_) => Stage::Inspect,
+            DeployError::Load(_)
+            | DeployError::Identity { .. }
+            | DeployError::Exhausted { .. }
+            | DeployError::Residents { .. } => Stage::Load,
+            DeployError::Hook(error) => match error.hook {
+                Hook::Prepare => Stage::Prepare,
+                Hook::Activate | Hook::SelfTest => Stage::Activate,
+                _ => Stage::HandOver,
+            },
+            DeployError::Model { .. }
+            | DeployError::NoPath(_)
+            | DeployError::BrokenStep { .. }
+            | DeployError::Save(_)
+            | DeployError::Restore(_)
+            | DeployError::Quiesce { .. } => Stage::HandOver,
+            DeployError::Gate(_) => Stage::Publish,
+        }
+    }
+}
+
+impl Failure for DeployError {
+    fn code(&self) -> Code {
+        match self {
+            DeployError::Stage(error) => error.code(),
+            DeployError::Inspect(error) => error.code(),
+            DeployError::Patch(_) => Code::StageStore,
+            DeployError::Load(error) => error.code(),
+            DeployError::Replaced { .. } => Code::StageChanging,
+            DeployError::Identity { .. } => Code::AbiIdentityMismatch,
+            DeployError::Hook(error) => error.code(),
+            DeployError::Exhausted { .. } | DeployError::Residents { .. } => Code::UnloadCapReached,
+            DeployError::Model { .. } => Code::StateModelChanged,
+            DeployError::NoPath(error) => error.code(),
+            DeployError::BrokenStep { .. } => Code::StateMigrate,
+            DeployError::Save(error) | DeployError::Restore(error) => error.code(),
+            DeployError::Quiesce { .. } => Code::GateQuiesceTimeout,
+            DeployError::Gate(error) => error.code(),
+        }
+    }
+}

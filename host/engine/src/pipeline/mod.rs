@@ -1,0 +1,33 @@
+//! The way of a version into service and out of it.
+//!
+//! ```text
+//! Staged ─ inspect ► Candidate ─ load ► prepare ► Version ─ take over ► serving
+//!                                                            │
+//!            unloaded + proof ◄ close ◄ detach ◄ stop ◄ drain ┘ (the version before)
+//! ```
+//!
+//! Each step takes what the one before gives. This module runs the steps and
+//! times them; which version is wanted, and when, is the host's business.
+
+mod candidate;
+
+mod error;
+
+mod worker;
+
+mod state;
+
+mod start;
+
+mod take_over;
+
+mod unload;
+
+pub use candidate::ReadError;
+pub(crate) use candidate::{Candidate, inspect, read_manifest};
+pub(crate) use error::DeployError;
+pub(crate) use start::start;
+pub(crate) use state::{StatePolicy, save, snapshot_of};
+pub(crate) use take_over::{Means, take_over};
+pub(crate) use unload::{UnloadOptions, Unloading};
+pub(crate) use worker::Worker;

@@ -1,0 +1,167 @@
+//! State on its way from one version to the next, and to the disk.
+
+use super::{
+    error::DeployError,
+    worker::{Progress, Worker},
+};
+use crate::{
+    dispatch::Lease,
+    load::{Hook, HookError, StepInfo},
+    service::Serving,
+    state::{
+        chain::{self, MigratePolicy, Plan},
+        envelope::Envelope,
+        store::{SnapshotStore, StoreError},
+    },
+};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What a deployment may do to state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct StatePolicy {
+    pub(crate) migrate: MigratePolicy,
+    /// A way back without a step may take an older snapshot.
+    pub(crate) allow_loss: bool,
+    pub(crate) bytes_max: usize,
+}
+
+/// State with its schema version, ready to be restored.
+pub(super) struct Payload {
+    pub(super) schema: u32,
+    pub(super) bytes: Vec<u8>,
+    /// What is lost by taking it, in words; empty for nothing.
+    pub(super) loss: String,
+}
+
+/// Plans the way of state of schema `from` into `to`, and takes an older
+/// snapshot from the store where the plan says so.
+pub(super) fn plan(
+    plugin: &str,
+    from: u32,
+    to: &Serving,
+    steps: &[StepInfo],
+    policy: StatePolicy,
+    store: &SnapshotStore,
+) -> Result<(Plan, Option<Payload>), DeployError> {
+    let wanted = to.manifest().schema_version;
+    let older = if from > wanted {
+        store
+            .latest_of_schema(plugin, wanted)
+            .map_err(DeployError::Restore)?
+            .found
+    } else {
+        None
+    };
+    let plan = chain::plan(&chain::Request {
+        from,
+        to: wanted,
+        steps,
+        policy: policy.migrate,
+        has_older_snapshot: older.is_some(),
+        allow_loss: policy.allow_loss,
+    })?;
+    let payload = match (&plan, older) {
+        (Plan::SnapshotBefore { .. }, Some(found)) => {
+            let age = format!(
+                "all that was written since {} ms after 1970",
+                found.envelope.taken_at_unix_ms
+            );
+            Some(Payload {
+                schema: wanted,
+                bytes: found.envelope.payload,
+                loss: age,
+            })
+        }
+        _ => None,
+    };
+    Ok((plan, payload))
+}
+
+/// Converts `bytes` as planned. `converter` is the version with the newer
+/// schema. Runs on the worker's thread, inside `converter`.
+pub(super) fn convert(
+    converter: &Serving,
+    plan: &Plan,
+    from: u32,
+    to: u32,
+    mut bytes: Vec<u8>,
+    bytes_max: usize,
+) -> Result<Option<Payload>, DeployError> {
+    let loss = String::new();
+    match plan {
+        Plan::Unchanged => Ok(Some(Payload {
+            schema: from,
+            bytes,
+            loss,
+        })),
+        // The bytes are what they were; the version is told its own number.
+        Plan::Preserve => Ok(Some(Payload {
+            schema: to,
+            bytes,
+            loss,
+        })),
+        Plan::Steps(steps) => {
+            for step in steps {
+                let (from, to) = step.versions();
+                bytes = converter
+                    .loaded()
+                    .migrate(from, to, &bytes, bytes_max)?
+                    .ok_or(DeployError::BrokenStep { from, to })?;
+            }
+            Ok(Some(Payload {
+                schema: to,
+                bytes,
+                loss,
+            }))
+        }
+        Plan::Reset { .. } | Plan::SnapshotBefore { .. } => Ok(None),
+    }
+}
+
+/// The state of a serving version as it is now, beside its calls.
+pub(crate) fn snapshot_of(
+    lease: Lease<Serving>,
+    bytes_max: usize,
+    worker: &mut Worker,
+) -> Result<Envelope, HookError> {
+    let progress = Progress::at(Hook::Export);
+    worker.run(&progress, move || {
+        let exported = lease.enter(|entered| {
+            let serving = entered.payload();
+            serving
+                .export(bytes_max)
+                .map(|bytes| envelope(serving, bytes))
+        });
+        exported.unwrap_or_else(|refused| Err(not_entered(Hook::Export, refused)))
+    })?
+}
+
+/// Saves an envelope.
+pub(crate) fn save(store: &SnapshotStore, envelope: &Envelope) -> Result<(), StoreError> {
+    for problem in store.save(envelope)?.problems {
+        tracing::warn!(plugin = envelope.plugin, error = %problem, "an old snapshot stays behind");
+    }
+    Ok(())
+}
+
+pub(super) fn envelope(serving: &Serving, payload: Vec<u8>) -> Envelope {
+    Envelope {
+        plugin: serving.id().name.to_string(),
+        schema_version: serving.manifest().schema_version,
+        plugin_version: serving.id().version.clone(),
+        taken_at_unix_ms: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| {
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            }),
+        payload,
+    }
+}
+
+pub(super) fn not_entered(hook: Hook, refused: crate::dispatch::Refused) -> HookError {
+    HookError {
+        hook,
+        kind: crate::load::HookErrorKind::Failed,
+        reason: refused.to_string(),
+    }
+}

@@ -1,0 +1,379 @@
+//! The end of a version: drain, stop, drop, detach, close, prove.
+//!
+//! Each version that leaves has a thread of its own for it, which waits for as
+//! long as it takes: a call that runs for minutes, or a hook that hangs, holds
+//! up nothing else. What the thread is at, and what keeps it, can be seen at
+//! any time.
+
+use super::{take_over::poll_until, worker::Nudge};
+use crate::{
+    clock::monotonic_ns,
+    dispatch::{Drained, Holder, InFlight, Retired},
+    event::{EventKind, EventLog},
+    id::VersionId,
+    load::{Closed, Hook, Loaded, Pin, Residue},
+    service::Serving,
+};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// How patient an unload is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UnloadOptions {
+    /// For `stop` and `drop` each, before they are reported as hanging.
+    pub(crate) hook_timeout: Duration,
+    /// For threads of the host to pass by and detach, before they are given up.
+    pub(crate) detach_timeout: Duration,
+    /// For threads of the plugin to end, before the version is reported as
+    /// resident.
+    pub(crate) threads_timeout: Duration,
+}
+
+/// What an unload is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnloadStage {
+    Draining,
+    Stopping,
+    Dropping,
+    Detaching,
+    Closing,
+    Unloaded,
+}
+
+impl UnloadStage {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            UnloadStage::Draining => "draining",
+            UnloadStage::Stopping => "stopping",
+            UnloadStage::Dropping => "dropping",
+            UnloadStage::Detaching => "detaching",
+            UnloadStage::Closing => "closing",
+            UnloadStage::Unloaded => "unloaded",
+        }
+    }
+}
+
+/// What can be seen of an unload.
+#[derive(Debug, Clone)]
+pub(crate) struct UnloadStatus {
+    pub(crate) stage: UnloadStage,
+    pub(crate) since: Instant,
+    /// Why the version is resident; empty while it is not.
+    pub(crate) pins: Vec<String>,
+    pub(crate) in_flight: InFlight,
+    pub(crate) holders: Vec<Holder>,
+}
+
+/// A version on its way out.
+pub(crate) struct Unloading {
+    pub(crate) id: VersionId,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    status: Mutex<UnloadStatus>,
+    id: VersionId,
+    options: UnloadOptions,
+    events: Arc<EventLog>,
+    nudge: Nudge,
+    calls: Mutex<u64>,
+}
+
+impl Unloading {
+    /// Begins to unload a version that serves no new calls.
+    ///
+    /// # Errors
+    /// The system cannot start a thread; the version stays in memory.
+    pub(crate) fn of_version(
+        retired: Retired<Serving>,
+        options: UnloadOptions,
+        events: Arc<EventLog>,
+        nudge: Nudge,
+    ) -> io::Result<Unloading> {
+        let id = retired.payload().id().clone();
+        Unloading::begin(id, options, events, nudge, move |shared| {
+            shared.unload(retired)
+        })
+    }
+
+    /// Begins to unload a library without an instance.
+    ///
+    /// # Errors
+    /// As for [`of_version`](Unloading::of_version).
+    pub(crate) fn of_library(
+        id: VersionId,
+        loaded: Box<Loaded>,
+        options: UnloadOptions,
+        events: Arc<EventLog>,
+        nudge: Nudge,
+    ) -> io::Result<Unloading> {
+        Unloading::begin(id, options, events, nudge, move |shared| {
+            shared.close(*loaded, Instant::now())
+        })
+    }
+
+    fn begin(
+        id: VersionId,
+        options: UnloadOptions,
+        events: Arc<EventLog>,
+        nudge: Nudge,
+        body: impl FnOnce(&Shared) + Send + 'static,
+    ) -> io::Result<Unloading> {
+        let status = UnloadStatus {
+            stage: UnloadStage::Draining,
+            since: Instant::now(),
+            pins: Vec::new(),
+            in_flight: InFlight {
+                stack: 0,
+                leases: 0,
+            },
+            holders: Vec::new(),
+        };
+        let shared = Arc::new(Shared {
+            status: Mutex::new(status),
+            id: id.clone(),
+            options,
+            events,
+            nudge,
+            calls: Mutex::new(0),
+        });
+        let thread = thread::Builder::new()
+            .name("replug-unload".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || body(&shared)
+            })?;
+        Ok(Unloading {
+            id,
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// What it is at.
+    pub(crate) fn status(&self) -> UnloadStatus {
+        self.shared.lock().clone()
+    }
+
+    /// Whether the library is gone.
+    pub(crate) fn is_done(&self) -> bool {
+        self.shared.lock().stage == UnloadStage::Unloaded
+    }
+
+    /// Reports a hook that has not returned in time as what keeps the version.
+    pub(crate) fn look_for_hanging_hook(&self) {
+        let mut status = self.shared.lock();
+        let hook = match status.stage {
+            UnloadStage::Stopping => Hook::Stop,
+            UnloadStage::Dropping => Hook::Drop,
+            _ => return,
+        };
+        if status.pins.is_empty() && status.since.elapsed() > self.shared.options.hook_timeout * 2 {
+            status.pins = vec![Pin::HookRuns(hook.as_str()).to_string()];
+            let pins = status.pins.clone();
+            drop(status);
+            self.shared.event(EventKind::Resident { pins });
+        }
+    }
+
+    /// Waits for the end, once it is done.
+    pub(crate) fn join(mut self) {
+        if let Some(thread) = self.thread.take() {
+            // The thread does not panic; if it did, its panic was printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How often a resident version is looked at again.
+const RECHECK: Duration = Duration::from_millis(50);
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, UnloadStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn event(&self, kind: EventKind) {
+        self.events.write(
+            Some(self.id.name.to_string()),
+            Some(self.id.to_string()),
+            kind,
+        );
+    }
+
+    fn enter(&self, stage: UnloadStage) {
+        let mut status = self.lock();
+        status.stage = stage;
+        status.since = Instant::now();
+        if stage != UnloadStage::Unloaded {
+            status.pins.clear();
+        }
+    }
+
+    fn unload(&self, retired: Retired<Serving>) {
+        let retired = self.drain(retired);
+        let drained_at = Instant::now();
+        self.stop(&retired);
+        let drained = self.leave(retired);
+        self.enter(UnloadStage::Detaching);
+        let Some(serving) = self.detach(drained) else {
+            return;
+        };
+        self.enter(UnloadStage::Dropping);
+        let (loaded, dropped) = serving.destroy();
+        if let Err(error) = dropped {
+            tracing::warn!(version = %self.id, %error, "the instance did not drop cleanly");
+        }
+        self.close(loaded, drained_at);
+    }
+
+    /// Waits for the calls in flight, for ever if need be.
+    fn drain(&self, retired: Retired<Serving>) -> Retired<Serving> {
+        let begun = Instant::now();
+        let in_flight = retired.in_flight();
+        self.event(EventKind::Draining {
+            in_flight: (in_flight.stack + in_flight.leases) as u64,
+        });
+        loop {
+            if poll_until(RECHECK, || retired.is_drained()) {
+                break;
+            }
+            let mut status = self.lock();
+            status.in_flight = retired.in_flight();
+            status.holders = retired.holders();
+        }
+        {
+            let mut status = self.lock();
+            status.in_flight = InFlight {
+                stack: 0,
+                leases: 0,
+            };
+            status.holders.clear();
+        }
+        *self.calls.lock().unwrap_or_else(PoisonError::into_inner) = retired.counters().calls;
+        self.event(EventKind::Drained {
+            micros: micros(begun.elapsed()),
+        });
+        retired
+    }
+
+    fn stop(&self, retired: &Retired<Serving>) {
+        self.enter(UnloadStage::Stopping);
+        let lease = retired.lease(Holder::new("stop", monotonic_ns()));
+        let timeout_ns = u64::try_from(self.options.hook_timeout.as_nanos()).unwrap_or(u64::MAX);
+        let stopped = lease.enter(|entered| {
+            entered
+                .payload()
+                .stop(monotonic_ns().saturating_add(timeout_ns))
+        });
+        match stopped {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(version = %self.id, %error, "the version did not stop cleanly")
+            }
+            Err(error) => {
+                tracing::error!(version = %self.id, %error, "the version could not be stopped")
+            }
+        }
+    }
+
+    /// From here on no call and no lease is possible.
+    fn leave(&self, mut retired: Retired<Serving>) -> Drained<Serving> {
+        loop {
+            match retired.try_drained() {
+                Ok(drained) => return drained,
+                Err(back) => {
+                    retired = back;
+                    poll_until(RECHECK, || retired.is_drained());
+                }
+            }
+        }
+    }
+
+    /// Waits for threads to pass by; gives up those that do not.
+    fn detach(&self, mut drained: Drained<Serving>) -> Option<Serving> {
+        let all = poll_until(self.options.detach_timeout, || {
+            self.nudge.send();
+            drained.detach_threads() == 0
+        });
+        if !all {
+            let abandoned = drained.abandon();
+            tracing::debug!(version = %self.id, abandoned, "idle threads keep thread-locals of an unloaded version");
+        }
+        loop {
+            match drained.finish() {
+                Ok(finished) => return Some(finished.payload),
+                Err(back) => {
+                    drained = back;
+                    thread::sleep(RECHECK / 50);
+                    drained.abandon();
+                }
+            }
+        }
+    }
+
+    fn close(&self, mut loaded: Loaded, drained_at: Instant) {
+        self.enter(UnloadStage::Closing);
+        poll_until(self.options.threads_timeout, || {
+            loaded.threads().count() == 0
+        });
+        loop {
+            // SAFETY: drained, detached and destroyed: no call, no lease, no
+            // instance; threads of the plugin are looked for by `close`.
+            match unsafe { loaded.close() } {
+                Closed::Unmapped(residue) => return self.unloaded(residue, drained_at),
+                Closed::Pinned { loaded: back, pins } => {
+                    self.resident(&pins);
+                    loaded = *back;
+                    thread::sleep(RECHECK);
+                }
+                Closed::Lingering { mut remains, pins } => {
+                    self.resident(&pins);
+                    loop {
+                        thread::sleep(RECHECK);
+                        match remains.recheck() {
+                            Closed::Unmapped(residue) => return self.unloaded(residue, drained_at),
+                            Closed::Lingering { remains: back, .. } => remains = back,
+                            Closed::Pinned { .. } => return,
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn resident(&self, pins: &[Pin]) {
+        let pins: Vec<String> = pins.iter().map(ToString::to_string).collect();
+        let mut status = self.lock();
+        if status.pins == pins {
+            return;
+        }
+        status.pins.clone_from(&pins);
+        drop(status);
+        self.event(EventKind::Resident { pins });
+    }
+
+    fn unloaded(&self, residue: Residue, drained_at: Instant) {
+        let calls = *self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        self.event(EventKind::Unloaded {
+            micros: micros(drained_at.elapsed()),
+            calls,
+            leftover_bytes: residue.bytes_freed,
+            companions: residue
+                .companions
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect(),
+        });
+        self.enter(UnloadStage::Unloaded);
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,135 @@
+//! The plugins of a host, by name.
+
+use super::{message::CallOptions, serving::Serving, timer::Timer};
+use crate::{clock::monotonic_ns, dispatch::Slot, id::PluginName, load::AnswerLimits};
+use arc_swap::ArcSwap;
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// Bounds of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServiceLimits {
+    /// How long a call waits at a closed gate.
+    pub(crate) gate_timeout: Duration,
+    /// Bytes of a call's body.
+    pub(crate) body_bytes_max: usize,
+    /// Bytes of an answer's body.
+    pub(crate) answer_bytes_max: usize,
+    /// Calls of one plugin in flight; unbounded without.
+    pub(crate) in_flight_max: Option<usize>,
+}
+
+/// One plugin: where its versions are published, whichever that is.
+pub(crate) struct Entry {
+    pub(crate) name: PluginName,
+    pub(crate) slot: Slot<Serving>,
+    in_flight: AtomicUsize,
+    /// Calls whose deadline had passed when their answer came, or that were
+    /// cancelled by it.
+    pub(crate) deadlines_passed: AtomicU64,
+}
+
+impl Entry {
+    /// Counts a call in, if the limit allows. Without a limit nothing is
+    /// counted here: several threads would write one counter.
+    pub(super) fn admit(self: &Arc<Self>, limits: &ServiceLimits) -> Result<Admitted, usize> {
+        let Some(max) = limits.in_flight_max else {
+            return Ok(Admitted(None));
+        };
+        // Relaxed: a bound on load, which orders nothing.
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= max {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return Err(max);
+        }
+        Ok(Admitted(Some(Arc::clone(self))))
+    }
+}
+
+/// Counts a call out when it ends.
+pub(super) struct Admitted(Option<Arc<Entry>>);
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if let Some(entry) = &self.0 {
+            entry.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// All plugins of one host, and what their calls share.
+pub(crate) struct Directory {
+    entries: ArcSwap<BTreeMap<PluginName, Arc<Entry>>>,
+    changing: Mutex<()>,
+    pub(crate) limits: ServiceLimits,
+    pub(super) timer: Timer,
+}
+
+impl Directory {
+    pub(crate) fn new(limits: ServiceLimits) -> io::Result<Self> {
+        Ok(Directory {
+            entries: ArcSwap::default(),
+            changing: Mutex::new(()),
+            limits,
+            timer: Timer::start()?,
+        })
+    }
+
+    /// The plugin of this name, if the host has heard of it.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Entry>> {
+        self.entries.load().get(name).cloned()
+    }
+
+    /// The plugin of this name, which may not have a version yet.
+    pub(crate) fn entry(&self, name: &PluginName) -> Arc<Entry> {
+        if let Some(entry) = self.find(name.as_str()) {
+            return entry;
+        }
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries.load_full();
+        if let Some(entry) = entries.get(name) {
+            return Arc::clone(entry);
+        }
+        let entry = Arc::new(Entry {
+            name: name.clone(),
+            slot: Slot::new(self.limits.gate_timeout),
+            in_flight: AtomicUsize::new(0),
+            deadlines_passed: AtomicU64::new(0),
+        });
+        let mut next = BTreeMap::clone(&entries);
+        next.insert(name.clone(), Arc::clone(&entry));
+        self.entries.store(Arc::new(next));
+        entry
+    }
+
+    /// All plugins that the host has heard of, by name.
+    pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
+        self.entries.load().values().cloned().collect()
+    }
+
+    /// No async call waits for a deadline any more.
+    pub(crate) fn stop(&self) {
+        self.timer.stop();
+    }
+
+    pub(super) fn answer_limits(&self) -> AnswerLimits {
+        AnswerLimits {
+            body_bytes_max: self.limits.answer_bytes_max,
+        }
+    }
+}
+
+/// The deadline of a call that begins now; 0 for none.
+pub(super) fn deadline_ns(options: &CallOptions) -> u64 {
+    let Some(timeout) = options.timeout else {
+        return 0;
+    };
+    let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+    monotonic_ns().saturating_add(timeout_ns)
+}

@@ -1,0 +1,282 @@
+//! An async call: a lease on the version that it began on, and a pending call
+//! in it.
+
+use super::{
+    directory::{Admitted, Directory, Entry},
+    error::{CallError, outcome},
+    handle::request,
+    message::{CallOptions, Reply},
+    serving::Serving,
+    timer::Key,
+};
+use crate::{
+    clock::monotonic_ns,
+    dispatch::{ChainToken, Entered, Holder, Lease, Refused, current_chain},
+    load::Answer,
+};
+use replug_abi::{ForeignWaker, Pending, Status};
+use std::{
+    ffi::c_void,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker},
+};
+
+/// The answer of an async call, to be awaited on any runtime.
+///
+/// Dropping it cancels the call.
+#[must_use = "a call that is not awaited does nothing"]
+pub struct CallFuture {
+    entry: Arc<Entry>,
+    directory: Arc<Directory>,
+    method: String,
+    body: Vec<u8>,
+    options: CallOptions,
+    parent: ChainToken,
+    deadline_ns: u64,
+    timer: Option<Key>,
+    admitted: Option<Admitted>,
+    state: State,
+}
+
+enum State {
+    Failed(Option<CallError>),
+    NotStarted,
+    Waiting {
+        lease: Lease<Serving>,
+        pending: Pending,
+    },
+    Done,
+}
+
+impl CallFuture {
+    pub(super) fn new(
+        entry: Arc<Entry>,
+        directory: Arc<Directory>,
+        method: &str,
+        body: &[u8],
+        options: CallOptions,
+        early: Option<CallError>,
+    ) -> Self {
+        let state = early.map_or(State::NotStarted, |error| State::Failed(Some(error)));
+        CallFuture {
+            entry,
+            directory,
+            method: method.to_owned(),
+            body: body.to_vec(),
+            deadline_ns: super::directory::deadline_ns(&options),
+            options,
+            parent: current_chain(),
+            timer: None,
+            admitted: None,
+            state,
+        }
+    }
+
+    /// The same call on behalf of another one.
+    pub(super) fn in_chain(mut self, parent: ChainToken) -> Self {
+        self.parent = parent;
+        self
+    }
+
+    /// The same call with the deadline of another one; 0 for the default.
+    pub(super) fn until(mut self, deadline_ns: u64) -> Self {
+        if deadline_ns != 0 {
+            self.deadline_ns = deadline_ns;
+        }
+        self
+    }
+
+    fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, CallError>> {
+        if self.admitted.is_none() {
+            match self.entry.admit(&self.directory.limits) {
+                Ok(admitted) => self.admitted = Some(admitted),
+                Err(in_flight_max) => {
+                    let plugin = self.entry.name.clone();
+                    return Poll::Ready(Err(CallError::Overloaded {
+                        plugin,
+                        in_flight_max,
+                    }));
+                }
+            }
+        }
+        let holder = Holder::new("async call", monotonic_ns()).in_chain(self.parent);
+        let lease = match self.entry.slot.poll_lease(cx, holder) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(lease)) => lease,
+            Poll::Ready(Err(source)) => return Poll::Ready(Err(self.refused(source))),
+        };
+        let mut pending = Pending::NULL;
+        let limits = self.directory.answer_limits();
+        let started = lease.enter(|entered| {
+            let mut request = request(&self.method, &self.body, &self.options);
+            request.deadline_ns = self.deadline_ns;
+            request.chain = lease.chain().to_raw();
+            let (status, answer) = Answer::collect(limits, |sink| {
+                entered.payload().start(&request, &mut pending, sink)
+            });
+            self.settle(&entered, status, answer)
+        });
+        match started {
+            Err(source) => Poll::Ready(Err(self.refused(source))),
+            Ok(Poll::Ready(result)) => Poll::Ready(result),
+            Ok(Poll::Pending) => {
+                self.state = State::Waiting { lease, pending };
+                self.poll_pending(cx)
+            }
+        }
+    }
+
+    fn poll_pending(&self, cx: &Context<'_>) -> Poll<Result<Reply, CallError>> {
+        let State::Waiting { lease, pending } = &self.state else {
+            return Poll::Pending;
+        };
+        let lent = lend(cx.waker());
+        let polled = lease.enter(|entered| {
+            let (status, answer) = Answer::collect(self.directory.answer_limits(), |sink| {
+                // SAFETY: the pending call came from this version's `start`
+                // and is cancelled only when the state is left.
+                unsafe { entered.payload().poll(*pending, &lent, sink) }
+            });
+            self.settle(&entered, status, answer)
+        });
+        match polled {
+            Ok(poll) => poll,
+            Err(source) => Poll::Ready(Err(self.refused(source))),
+        }
+    }
+
+    fn settle(
+        &self,
+        entered: &Entered<'_, Serving>,
+        status: Status,
+        answer: Answer,
+    ) -> Poll<Result<Reply, CallError>> {
+        if status == Status::PENDING {
+            return Poll::Pending;
+        }
+        if !status.is_ok() {
+            entered.fail();
+        }
+        let answer_bytes_max = self.directory.limits.answer_bytes_max;
+        Poll::Ready(outcome(
+            &self.entry.name,
+            &self.method,
+            answer_bytes_max,
+            status,
+            answer,
+        ))
+    }
+
+    fn deadline_passed(&self) -> bool {
+        self.deadline_ns != 0 && monotonic_ns() >= self.deadline_ns
+    }
+
+    fn refused(&self, source: Refused) -> CallError {
+        CallError::Refused {
+            plugin: self.entry.name.clone(),
+            source,
+        }
+    }
+
+    /// Ends what is pending and lets the version go.
+    fn finish(&mut self) {
+        if let State::Waiting { lease, pending } = std::mem::replace(&mut self.state, State::Done) {
+            // SAFETY: the pending call came from this version's `start`, and
+            // the state that held it is gone.
+            let cancelled = lease.enter(|entered| unsafe { entered.payload().cancel(pending) });
+            if cancelled.is_err() {
+                // This thread is at its bound of nested calls. What is pending
+                // stays, and so must the version.
+                tracing::error!(plugin = %self.entry.name, "an async call could not be cancelled");
+                std::mem::forget(lease);
+            }
+        }
+        self.admitted = None;
+        if let Some(key) = self.timer.take() {
+            self.directory.timer.cancel(key);
+        }
+    }
+}
+
+impl Future for CallFuture {
+    type Output = Result<Reply, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let poll = match &mut this.state {
+            State::Failed(error) => {
+                return Poll::Ready(Err(error.take().unwrap_or(CallError::Stopped)));
+            }
+            State::Done => return Poll::Ready(Err(CallError::Stopped)),
+            State::NotStarted => this.start(cx),
+            State::Waiting { .. } => this.poll_pending(cx),
+        };
+        if poll.is_ready() {
+            this.finish();
+            this.state = State::Done;
+            return poll;
+        }
+        if this.deadline_passed() {
+            this.entry.deadlines_passed.fetch_add(1, Ordering::Relaxed);
+            this.finish();
+            this.state = State::Done;
+            let (plugin, method) = (this.entry.name.clone(), this.method.clone());
+            return Poll::Ready(Err(CallError::Deadline { plugin, method }));
+        }
+        if this.deadline_ns != 0 {
+            if let Some(key) = this.timer.take() {
+                this.directory.timer.cancel(key);
+            }
+            this.timer = Some(
+                this.directory
+                    .timer
+                    .wake_at(this.deadline_ns, cx.waker().clone()),
+            );
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for CallFuture {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Lends this task's waker to the other side, which clones it to keep it.
+pub(super) fn lend(waker: &Waker) -> ForeignWaker {
+    ForeignWaker {
+        data: std::ptr::from_ref(waker).cast(),
+        clone,
+        wake,
+        wake_by_ref,
+        drop: release,
+    }
+}
+
+/// SAFETY: `data` is a `Waker`, lent or made by this function.
+unsafe extern "C" fn clone(data: *const c_void) -> *const c_void {
+    // SAFETY: see above.
+    let waker = unsafe { &*data.cast::<Waker>() };
+    Box::into_raw(Box::new(waker.clone())).cast_const().cast()
+}
+
+/// SAFETY: `data` came from `clone` and is not used afterwards.
+unsafe extern "C" fn wake(data: *const c_void) {
+    // SAFETY: `clone` made the box, and it is given up here.
+    unsafe { Box::from_raw(data.cast_mut().cast::<Waker>()) }.wake();
+}
+
+/// SAFETY: `data` is a `Waker`, lent or made by `clone`.
+unsafe extern "C" fn wake_by_ref(data: *const c_void) {
+    // SAFETY: see above.
+    unsafe { &*data.cast::<Waker>() }.wake_by_ref();
+}
+
+/// SAFETY: `data` came from `clone` and is not used afterwards.
+unsafe extern "C" fn release(data: *const c_void) {
+    // SAFETY: `clone` made the box, and it is given up here.
+    drop(unsafe { Box::from_raw(data.cast_mut().cast::<Waker>()) });
+}

@@ -1,0 +1,201 @@
+//! The embedder's handle to a plugin.
+
+use super::{
+    directory::{Directory, Entry, deadline_ns},
+    error::{CallError, outcome},
+    future::CallFuture,
+    message::{CallOptions, Reply},
+    serving::Serving,
+};
+use crate::{
+    clock::monotonic_ns,
+    dispatch::{Counters, Entered, Holder, Lease, Refused},
+    id::{PluginName, VersionId},
+    load::Answer,
+};
+use abi_stable::std_types::{RSlice, RStr};
+use replug_abi::Request;
+use std::sync::{Arc, atomic::Ordering};
+
+/// A plugin of a host, by name, whichever version serves.
+///
+/// Cheap to clone, usable from any thread, with or without an async runtime.
+/// It stays valid while versions come and go, and when there is none: calls
+/// then fail with `call.not_active`.
+#[derive(Clone)]
+pub struct Plugin {
+    entry: Arc<Entry>,
+    directory: Arc<Directory>,
+}
+
+impl Plugin {
+    pub(crate) fn new(entry: Arc<Entry>, directory: Arc<Directory>) -> Self {
+        Plugin { entry, directory }
+    }
+
+    /// The plugin's name.
+    pub fn name(&self) -> &PluginName {
+        &self.entry.name
+    }
+
+    /// The version that serves now.
+    ///
+    /// # Errors
+    /// `call.not_active` without one.
+    pub fn version(&self) -> Result<VersionId, CallError> {
+        self.enter(|entered| entered.payload().id().clone())
+    }
+
+    /// Calls a method and waits for its answer on this thread, for at most 30 s.
+    ///
+    /// # Errors
+    /// [`CallError`]; where the code is `gate.timeout` or `call.not_active` the
+    /// plugin has seen nothing of the call.
+    pub fn call(&self, method: &str, body: &[u8]) -> Result<Reply, CallError> {
+        self.call_with(method, body, &CallOptions::default())
+    }
+
+    /// [`call`](Plugin::call) with options.
+    ///
+    /// # Errors
+    /// As for [`call`](Plugin::call).
+    pub fn call_with(
+        &self,
+        method: &str,
+        body: &[u8],
+        options: &CallOptions,
+    ) -> Result<Reply, CallError> {
+        self.check_body(body)?;
+        let _admitted = self
+            .entry
+            .admit(&self.directory.limits)
+            .map_err(|max| self.overloaded(max))?;
+        let request = request(method, body, options);
+        let limits = self.directory.answer_limits();
+        let result = self.enter(|entered| {
+            let (status, answer) =
+                Answer::collect(limits, |sink| entered.payload().call(&request, sink));
+            if !status.is_ok() {
+                entered.fail();
+            }
+            outcome(
+                &self.entry.name,
+                method,
+                limits.body_bytes_max,
+                status,
+                answer,
+            )
+        })?;
+        if request.deadline_ns != 0 && monotonic_ns() > request.deadline_ns {
+            // A statistic, which orders nothing.
+            self.entry.deadlines_passed.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Calls a method without holding a thread. Needs no particular runtime.
+    /// Dropping the future cancels the call; an unanswered call holds its
+    /// version.
+    pub fn call_async(&self, method: &str, body: &[u8], options: CallOptions) -> CallFuture {
+        let early = self.check_body(body).err();
+        CallFuture::new(
+            Arc::clone(&self.entry),
+            Arc::clone(&self.directory),
+            method,
+            body,
+            options,
+            early,
+        )
+    }
+
+    /// Runs `use_it` with the version that serves, on this thread: the form
+    /// that costs nanoseconds. Nothing of the version can leave the closure.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`]; the closure then was not run.
+    #[inline]
+    pub fn enter<R>(&self, use_it: impl FnOnce(Entered<'_, Serving>) -> R) -> Result<R, CallError> {
+        self.entry
+            .slot
+            .enter(use_it)
+            .map_err(|source| self.refused(source))
+    }
+
+    /// Keeps the version that serves now, for as long as the lease lives: for
+    /// work that crosses threads or awaits. `label` names the holder in status.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`].
+    pub fn lease(&self, label: &'static str) -> Result<Lease<Serving>, CallError> {
+        let holder = Holder::new(label, monotonic_ns());
+        self.entry
+            .slot
+            .lease(holder)
+            .map_err(|source| self.refused(source))
+    }
+
+    /// The methods of the version that serves, as it describes them: a JSON
+    /// array of `{"name", "kind", "description"}`.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn methods(&self) -> Result<String, CallError> {
+        let listed = self.enter(|entered| entered.payload().methods())?;
+        let failed = |message: String| CallError::Plugin {
+            plugin: self.entry.name.clone(),
+            code: "methods".to_owned(),
+            message,
+            retryable: false,
+        };
+        String::from_utf8(listed.map_err(|error| failed(error.to_string()))?)
+            .map_err(|error| failed(error.to_string()))
+    }
+
+    /// Calls and failed calls of the version that serves now.
+    pub fn counters(&self) -> Counters {
+        self.entry.slot.counters()
+    }
+
+    fn check_body(&self, body: &[u8]) -> Result<(), CallError> {
+        let bytes_max = self.directory.limits.body_bytes_max;
+        if body.len() <= bytes_max {
+            return Ok(());
+        }
+        Err(CallError::TooLarge {
+            plugin: self.entry.name.clone(),
+            what: "the body",
+            bytes_max,
+        })
+    }
+
+    #[cold]
+    fn refused(&self, source: Refused) -> CallError {
+        CallError::Refused {
+            plugin: self.entry.name.clone(),
+            source,
+        }
+    }
+
+    #[cold]
+    fn overloaded(&self, in_flight_max: usize) -> CallError {
+        CallError::Overloaded {
+            plugin: self.entry.name.clone(),
+            in_flight_max,
+        }
+    }
+}
+
+pub(super) fn request<'a>(
+    method: &'a str,
+    body: &'a [u8],
+    options: &'a CallOptions,
+) -> Request<'a> {
+    Request {
+        content_type: RStr::from_str(&options.content_type),
+        request_id: RStr::from_str(&options.request_id),
+        trace_parent: RStr::from_str(&options.trace_parent),
+        sticky_key: RSlice::from_slice(&options.sticky_key),
+        deadline_ns: deadline_ns(options),
+        ..Request::new(method, body)
+    }
+}

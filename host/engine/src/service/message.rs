@@ -1,0 +1,117 @@
+//! What goes into a call and what comes back.
+
+use std::time::Duration;
+
+/// How long a caller waits when it does not say.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// What a call carries besides method and body.
+///
+/// ```
+/// use replug_host::CallOptions;
+/// use std::time::Duration;
+///
+/// let options = CallOptions::default().timeout(Duration::from_secs(2)).request_id("r-17");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallOptions {
+    pub(super) timeout: Option<Duration>,
+    pub(super) content_type: String,
+    pub(super) request_id: String,
+    pub(super) trace_parent: String,
+    pub(super) sticky_key: Vec<u8>,
+}
+
+impl Default for CallOptions {
+    /// A timeout of 30 s and nothing else.
+    fn default() -> Self {
+        CallOptions {
+            timeout: Some(TIMEOUT_DEFAULT),
+            content_type: String::new(),
+            request_id: String::new(),
+            trace_parent: String::new(),
+            sticky_key: Vec::new(),
+        }
+    }
+}
+
+impl CallOptions {
+    /// How long the caller waits. A sync method cannot be interrupted: its late
+    /// answer is still an answer. An async one is cancelled.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Waits for as long as it takes.
+    #[must_use]
+    pub fn no_timeout(mut self) -> Self {
+        self.timeout = None;
+        self
+    }
+
+    /// Media type of the body.
+    #[must_use]
+    pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
+        self.content_type = content_type.into();
+        self
+    }
+
+    /// Names the call in logs and traces.
+    #[must_use]
+    pub fn request_id(mut self, id: impl Into<String>) -> Self {
+        self.request_id = id.into();
+        self
+    }
+
+    /// A W3C `traceparent`.
+    #[must_use]
+    pub fn trace_parent(mut self, parent: impl Into<String>) -> Self {
+        self.trace_parent = parent.into();
+        self
+    }
+
+    /// What sticky routing hashes.
+    #[must_use]
+    pub fn sticky_key(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.sticky_key = key.into();
+        self
+    }
+}
+
+/// A plugin's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    body: Vec<u8>,
+    content_type: String,
+}
+
+impl Reply {
+    pub(super) fn new(body: Vec<u8>, content_type: String) -> Self {
+        Reply { body, content_type }
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The body, consumed.
+    pub fn into_body(self) -> Vec<u8> {
+        self.body
+    }
+
+    /// The body as text.
+    ///
+    /// # Errors
+    /// When it is not UTF-8.
+    pub fn text(&self) -> Result<&str, std::str::Utf8Error> {
+        std::str::from_utf8(&self.body)
+    }
+
+    /// Media type of the body; empty when the plugin did not say.
+    pub fn content_type(&self) -> &str {
+        &self.content_type
+    }
+}

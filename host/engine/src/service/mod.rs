@@ -1,0 +1,31 @@
+//! Calling a plugin's service interface: by name and bytes, sync and async,
+//! from outside and from other plugins.
+//!
+//! This stands on dispatch, which says which version a call enters, and on
+//! load, which knows the functions behind it. It knows nothing of files,
+//! deployments or state.
+
+mod error;
+
+mod message;
+
+mod timer;
+
+mod serving;
+
+mod directory;
+
+mod handle;
+
+mod future;
+
+mod bridge;
+
+pub use error::CallError;
+pub use future::CallFuture;
+pub use handle::Plugin;
+pub use message::{CallOptions, Reply};
+pub use serving::Serving;
+
+pub(crate) use bridge::PluginContext;
+pub(crate) use directory::{Directory, Entry, ServiceLimits};

@@ -1,0 +1,129 @@
+//! A version that can be published: a library with an instance.
+
+use crate::{
+    artifact::inspect::Manifest,
+    dispatch::Payload,
+    id::VersionId,
+    load::{Hook, HookError, Loaded},
+};
+use replug_abi::{ForeignWaker, Instance, Pending, Request, Sink, Status};
+use std::sync::Arc;
+
+/// A loaded version and its instance.
+///
+/// Whoever holds a reference, through dispatch, keeps the library mapped; the
+/// instance lives until [`destroy`](Serving::destroy).
+pub struct Serving {
+    id: VersionId,
+    manifest: Arc<Manifest>,
+    loaded: Loaded,
+    instance: Instance,
+}
+
+impl Serving {
+    /// # Safety
+    /// `instance` came from `loaded.prepare` and is given up to this value.
+    pub(crate) unsafe fn new(
+        id: VersionId,
+        manifest: Arc<Manifest>,
+        loaded: Loaded,
+        instance: Instance,
+    ) -> Self {
+        Serving {
+            id,
+            manifest,
+            loaded,
+            instance,
+        }
+    }
+
+    /// Which version this is.
+    pub fn id(&self) -> &VersionId {
+        &self.id
+    }
+
+    /// What the version says about itself.
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    /// The library.
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// Calls a method and waits for its answer.
+    #[inline]
+    pub(crate) fn call(&self, request: &Request<'_>, sink: &Sink) -> Status {
+        // SAFETY: `instance` is of this library and lives as long as `self`.
+        unsafe { self.loaded.call(self.instance, request, sink) }
+    }
+
+    /// Starts a method.
+    pub(crate) fn start(&self, request: &Request<'_>, out: &mut Pending, sink: &Sink) -> Status {
+        // SAFETY: as above; callers keep a lease while the call is pending.
+        unsafe { self.loaded.start(self.instance, request, out, sink) }
+    }
+
+    /// # Safety
+    /// `pending` came from [`start`](Serving::start) and was not cancelled.
+    pub(crate) unsafe fn poll(
+        &self,
+        pending: Pending,
+        waker: &ForeignWaker,
+        sink: &Sink,
+    ) -> Status {
+        // SAFETY: the caller's promise.
+        unsafe { self.loaded.poll(pending, waker, sink) }
+    }
+
+    /// # Safety
+    /// `pending` came from [`start`](Serving::start) and is not used afterwards.
+    pub(crate) unsafe fn cancel(&self, pending: Pending) {
+        // SAFETY: the caller's promise.
+        unsafe { self.loaded.cancel(pending) }
+    }
+
+    /// Runs a hook. The pipeline runs the hooks of a version one at a time.
+    pub(crate) fn hook(&self, hook: Hook) -> Result<(), HookError> {
+        // SAFETY: `instance` is of this library and lives as long as `self`;
+        // only the pipeline calls hooks, one after the other.
+        unsafe { self.loaded.hook(hook, self.instance) }
+    }
+
+    /// Hands state over; the version is not published yet.
+    pub(crate) fn restore(&self, schema_version: u32, state: &[u8]) -> Result<(), HookError> {
+        // SAFETY: as in `hook`, and nobody calls an unpublished version.
+        unsafe { self.loaded.restore(self.instance, schema_version, state) }
+    }
+
+    /// The state as it is now.
+    pub(crate) fn export(&self, bytes_max: usize) -> Result<Vec<u8>, HookError> {
+        // SAFETY: as in `call`; export may run beside calls.
+        unsafe { self.loaded.export(self.instance, bytes_max) }
+    }
+
+    /// Ends what the instance runs.
+    pub(crate) fn stop(&self, deadline_ns: u64) -> Result<(), HookError> {
+        // SAFETY: as in `hook`.
+        unsafe { self.loaded.stop(self.instance, deadline_ns) }
+    }
+
+    /// The methods, as the plugin describes them (JSON).
+    pub(crate) fn methods(&self) -> Result<Vec<u8>, HookError> {
+        // SAFETY: as in `call`.
+        unsafe { self.loaded.methods(self.instance) }
+    }
+
+    /// Drops the instance and gives the library back.
+    pub(crate) fn destroy(self) -> (Loaded, Result<(), HookError>) {
+        let dropped = self.hook(Hook::Drop);
+        (self.loaded, dropped)
+    }
+}
+
+impl Payload for Serving {
+    fn detach_thread(&self) -> u64 {
+        self.loaded.detach_thread()
+    }
+}

@@ -1,0 +1,160 @@
+//! Wakes async calls whose deadline has passed. Callers need no runtime, so
+//! this is a thread of the host, which sleeps while there is nothing to wait
+//! for.
+
+use crate::clock::monotonic_ns;
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    task::Waker,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// One entry: a deadline and the number that keeps equal ones apart.
+pub(crate) type Key = (u64, u64);
+
+#[derive(Debug)]
+pub(crate) struct Timer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: BTreeMap<Key, Waker>,
+    next: u64,
+    stopped: bool,
+}
+
+impl Timer {
+    pub(crate) fn start() -> io::Result<Timer> {
+        let shared = Arc::new(Shared::default());
+        let thread = thread::Builder::new()
+            .name("replug-timer".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.run()
+            })?;
+        Ok(Timer {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Wakes `waker` once at the deadline (`CLOCK_MONOTONIC`, nanoseconds).
+    pub(crate) fn wake_at(&self, deadline_ns: u64, waker: Waker) -> Key {
+        let mut state = self.shared.lock();
+        let key = (deadline_ns, state.next);
+        state.next += 1;
+        let is_first = state
+            .waiting
+            .first_key_value()
+            .is_none_or(|(first, _)| key < *first);
+        state.waiting.insert(key, waker);
+        drop(state);
+        if is_first {
+            self.shared.changed.notify_one();
+        }
+        key
+    }
+
+    /// Takes an entry back.
+    pub(crate) fn cancel(&self, key: Key) {
+        self.shared.lock().waiting.remove(&key);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.shared.lock().stopped = true;
+        self.shared.changed.notify_one();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // It does nothing that could panic but wake; a waker's panic was
+            // reported on its thread.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut state = self.lock();
+        while !state.stopped {
+            let Some((&(deadline_ns, _), _)) = state.waiting.first_key_value() else {
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = deadline_ns.saturating_sub(monotonic_ns());
+            if left > 0 {
+                let left = Duration::from_nanos(left);
+                state = self
+                    .changed
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+                continue;
+            }
+            if let Some((_, waker)) = state.waiting.pop_first() {
+                // Outside of the lock: waking may run any code.
+                drop(state);
+                waker.wake();
+                state = self.lock();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{sync::mpsc, task::Wake};
+
+    struct Tell(mpsc::SyncSender<u32>, u32);
+
+    impl Wake for Tell {
+        fn wake(self: Arc<Self>) {
+            self.0.send(self.1).expect("the test listens");
+        }
+    }
+
+    #[test]
+    fn deadlines_are_woken_in_order_and_cancelled_ones_are_not() {
+        let timer = Timer::start().expect("thread");
+        let (send, receive) = mpsc::sync_channel(8);
+        let waker = |number| Waker::from(Arc::new(Tell(send.clone(), number)));
+        let now = monotonic_ns();
+        timer.wake_at(now + 40_000_000, waker(3));
+        let second = timer.wake_at(now + 20_000_000, waker(2));
+        timer.wake_at(now + 10_000_000, waker(1));
+        timer.cancel(second);
+        let within = Duration::from_secs(30);
+        assert_eq!(receive.recv_timeout(within), Ok(1));
+        assert_eq!(receive.recv_timeout(within), Ok(3));
+        timer.stop();
+        assert!(receive.try_recv().is_err());
+    }
+}

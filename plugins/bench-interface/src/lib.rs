@@ -1,0 +1,42 @@
+//! The typed interface of the benchmarks: `bench.add` 1.0.0.
+//!
+//! Shared by the target plugins and the benchmark that calls them, as the
+//! author of a host shares an interface of his own with its plugins. Its types
+//! follow the rules of `replug-abi`: `repr(C)`, functions that return a status,
+//! never unwind, and write to an out pointer.
+
+use abi_stable::{StableAbi, std_types::RStr};
+use replug_abi::{Interface, InterfaceVersion, Status};
+
+/// The interface's id.
+pub const ID: &str = "bench.add";
+/// The interface's version.
+pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 0, 0);
+
+/// The vtable of the interface.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = AddVtableRef, prefix_fields = AddVtablePrefix)))]
+pub struct AddVtable {
+    /// Writes `*state + x` to `out`; [`Status::PANIC`] if that overflows.
+    ///
+    /// `state` and `out` point to numbers of the caller, valid for the call.
+    /// Thread: any, concurrently.
+    #[sabi(last_prefix_field)]
+    // Written out: the derive sees functions only where they are spelled.
+    pub add: unsafe extern "C" fn(state: *const u64, x: u64, out: *mut u64) -> Status,
+}
+
+/// The type of the vtable's function and of the symbol `bench_add`, which are
+/// the very same function in the target plugins.
+pub type Add = unsafe extern "C" fn(state: *const u64, x: u64, out: *mut u64) -> Status;
+
+/// The row of the root module that offers `vtable`.
+pub const fn row(vtable: AddVtableRef) -> Interface {
+    Interface {
+        id: RStr::from_str(ID),
+        version: VERSION,
+        layout: <AddVtableRef as StableAbi>::LAYOUT,
+        vtable: vtable.0.to_raw_ptr().cast(),
+    }
+}

@@ -1,0 +1,15 @@
+//! What the benchmarks call: the sample plugin `bench-target`, 1.0.0, with the
+//! allocation ledger. `bench-target-system` is the same code with the system's
+//! allocator.
+
+mod target;
+
+use replug_plugin_api::export;
+use target::{ROW, Target};
+
+export!(
+    Target,
+    name = "bench-target",
+    version = "1.0.0",
+    interfaces = [ROW]
+);

@@ -1,0 +1,114 @@
+//! What can go wrong, in a hook, a migration or a call alike.
+
+use crate::{Crash, Hang, linger};
+use replug_plugin_api::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::panic::panic_any;
+
+/// One thing that goes wrong.
+///
+/// As JSON: `{"panic": "text"}`, `{"fail": "why"}`, `{"hang": {"ms": 5}}`,
+/// `{"crash": "segv"}`, `{"grow": 1048576}`, `"rayon_global"`, ….
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// Panics.
+    Panic(Payload),
+    /// Answers with the error `hostile.failed` and this message.
+    Fail(String),
+    /// Waits.
+    Hang(Hang),
+    /// As `hang`, in a loop that never sleeps.
+    Spin(Hang),
+    /// Ends the process.
+    Crash(Crash),
+    /// Allocates so many bytes, writes to them, and forgets them.
+    Grow(usize),
+    /// Starts a thread that the host is not told of, which waits, and goes on.
+    Linger(Hang),
+    /// Starts rayon's global pool, whose threads never end, and goes on.
+    RayonGlobal,
+    /// Registers a thread-local destructor with the C library behind the
+    /// ledger's back, and goes on: the library stays until this thread ends.
+    Pin,
+    /// Opens a file, forgets it, and goes on.
+    LeakFile,
+}
+
+/// What a panic carries.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Payload {
+    /// The text `hostile panic`.
+    Text,
+    /// A number.
+    Value,
+    /// A value that panics once more when it is dropped.
+    Bomb,
+}
+
+impl Fault {
+    /// Lets it happen.
+    ///
+    /// # Errors
+    /// [`Fault::Fail`], and what the system refuses.
+    pub fn happen(&self) -> Result<()> {
+        match self {
+            Fault::Panic(payload) => payload.panic(),
+            Fault::Fail(message) => return Err(Error::new("hostile.failed", message.clone())),
+            Fault::Hang(hang) => hang.wait(),
+            Fault::Spin(hang) => hang.spin(),
+            Fault::Crash(crash) => crash.now(),
+            Fault::Grow(bytes) => std::mem::forget(std::hint::black_box(vec![1_u8; *bytes])),
+            Fault::Linger(hang) => linger::thread(hang.clone())?,
+            Fault::RayonGlobal => linger::rayon_global(),
+            Fault::Pin => linger::pin()?,
+            Fault::LeakFile => std::mem::forget(std::fs::File::open("/dev/null")?),
+        }
+        Ok(())
+    }
+}
+
+impl Payload {
+    fn panic(self) -> ! {
+        match self {
+            Payload::Text => panic!("hostile panic"),
+            Payload::Value => panic_any(7_u32),
+            Payload::Bomb => panic_any(Bomb),
+        }
+    }
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("hostile panic in the drop of a panic's payload");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use replug_plugin_api::serde_json;
+    use std::panic::catch_unwind;
+
+    #[test]
+    fn faults_are_written_as_documented() {
+        let read = |json| serde_json::from_str::<Fault>(json).expect(json);
+        assert_eq!(read(r#"{"panic": "bomb"}"#), Fault::Panic(Payload::Bomb));
+        assert_eq!(read(r#"{"crash": "segv"}"#), Fault::Crash(Crash::Segv));
+        assert_eq!(read(r#"{"hang": {}}"#), Fault::Hang(Hang::default()));
+        assert_eq!(read(r#""rayon_global""#), Fault::RayonGlobal);
+        assert!(serde_json::from_str::<Fault>(r#"{"hang": {"s": 5}}"#).is_err());
+    }
+
+    #[test]
+    fn payloads_are_what_they_say() {
+        let payload = |payload: Payload| catch_unwind(move || payload.panic()).expect_err("panics");
+        assert!(payload(Payload::Text).is::<&str>());
+        assert!(payload(Payload::Value).is::<u32>());
+        let bomb = payload(Payload::Bomb);
+        assert!(catch_unwind(std::panic::AssertUnwindSafe(|| drop(bomb))).is_err());
+    }
+}

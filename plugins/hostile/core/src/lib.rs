@@ -1,0 +1,44 @@
+//! The ways in which a plugin misbehaves, chosen at run time.
+//!
+//! One plugin (`hostile-v1`, `hostile-v2`) does everything that does not have to
+//! be in the binary itself: hooks misbehave as the configuration says, calls as
+//! the method says, migrations as the state says. For tests of a host only.
+//!
+//! # Configuration
+//!
+//! ```json
+//! {
+//!   "faults": { "activate": { "panic": "text" }, "stop": { "hang": { "ms": 500 } } },
+//!   "state": { "up": { "fail": "no way up" } },
+//!   "count": 7
+//! }
+//! ```
+//!
+//! All keys may be left out. `faults` names hooks ([`Hook`]) and what goes wrong
+//! in each ([`Fault`]), `state` what is wrong with what is handed over
+//! ([`StateFaults`]), `count` where counting begins.
+//!
+//! # Methods
+//!
+//! | method | body | answer |
+//! |---|---|---|
+//! | `add` | a number as text, or nothing for 1 | the new count |
+//! | `count` | ignored | the count |
+//! | `version` | ignored | `hostile 1.0.0` |
+//! | `fault` | a [`Fault`] as JSON, `{"panic": "bomb"}` | `survived`, if it comes to that |
+//! | `panic` | ignored | none: panics with a text |
+//! | `slow` | a [`Hang`] as JSON, `{"ms": 100}`, or nothing for ever | `waited` |
+//! | `release` | ignored | `released`; ends everything that hangs in this library |
+
+mod crash;
+mod fault;
+mod hang;
+mod linger;
+mod plugin;
+mod state;
+
+pub use crash::Crash;
+pub use fault::{Fault, Payload};
+pub use hang::Hang;
+pub use plugin::{Config, Hook, Hostile};
+pub use state::{Counted, StateFaults, V1, V2};

@@ -1,0 +1,163 @@
+//! The plugin, generic over the schema of its state: the versions differ in
+//! nothing else.
+
+use crate::{Counted, Fault, Hang, Payload, StateFaults, hang};
+use replug_plugin_api::prelude::*;
+use serde::Deserialize;
+use std::{
+    collections::HashMap,
+    marker::PhantomData,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// A plugin that counts, and misbehaves as it is told.
+pub struct Hostile<S> {
+    config: Config,
+    count: AtomicU64,
+    schema: PhantomData<fn() -> S>,
+}
+
+/// What goes wrong, and where counting begins.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What goes wrong in hooks.
+    pub faults: HashMap<Hook, Fault>,
+    /// What is wrong with the state.
+    pub state: StateFaults,
+    /// Where counting begins.
+    pub count: u64,
+}
+
+/// A hook, or the drop of the instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each is called as in the SDK")]
+pub enum Hook {
+    Prepare,
+    Restore,
+    Activate,
+    SelfTest,
+    Freeze,
+    Thaw,
+    Export,
+    Stop,
+    Drop,
+}
+
+impl Config {
+    fn happen_in(&self, hook: Hook) -> Result<()> {
+        self.faults.get(&hook).map_or(Ok(()), Fault::happen)
+    }
+}
+
+impl<S: Counted> Plugin for Hostile<S> {
+    type Config = Config;
+
+    fn prepare(config: Config, _: &Context) -> Result<Self> {
+        config.happen_in(Hook::Prepare)?;
+        Ok(Hostile {
+            count: AtomicU64::new(config.count),
+            schema: PhantomData,
+            config,
+        })
+    }
+
+    fn methods(methods: &mut Methods<Self>) {
+        methods
+            .method("add", "Adds to the count", |hostile, call| {
+                let body = call.text()?.trim();
+                let number = if body.is_empty() { 1 } else { body.parse()? };
+                let before = hostile.count.fetch_add(number, Ordering::Relaxed);
+                Ok(before.wrapping_add(number).to_string())
+            })
+            .method("count", "Answers the count", |hostile, _| {
+                Ok(hostile.count.load(Ordering::Relaxed).to_string())
+            })
+            .method("version", "Names this version", |_, call| {
+                let context = call.context();
+                Ok(format!("{} {}", context.name(), context.version()))
+            })
+            .method("fault", "Does what the body says", |_, call| {
+                call.json::<Fault>()?.happen()?;
+                Ok("survived")
+            })
+            .method("panic", "Panics with a text", |_, _| {
+                Fault::Panic(Payload::Text).happen()
+            })
+            .method("slow", "Waits on the caller's thread", |_, call| {
+                let hang = match call.body() {
+                    [] => Hang::default(),
+                    _ => call.json()?,
+                };
+                hang.wait();
+                Ok("waited")
+            })
+            .method("release", "Ends all that hangs", |_, _| {
+                hang::release();
+                Ok("released")
+            });
+    }
+
+    fn activate(&self) -> Result<()> {
+        self.config.happen_in(Hook::Activate)
+    }
+
+    fn self_test(&self) -> Result<()> {
+        self.config.happen_in(Hook::SelfTest)
+    }
+
+    fn freeze(&self) -> Result<()> {
+        self.config.happen_in(Hook::Freeze)
+    }
+
+    fn thaw(&self) -> Result<()> {
+        self.config.happen_in(Hook::Thaw)
+    }
+
+    fn stop(&self) -> Result<()> {
+        self.config.happen_in(Hook::Stop)
+    }
+}
+
+impl<S: Counted> Snapshot for Hostile<S> {
+    type State = S;
+
+    fn export(&self) -> Result<S> {
+        self.config.happen_in(Hook::Export)?;
+        let count = self.count.load(Ordering::Relaxed);
+        Ok(S::pack(count, &self.config.state))
+    }
+
+    fn restore(&mut self, state: S) -> Result<()> {
+        self.config.happen_in(Hook::Restore)?;
+        self.count = AtomicU64::new(state.count());
+        Ok(())
+    }
+}
+
+impl<S> Drop for Hostile<S> {
+    fn drop(&mut self) {
+        // There is nobody to tell about an error.
+        let _ = self.config.happen_in(Hook::Drop);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use replug_plugin_api::serde_json;
+
+    #[test]
+    fn the_documented_configuration_is_one() {
+        let json = r#"{
+            "faults": { "activate": { "panic": "text" }, "stop": { "hang": { "ms": 500 } } },
+            "state": { "up": { "fail": "no way up" } },
+            "count": 7
+        }"#;
+        let config: Config = serde_json::from_str(json).expect("valid");
+        assert_eq!(config.faults[&Hook::Activate], Fault::Panic(Payload::Text));
+        assert!(config.happen_in(Hook::Freeze).is_ok());
+        assert!(serde_json::from_str::<Config>(r#"{"count": "seven"}"#).is_err());
+    }
+}

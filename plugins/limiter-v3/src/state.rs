@@ -1,0 +1,203 @@
+//! The state of this version, schema 3, and of the two before.
+//!
+//! Schema 2 renamed a field: `tokens` became `level`. Schema 3 splits one: the
+//! key became a tenant and a client. The chain is walked a step at a time, so
+//! that a plugin of 1.0.0 can be followed by this one directly, and this one by
+//! it.
+
+use crate::client::Client;
+use limiter_core::Bucket;
+use replug_plugin_api::state::{State, StateError, Step};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, State)]
+#[state(version = 1)]
+pub(crate) struct V1 {
+    buckets: BTreeMap<String, BucketV1>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct BucketV1 {
+    tokens: f64,
+    taken: u64,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, State)]
+#[state(version = 2, previous = V1)]
+pub(crate) struct V2 {
+    buckets: BTreeMap<String, BucketV2>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct BucketV2 {
+    level: f64,
+    taken: u64,
+}
+
+impl Step<V1> for V2 {
+    fn up(old: V1) -> Result<Self, StateError> {
+        let buckets = old.buckets.into_iter().map(|(key, bucket)| {
+            let BucketV1 { tokens, taken } = bucket;
+            let level = tokens;
+            (key, BucketV2 { level, taken })
+        });
+        Ok(V2 {
+            buckets: buckets.collect(),
+        })
+    }
+
+    fn down(self) -> Result<V1, StateError> {
+        let buckets = self.buckets.into_iter().map(|(key, bucket)| {
+            let BucketV2 { level, taken } = bucket;
+            let tokens = level;
+            (key, BucketV1 { tokens, taken })
+        });
+        Ok(V1 {
+            buckets: buckets.collect(),
+        })
+    }
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, State)]
+#[state(version = 3, previous = V2)]
+pub(crate) struct V3 {
+    buckets: Vec<BucketV3>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct BucketV3 {
+    tenant: Option<String>,
+    client: String,
+    level: f64,
+    taken: u64,
+}
+
+impl Step<V2> for V3 {
+    fn up(old: V2) -> Result<Self, StateError> {
+        let buckets = old
+            .buckets
+            .into_iter()
+            .map(|(key, BucketV2 { level, taken })| {
+                BucketV3::new(Client::of_key(&key), Bucket { level, taken })
+            });
+        Ok(V3 {
+            buckets: buckets.collect(),
+        })
+    }
+
+    fn down(self) -> Result<V2, StateError> {
+        let mut buckets = BTreeMap::new();
+        for bucket in self.buckets {
+            let (client, Bucket { level, taken }) = bucket.into_parts();
+            let key = client.key();
+            // The list can say what the map cannot: one key twice. To keep
+            // either would lose the takes of the other.
+            if buckets.contains_key(&key) {
+                return Err(StateError::new(format!("two buckets have the key {key:?}")));
+            }
+            buckets.insert(key, BucketV2 { level, taken });
+        }
+        Ok(V2 { buckets })
+    }
+}
+
+impl BucketV3 {
+    fn new(Client { tenant, name }: Client, Bucket { level, taken }: Bucket) -> Self {
+        BucketV3 {
+            tenant,
+            client: name,
+            level,
+            taken,
+        }
+    }
+
+    fn into_parts(self) -> (Client, Bucket) {
+        let BucketV3 {
+            tenant,
+            client: name,
+            level,
+            taken,
+        } = self;
+        (Client { tenant, name }, Bucket { level, taken })
+    }
+}
+
+impl From<Vec<(Client, Bucket)>> for V3 {
+    fn from(buckets: Vec<(Client, Bucket)>) -> Self {
+        let buckets = buckets
+            .into_iter()
+            .map(|(client, bucket)| BucketV3::new(client, bucket));
+        V3 {
+            buckets: buckets.collect(),
+        }
+    }
+}
+
+impl TryFrom<V3> for Vec<(Client, Bucket)> {
+    type Error = StateError;
+
+    fn try_from(state: V3) -> Result<Self, StateError> {
+        let buckets = state.buckets.into_iter().map(|bucket| {
+            let (client, bucket) = bucket.into_parts();
+            if !bucket.level.is_finite() {
+                let message = format!("{:?} has the level {}", client.key(), bucket.level);
+                return Err(StateError::new(message));
+            }
+            Ok((client, bucket))
+        });
+        buckets.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use replug_plugin_api::state::{decode, encode, migrate_step};
+
+    fn first() -> V1 {
+        let bucket = |tokens, taken| BucketV1 { tokens, taken };
+        V1 {
+            buckets: BTreeMap::from([
+                ("ada".to_owned(), bucket(0.1, u64::MAX)),
+                ("acme/ada".to_owned(), bucket(3.0, 2)),
+                ("/".to_owned(), bucket(0.0, 1)),
+            ]),
+        }
+    }
+
+    #[test]
+    fn the_whole_chain_goes_up_and_down_without_loss() {
+        let mut bytes = encode(&first()).expect("encode");
+        for (from, to) in [(1, 2), (2, 3)] {
+            bytes = migrate_step::<V3>(from, to, &bytes).expect("up");
+        }
+        let newest: V3 = decode(&bytes).expect("decode");
+        let acme = newest.buckets.iter().find(|bucket| bucket.taken == 2);
+        let acme = acme.expect("the bucket is there");
+        assert_eq!(acme.tenant.as_deref(), Some("acme"));
+        assert_eq!((acme.client.as_str(), acme.level), ("ada", 3.0));
+        for (from, to) in [(3, 2), (2, 1)] {
+            bytes = migrate_step::<V3>(from, to, &bytes).expect("down");
+        }
+        assert_eq!(decode::<V1>(&bytes).expect("decode"), first());
+    }
+
+    #[test]
+    fn one_key_twice_does_not_go_down() {
+        let bucket = |taken| Bucket { level: 1.0, taken };
+        let client = || Client::of_key("ada");
+        let state = V3::from(vec![(client(), bucket(1)), (client(), bucket(2))]);
+        assert!(state.down().is_err());
+    }
+
+    #[test]
+    fn a_level_that_is_no_number_is_refused() {
+        let bucket = Bucket {
+            level: f64::NAN,
+            taken: 1,
+        };
+        let state = V3::from(vec![(Client::of_key("ada"), bucket)]);
+        assert!(Vec::try_from(state).is_err());
+    }
+}

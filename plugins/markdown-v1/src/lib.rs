@@ -1,0 +1,107 @@
+//! The sample plugin `markdown`, version 1.0.0: stateless.
+//!
+//! It owns the text that it is given for the length of a call, and nothing
+//! else. It never reads files and never calls other plugins.
+//!
+//! # Methods
+//!
+//! | method | body | answer |
+//! |---|---|---|
+//! | `render` | Markdown (CommonMark) | HTML |
+//! | `version` | ignored | `markdown 1.0.0` |
+//!
+//! # Configuration
+//!
+//! | key | default | says |
+//! |---|---|---|
+//! | `bytes_max` | 1048576 | the longest text that `render` accepts, in bytes |
+
+#![deny(unsafe_code)]
+
+use replug_plugin_api::prelude::*;
+use serde::Deserialize;
+
+struct Markdown {
+    config: Config,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Config {
+    bytes_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            bytes_max: 1024 * 1024,
+        }
+    }
+}
+
+impl Plugin for Markdown {
+    type Config = Config;
+
+    fn prepare(config: Config, _: &Context) -> Result<Self> {
+        Ok(Markdown { config })
+    }
+
+    fn methods(methods: &mut Methods<Self>) {
+        methods
+            .method("render", "Markdown in, HTML out", |markdown, call| {
+                markdown.render(call.text()?)
+            })
+            .method("version", "Names this version", |_, call| {
+                let context = call.context();
+                Ok(format!("{} {}", context.name(), context.version()))
+            });
+    }
+
+    fn self_test(&self) -> Result<()> {
+        let page = markdown_core::render_v1("*ready*");
+        if page != "<p><em>ready</em></p>\n" {
+            return Err(Error::new("markdown.self_test", page));
+        }
+        Ok(())
+    }
+}
+
+impl Markdown {
+    fn render(&self, text: &str) -> Result<Reply> {
+        let Config { bytes_max } = self.config;
+        if text.len() > bytes_max {
+            let message = format!("the text has {} bytes, more than {bytes_max}", text.len());
+            return Err(Error::new("markdown.too_long", message));
+        }
+        Ok(Reply::from(markdown_core::render_v1(text)).with_content_type("text/html"))
+    }
+}
+
+export!(Markdown, name = "markdown", version = "1.0.0");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn render_answers_html() {
+        let markdown = Markdown {
+            config: Config::default(),
+        };
+        let reply = markdown.render("# hi").expect("render");
+        assert_eq!(reply.content_type(), "text/html");
+        assert_eq!(reply.body(), b"<h1>hi</h1>\n");
+        assert!(markdown.self_test().is_ok());
+    }
+
+    #[test]
+    fn a_text_over_the_limit_is_refused_with_both_sizes() {
+        let markdown = Markdown {
+            config: Config { bytes_max: 3 },
+        };
+        let error = markdown.render("1234").expect_err("too long");
+        assert_eq!(error.code(), "markdown.too_long");
+        assert_eq!(error.message(), "the text has 4 bytes, more than 3");
+        assert!(markdown.render("123").is_ok());
+    }
+}
