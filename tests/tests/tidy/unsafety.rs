@@ -55,13 +55,12 @@ fn strays(tree: &Tree) -> Vec<Fault> {
                 tests/tests/tidy/unsafety.rs with its reason";
     let mut faults = Vec::new();
     for file in bound {
-        for token in tokens(file).iter().filter(|token| token.text == "unsafe") {
-            faults.push(Fault::new(
-                file,
-                token.line,
-                "`unsafe` in a module without need of it",
-                mend,
-            ));
+        let tokens = tokens(file);
+        let mut found = tokens.iter().filter(|token| token.text == "unsafe");
+        if let Some(first) = found.next() {
+            let times = 1 + found.count();
+            let what = format!("`unsafe` (in all {times}) in a module without need of it");
+            faults.push(Fault::new(file, first.line, what, mend));
         }
     }
     faults
