@@ -49,11 +49,11 @@ pub fn rounds<'a>(
     for (_, run) in contenders.iter_mut() {
         run();
     }
-    let mut samples = vec![vec![0.0; count]; contenders.len()];
+    let mut samples = vec![Vec::with_capacity(count); contenders.len()];
     for round in 0..count {
         for turn in 0..contenders.len() {
             let index = (round + turn) % contenders.len();
-            samples[index][round] = (contenders[index].1)();
+            samples[index].push((contenders[index].1)());
         }
     }
     Rounds {
