@@ -12,8 +12,5 @@ fn main() {
         .and_then(|output| String::from_utf8(output.stdout).ok())
         .map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned());
     println!("cargo::rustc-env=REPLUG_RUSTC_VERSION={version}");
-    println!(
-        "cargo::rustc-env=REPLUG_TARGET={}",
-        env::var("TARGET").unwrap_or_default()
-    );
+    println!("cargo::rustc-env=REPLUG_TARGET={}", env::var("TARGET").unwrap_or_default());
 }

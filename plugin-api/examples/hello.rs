@@ -8,9 +8,7 @@ impl Plugin for Hello {
         Ok(Hello)
     }
     fn methods(methods: &mut Methods<Self>) {
-        methods.method("greet", "Greets by name", |_, call| {
-            Ok(format!("Hello, {}!", call.text()?))
-        });
+        methods.method("greet", "Greets by name", |_, call| Ok(format!("Hello, {}!", call.text()?)));
     }
 }
 export!(Hello);

@@ -163,8 +163,7 @@ impl OwnedCall {
 }
 
 fn text(body: &[u8]) -> Result<&str> {
-    std::str::from_utf8(body)
-        .map_err(|e| Error::new("call.not_utf8", format!("the body is not UTF-8: {e}")))
+    std::str::from_utf8(body).map_err(|e| Error::new("call.not_utf8", format!("the body is not UTF-8: {e}")))
 }
 
 fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T> {
@@ -173,7 +172,6 @@ fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T> {
 }
 
 fn time_left(deadline_ns: u64) -> Option<Duration> {
-    (deadline_ns != 0).then(|| {
-        Duration::from_nanos(deadline_ns.saturating_sub(crate::glue::clock::monotonic_ns()))
-    })
+    (deadline_ns != 0)
+        .then(|| Duration::from_nanos(deadline_ns.saturating_sub(crate::glue::clock::monotonic_ns())))
 }

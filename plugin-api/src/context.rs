@@ -35,10 +35,7 @@ impl Context {
             #[cfg(feature = "async")]
             runtime: crate::runtime::Runtime::new(name),
         };
-        Context {
-            shared: Arc::new(shared),
-            chain: 0,
-        }
+        Context { shared: Arc::new(shared), chain: 0 }
     }
 
     /// The plugin's own name.
@@ -66,14 +63,7 @@ impl Context {
             let sink = answer.sink();
             // SAFETY: the host keeps `data` valid while the instance lives,
             // which `self` is part of; request and sink outlive the call.
-            unsafe {
-                self.vtable().call()(
-                    self.shared.host.data,
-                    RStr::from_str(plugin),
-                    &request,
-                    &sink,
-                )
-            }
+            unsafe { self.vtable().call()(self.shared.host.data, RStr::from_str(plugin), &request, &sink) }
         };
         answer.into_result(status, method)
     }
@@ -126,10 +116,7 @@ impl Context {
     /// The same host for work that a call caused on another thread: its own
     /// calls then belong to that call's chain.
     pub(crate) fn in_chain(&self, chain: u64) -> Context {
-        Context {
-            shared: Arc::clone(&self.shared),
-            chain,
-        }
+        Context { shared: Arc::clone(&self.shared), chain }
     }
 
     pub(crate) fn current_chain(&self) -> u64 {
@@ -150,13 +137,7 @@ pub(crate) fn host_vtable(host: &HostContext) -> HostVtableRef {
 }
 
 /// Writes one line to the host's log.
-pub(crate) fn log(
-    host: &HostContext,
-    level: u32,
-    target: &str,
-    message: &str,
-    fields: &[LogField<'_>],
-) {
+pub(crate) fn log(host: &HostContext, level: u32, target: &str, message: &str, fields: &[LogField<'_>]) {
     let record = LogRecord {
         level,
         target: RStr::from_str(target),

@@ -29,11 +29,7 @@ pub struct Error {
 impl Error {
     /// An error with a code that callers can act on and a message for people.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Error {
-            code: code.into(),
-            message: message.into(),
-            retryable: false,
-        }
+        Error { code: code.into(), message: message.into(), retryable: false }
     }
 
     /// Says that the same call may succeed later.

@@ -122,10 +122,7 @@ pub struct Live {
 impl LedgerAlloc {
     /// Empty books. Needs no memory beyond the value itself.
     pub const fn new() -> Self {
-        Self {
-            magazines: [const { Magazine::new() }; MAGAZINES],
-            depot: Mutex::new(Depot::new()),
-        }
+        Self { magazines: [const { Magazine::new() }; MAGAZINES], depot: Mutex::new(Depot::new()) }
     }
 
     /// What is live now. From any thread; stops nobody but threads that would
@@ -142,10 +139,7 @@ impl LedgerAlloc {
             blocks = blocks.saturating_sub(magazine.stock());
         }
         // A free seen without its allocation can take the sum below zero.
-        Live {
-            bytes: bytes.cast_signed().max(0).cast_unsigned(),
-            blocks,
-        }
+        Live { bytes: bytes.cast_signed().max(0).cast_unsigned(), blocks }
     }
 
     /// Passes to `visit` what the host must give to libc's `free` once the
@@ -234,10 +228,9 @@ impl LedgerAlloc {
             return block;
         }
         let slot = match self.magazine(tag) {
-            Some(magazine) => magazine
-                .pop()
-                .or_else(|| magazine.refill(&mut self.depot()))
-                .inspect(|_| magazine.book(size)),
+            Some(magazine) => {
+                magazine.pop().or_else(|| magazine.refill(&mut self.depot())).inspect(|_| magazine.book(size))
+            }
             None => {
                 let mut depot = self.depot();
                 depot.take().inspect(|_| depot.book(size))
@@ -300,25 +293,14 @@ impl LedgerAlloc {
 
     /// As [`GlobalAlloc::realloc`], whose promises the caller makes.
     #[inline(always)]
-    unsafe fn resize(
-        &self,
-        tag: usize,
-        block: *mut u8,
-        layout: Layout,
-        new_size: usize,
-    ) -> *mut u8 {
+    unsafe fn resize(&self, tag: usize, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if !block::is_plain(layout) {
             // SAFETY: as the caller promises.
             return unsafe { self.move_aligned(tag, block, layout, new_size) };
         }
         // The slot goes with the block: read it while the block is there.
         // SAFETY: a live block of ours, and a plain one, with its size.
-        let (slot, moved) = unsafe {
-            (
-                block::slot(block, layout.size()),
-                block::resize(block, new_size),
-            )
-        };
+        let (slot, moved) = unsafe { (block::slot(block, layout.size()), block::resize(block, new_size)) };
         if moved.is_null() {
             return moved;
         }
@@ -333,13 +315,7 @@ impl LedgerAlloc {
 
     /// `realloc` for an alignment that libc's does not keep.
     #[cold]
-    unsafe fn move_aligned(
-        &self,
-        tag: usize,
-        block: *mut u8,
-        layout: Layout,
-        new_size: usize,
-    ) -> *mut u8 {
+    unsafe fn move_aligned(&self, tag: usize, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: the caller of `realloc` promises that this layout is valid.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         let moved = self.enter(tag, block::allocate(new_layout), new_size);
@@ -378,8 +354,7 @@ impl LedgerAlloc {
     fn magazine(&self, tag: usize) -> Option<&Magazine> {
         // Look at all places before claiming one: a place before ours may have
         // become free since.
-        self.find(tag)
-            .or_else(|| self.places(tag).find(|magazine| magazine.claim(tag)))
+        self.find(tag).or_else(|| self.places(tag).find(|magazine| magazine.claim(tag)))
     }
 
     fn find(&self, tag: usize) -> Option<&Magazine> {

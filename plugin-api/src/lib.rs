@@ -82,17 +82,15 @@ pub use tasks::StopSignal;
 
 /// The names that nearly every plugin uses.
 pub mod prelude {
-    pub use crate::{
-        Call, Context, Error, Methods, OwnedCall, Plugin, Reply, Result, Snapshot, export,
-    };
+    pub use crate::{Call, Context, Error, Methods, OwnedCall, Plugin, Reply, Result, Snapshot, export};
 }
 
 /// Names for the output of [`export!`].
 #[doc(hidden)]
 pub mod __export {
     pub use crate::glue::{
-        Exports, InstanceTable, LedgerTable, Model, ServiceTable, SnapshotModel, StatelessModel,
-        header, instance_row,
+        Exports, InstanceTable, LedgerTable, Model, ServiceTable, SnapshotModel, StatelessModel, header,
+        instance_row,
         ledger::{LedgerHeap, SystemHeap},
         ledger_row, service_row,
     };

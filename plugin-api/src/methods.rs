@@ -34,9 +34,7 @@ pub(crate) enum Handler<P> {
 
 impl<P: Plugin> Methods<P> {
     pub(crate) fn of_plugin() -> Self {
-        let mut methods = Methods {
-            entries: Vec::new(),
-        };
+        let mut methods = Methods { entries: Vec::new() };
         P::methods(&mut methods);
         // The later of two equal names wins: a stable sort keeps their order.
         methods.entries.reverse();
@@ -46,24 +44,13 @@ impl<P: Plugin> Methods<P> {
     }
 
     /// Registers a method that answers on the caller's thread.
-    pub fn method<F, R>(
-        &mut self,
-        name: &'static str,
-        description: &'static str,
-        handler: F,
-    ) -> &mut Self
+    pub fn method<F, R>(&mut self, name: &'static str, description: &'static str, handler: F) -> &mut Self
     where
         F: Fn(&P, &Call<'_>) -> Result<R> + Send + Sync + 'static,
         R: Into<Reply>,
     {
-        let handler = Handler::Sync(Box::new(move |plugin, call| {
-            handler(plugin, call).map(Into::into)
-        }));
-        self.entries.push(Method {
-            name,
-            description,
-            handler,
-        });
+        let handler = Handler::Sync(Box::new(move |plugin, call| handler(plugin, call).map(Into::into)));
+        self.entries.push(Method { name, description, handler });
         self
     }
 
@@ -86,19 +73,12 @@ impl<P: Plugin> Methods<P> {
             let answer = handler(plugin, call);
             Box::pin(async move { answer.await.map(Into::into) })
         }));
-        self.entries.push(Method {
-            name,
-            description,
-            handler,
-        });
+        self.entries.push(Method { name, description, handler });
         self
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&Method<P>> {
-        let at = self
-            .entries
-            .binary_search_by(|method| method.name.cmp(name))
-            .ok()?;
+        let at = self.entries.binary_search_by(|method| method.name.cmp(name)).ok()?;
         Some(&self.entries[at])
     }
 

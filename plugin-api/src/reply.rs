@@ -24,12 +24,8 @@ impl Reply {
     /// When the value cannot be written as JSON, a map with keys that are not
     /// text for example.
     pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<Self> {
-        let body =
-            serde_json::to_vec(value).map_err(|e| Error::new("reply.json", e.to_string()))?;
-        Ok(Reply {
-            body,
-            content_type: Cow::Borrowed("application/json"),
-        })
+        let body = serde_json::to_vec(value).map_err(|e| Error::new("reply.json", e.to_string()))?;
+        Ok(Reply { body, content_type: Cow::Borrowed("application/json") })
     }
 
     /// The same body with another media type.
@@ -65,10 +61,7 @@ impl Reply {
 
 impl From<Vec<u8>> for Reply {
     fn from(body: Vec<u8>) -> Self {
-        Reply {
-            body,
-            content_type: Cow::Borrowed(""),
-        }
+        Reply { body, content_type: Cow::Borrowed("") }
     }
 }
 

@@ -24,10 +24,7 @@ enum State {
 
 impl Runtime {
     pub(crate) fn new(plugin: &'static str) -> Self {
-        Runtime {
-            plugin,
-            state: Mutex::new(State::NotStarted),
-        }
+        Runtime { plugin, state: Mutex::new(State::NotStarted) }
     }
 
     /// A handle to the running runtime.

@@ -72,22 +72,15 @@ impl Tasks {
         }
         state.handles.retain(|handle| !handle.is_finished());
         let id = state.next;
-        let signal = StopSignal {
-            shared: Arc::clone(&self.shared),
-        };
-        let ended = Ended {
-            shared: Arc::clone(&self.shared),
-            id,
-        };
+        let signal = StopSignal { shared: Arc::clone(&self.shared) };
+        let ended = Ended { shared: Arc::clone(&self.shared), id };
         let handle = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 let _ended = ended;
                 body(signal);
             })
-            .map_err(|e| {
-                Error::new("spawn.failed", format!("cannot start thread {name:?}: {e}"))
-            })?;
+            .map_err(|e| Error::new("spawn.failed", format!("cannot start thread {name:?}: {e}")))?;
         state.next += 1;
         state.running.push((id, name.to_owned()));
         state.handles.push(handle);
@@ -106,12 +99,7 @@ impl Tasks {
             if left.is_zero() {
                 return Err(state.running.drain(..).map(|(_, name)| name).collect());
             }
-            state = self
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         let handles = std::mem::take(&mut state.handles);
         drop(state);
@@ -144,12 +132,7 @@ mod tests {
     fn stop_ends_threads_that_watch_the_signal() {
         let tasks = Tasks::default();
         for _ in 0..3 {
-            tasks
-                .spawn(
-                    "worker",
-                    |stop| while !stop.wait(Duration::from_secs(60)) {},
-                )
-                .expect("spawn");
+            tasks.spawn("worker", |stop| while !stop.wait(Duration::from_secs(60)) {}).expect("spawn");
         }
         assert_eq!(tasks.stop(Duration::from_secs(30)), Ok(()));
         assert!(tasks.spawn("late", |_| {}).is_err());
@@ -159,22 +142,15 @@ mod tests {
     fn stop_names_threads_that_do_not_end() {
         let tasks = Tasks::default();
         let (release, wait) = std::sync::mpsc::channel::<()>();
-        tasks
-            .spawn("deaf", move |_| drop(wait.recv()))
-            .expect("spawn");
-        assert_eq!(
-            tasks.stop(Duration::from_millis(1)),
-            Err(vec!["deaf".to_owned()])
-        );
+        tasks.spawn("deaf", move |_| drop(wait.recv())).expect("spawn");
+        assert_eq!(tasks.stop(Duration::from_millis(1)), Err(vec!["deaf".to_owned()]));
         drop(release);
     }
 
     #[test]
     fn a_panicking_thread_is_counted_out() {
         let tasks = Tasks::default();
-        tasks
-            .spawn("panics", |_| std::panic::resume_unwind(Box::new(())))
-            .expect("spawn");
+        tasks.spawn("panics", |_| std::panic::resume_unwind(Box::new(()))).expect("spawn");
         assert_eq!(tasks.stop(Duration::from_secs(30)), Ok(()));
     }
 }

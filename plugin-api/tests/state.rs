@@ -4,8 +4,7 @@
 use proptest::prelude::*;
 use replug_plugin_api::serde::{Deserialize, Serialize};
 use replug_plugin_api::state::{
-    MAX_DEPTH, OneWay, State, StateError, Step, StepInfo, StepKind, decode, encode, migrate_step,
-    steps,
+    MAX_DEPTH, OneWay, State, StateError, Step, StepInfo, StepKind, decode, encode, migrate_step, steps,
 };
 use std::collections::BTreeMap;
 
@@ -36,12 +35,7 @@ impl Step<BucketsV1> for BucketsV2 {
             .name
             .split_once('/')
             .ok_or_else(|| StateError::new(format!("the name {:?} has no zone", old.name)))?;
-        Ok(BucketsV2 {
-            tenant: tenant.into(),
-            zone: zone.into(),
-            available: old.tokens,
-            rate: old.rate,
-        })
+        Ok(BucketsV2 { tenant: tenant.into(), zone: zone.into(), available: old.tokens, rate: old.rate })
     }
 
     fn down(self) -> Result<BucketsV1, StateError> {
@@ -77,10 +71,7 @@ struct BucketsV4 {
 
 impl OneWay<BucketsV3> for BucketsV4 {
     fn up(old: BucketsV3) -> Result<Self, StateError> {
-        Ok(BucketsV4 {
-            available: old.available,
-            rate: old.rate,
-        })
+        Ok(BucketsV4 { available: old.available, rate: old.rate })
     }
 }
 
@@ -105,16 +96,10 @@ struct Renamed {
 
 impl Step<Trimmed> for Renamed {
     fn up(old: Trimmed) -> Result<Self, StateError> {
-        Ok(Renamed {
-            rate: old.rate,
-            ceiling: old.limit,
-        })
+        Ok(Renamed { rate: old.rate, ceiling: old.limit })
     }
     fn down(self) -> Result<Trimmed, StateError> {
-        Ok(Trimmed {
-            rate: self.rate,
-            limit: self.ceiling,
-        })
+        Ok(Trimmed { rate: self.rate, limit: self.ceiling })
     }
 }
 
@@ -194,20 +179,9 @@ fn the_steps_are_listed_without_running_them() {
 
 #[test]
 fn a_missing_step_down_is_an_error_and_never_a_guess() -> Result<(), StateError> {
-    let v4 = encode(&BucketsV4 {
-        available: BTreeMap::new(),
-        rate: 1,
-    })?;
+    let v4 = encode(&BucketsV4 { available: BTreeMap::new(), rate: 1 })?;
     let error = migrate_step::<BucketsV4>(4, 3, &v4).expect_err("one way");
-    assert!(matches!(
-        error,
-        StateError::NoStep {
-            from: 4,
-            to: 3,
-            version: 4,
-            ..
-        }
-    ));
+    assert!(matches!(error, StateError::NoStep { from: 4, to: 3, version: 4, .. }));
     // Versions below the oldest declared type: up by field name, never down.
     let error = migrate_step::<Trimmed>(5, 4, &v4).expect_err("not declared");
     assert!(matches!(error, StateError::NoStep { from: 5, to: 4, .. }));
@@ -218,19 +192,12 @@ fn a_missing_step_down_is_an_error_and_never_a_guess() -> Result<(), StateError>
 }
 
 #[test]
-fn state_older_than_every_type_is_read_as_the_oldest_and_goes_on_from_there()
--> Result<(), StateError> {
+fn state_older_than_every_type_is_read_as_the_oldest_and_goes_on_from_there() -> Result<(), StateError> {
     let old = encode(&sample())?;
     let at_5 = migrate_step::<Renamed>(1, 5, &old)?;
     assert_eq!(decode::<Trimmed>(&at_5)?, Trimmed { rate: 10, limit: 0 });
     let at_6 = migrate_step::<Renamed>(5, 6, &at_5)?;
-    assert_eq!(
-        decode::<Renamed>(&at_6)?,
-        Renamed {
-            rate: 10,
-            ceiling: 0
-        }
-    );
+    assert_eq!(decode::<Renamed>(&at_6)?, Renamed { rate: 10, ceiling: 0 });
     // The newest type is not read directly: its renamed field has no default.
     assert!(migrate_step::<Renamed>(1, 6, &old).is_err());
     Ok(())
@@ -238,23 +205,12 @@ fn state_older_than_every_type_is_read_as_the_oldest_and_goes_on_from_there()
 
 #[test]
 fn errors_name_the_step_and_the_field() -> Result<(), StateError> {
-    let refused = encode(&BucketsV1 {
-        name: "acme".into(),
-        ..sample()
-    })?;
+    let refused = encode(&BucketsV1 { name: "acme".into(), ..sample() })?;
     let error = migrate_step::<BucketsV3>(1, 2, &refused).expect_err("refused by the hook");
-    assert_eq!(
-        error.report(),
-        "the state step from schema 1 to 2 failed: the name \"acme\" has no zone"
-    );
+    assert_eq!(error.report(), "the state step from schema 1 to 2 failed: the name \"acme\" has no zone");
     let missing = encode(&Trimmed { rate: 1, limit: 2 })?;
-    let report = migrate_step::<BucketsV3>(1, 2, &missing)
-        .expect_err("not a V1")
-        .report();
-    assert!(
-        report.contains("from schema 1 to 2") && report.contains("BucketsV1"),
-        "{report}"
-    );
+    let report = migrate_step::<BucketsV3>(1, 2, &missing).expect_err("not a V1").report();
+    assert!(report.contains("from schema 1 to 2") && report.contains("BucketsV1"), "{report}");
     assert!(report.contains("missing field `tokens`"), "{report}");
     Ok(())
 }
@@ -274,24 +230,16 @@ fn bombs_of_nesting_and_of_length_are_refused_without_memory_or_stack() {
 
 #[test]
 fn state_that_could_not_be_read_back_is_refused_when_it_is_written() {
-    let mut tree = Tree {
-        children: Vec::new(),
-    };
+    let mut tree = Tree { children: Vec::new() };
     for _ in 0..MAX_DEPTH {
-        tree = Tree {
-            children: vec![tree],
-        };
+        tree = Tree { children: vec![tree] };
     }
     let report = encode(&tree).expect_err("too deep").report();
-    assert!(
-        report.contains("Tree (schema 1) cannot be encoded: too many levels"),
-        "{report}"
-    );
+    assert!(report.contains("Tree (schema 1) cannot be encoded: too many levels"), "{report}");
 }
 
 #[test]
-fn bytes_after_the_state_and_items_that_the_type_leaves_unread_are_refused()
--> Result<(), StateError> {
+fn bytes_after_the_state_and_items_that_the_type_leaves_unread_are_refused() -> Result<(), StateError> {
     #[derive(Debug, Serialize, Deserialize, State)]
     #[serde(crate = "replug_plugin_api::serde")]
     #[state(version = 1)]
@@ -304,9 +252,7 @@ fn bytes_after_the_state_and_items_that_the_type_leaves_unread_are_refused()
     let mut trailing = encode(&sample())?;
     trailing.push(0);
     assert!(decode::<BucketsV1>(&trailing).is_err());
-    let report = migrate_step::<Two>(1, 2, &encode(&Three(1, 2, 3))?)
-        .expect_err("shorter")
-        .report();
+    let report = migrate_step::<Two>(1, 2, &encode(&Three(1, 2, 3))?).expect_err("shorter").report();
     assert!(report.contains("does not read beyond byte 3"), "{report}");
     Ok(())
 }

@@ -139,9 +139,7 @@ impl Report {
     /// A report on the standard output, as JSON when the program was started
     /// with `--json`.
     pub fn new(bench: &str) -> Self {
-        let json = std::env::args()
-            .skip(1)
-            .any(|argument| argument == "--json");
+        let json = std::env::args().skip(1).any(|argument| argument == "--json");
         Report::writing_to(io::stdout(), bench, json)
     }
 }
@@ -170,10 +168,7 @@ impl<W: Write> Report<W> {
     pub fn row(&mut self, fields: &[(&str, Cell)]) {
         match self.form {
             Form::Json => {
-                let row = JsonRow {
-                    table: &self.title,
-                    fields,
-                };
+                let row = JsonRow { table: &self.title, fields };
                 let line = json(&row);
                 self.write(&line);
             }
@@ -199,11 +194,7 @@ impl<W: Write> Report<W> {
 
     /// Prints the verdict; the exit code is 1 when a target is missed.
     pub fn finish(mut self) -> ExitCode {
-        if self.conclude() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(1)
-        }
+        if self.conclude() { ExitCode::SUCCESS } else { ExitCode::from(1) }
     }
 
     fn conclude(&mut self) -> bool {
@@ -212,10 +203,7 @@ impl<W: Write> Report<W> {
         let bench = std::mem::take(&mut self.bench);
         match self.form {
             Form::Json => {
-                let line = json(&Verdict {
-                    bench: &bench,
-                    targets: &targets,
-                });
+                let line = json(&Verdict { bench: &bench, targets: &targets });
                 self.write(&line);
             }
             Form::Text => {
@@ -233,11 +221,7 @@ impl<W: Write> Report<W> {
         let table = std::mem::take(&mut self.table);
         if !table.is_empty() {
             let title = &self.title;
-            let text = if title.is_empty() {
-                format!("{table}\n")
-            } else {
-                format!("{title}\n{table}\n")
-            };
+            let text = if title.is_empty() { format!("{table}\n") } else { format!("{title}\n{table}\n") };
             self.write(&text);
         }
     }
@@ -307,11 +291,7 @@ mod tests {
     fn json_has_a_line_per_row_and_ends_with_the_verdict() {
         let (text, ok) = printed(true, |report| {
             report.table("one call");
-            report.row(&[
-                ("way", "bare".into()),
-                ("ns", 1.25.into()),
-                ("threads", 2_u64.into()),
-            ]);
+            report.row(&[("way", "bare".into()), ("ns", 1.25.into()), ("threads", 2_u64.into())]);
             report.target("guard_cost", 1.5, "ns", Limit::AtMost(1.5));
         });
         assert!(ok);
@@ -367,16 +347,10 @@ swaps       10,000  per s  at least 500  met
     fn the_exit_code_is_one_when_a_target_is_missed() {
         let mut report = Report::writing_to(Vec::new(), "dispatch", true);
         report.target("pause", f64::NAN, "us", Limit::AtMost(200.0));
-        assert_eq!(
-            format!("{:?}", report.finish()),
-            format!("{:?}", ExitCode::from(1))
-        );
+        assert_eq!(format!("{:?}", report.finish()), format!("{:?}", ExitCode::from(1)));
 
         let mut report = Report::writing_to(Vec::new(), "dispatch", true);
         report.target("pause", 200.0, "us", Limit::AtMost(200.0));
-        assert_eq!(
-            format!("{:?}", report.finish()),
-            format!("{:?}", ExitCode::SUCCESS)
-        );
+        assert_eq!(format!("{:?}", report.finish()), format!("{:?}", ExitCode::SUCCESS));
     }
 }

@@ -36,10 +36,7 @@ impl Clock for SystemClock {
 /// Nanoseconds of `CLOCK_MONOTONIC`: the unit and the clock of every deadline
 /// that is handed across the ABI, where an `Instant` cannot go.
 pub fn monotonic_ns() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid, writable timespec for the length of the call.
     let status = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     // Linux always has this clock; it counts from boot and is never negative.
@@ -97,9 +94,6 @@ mod tests {
         assert_eq!(clock.now(), Duration::ZERO);
         clock.advance(Duration::from_millis(5));
         assert_eq!(clock.now(), Duration::from_millis(5));
-        assert_eq!(
-            clock.wall(),
-            SystemTime::UNIX_EPOCH + Duration::from_millis(5)
-        );
+        assert_eq!(clock.wall(), SystemTime::UNIX_EPOCH + Duration::from_millis(5));
     }
 }

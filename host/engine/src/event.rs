@@ -268,12 +268,7 @@ impl FailureReport {
 
     /// A report from its parts.
     pub fn with_code(code: Code, message: String) -> Self {
-        FailureReport {
-            code: code.as_str(),
-            blame: code.blame().as_str(),
-            message,
-            next: code.next_step(),
-        }
+        FailureReport { code: code.as_str(), blame: code.blame().as_str(), message, next: code.next_step() }
     }
 }
 
@@ -316,22 +311,14 @@ impl EventLog {
     pub(crate) fn write(&self, plugin: Option<String>, version: Option<String>, kind: EventKind) {
         let unix_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| {
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            });
+            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         let mut state = self.lock();
         state.last += 1;
         if state.kept.len() == EVENTS_KEPT_MAX {
             state.kept.pop_front();
         }
         let sequence = state.last;
-        let event = Event {
-            sequence,
-            unix_ms,
-            plugin,
-            version,
-            kind,
-        };
+        let event = Event { sequence, unix_ms, plugin, version, kind };
         tracing::debug!(
             event = event.kind.name(),
             plugin = event.plugin.as_deref().unwrap_or(""),
@@ -385,10 +372,7 @@ impl Events {
 
     /// Reads from a number on; 1 is the first event.
     pub(crate) fn from_sequence(log: Arc<EventLog>, sequence: u64) -> Self {
-        Events {
-            log,
-            next: sequence.max(1),
-        }
+        Events { log, next: sequence.max(1) }
     }
 
     /// Waits for the next event, at most `timeout`.
@@ -403,10 +387,7 @@ impl Events {
                 self.next = first;
                 return Next::Lost(lost);
             }
-            if let Some(event) = usize::try_from(self.next - first)
-                .ok()
-                .and_then(|at| state.kept.get(at))
-            {
+            if let Some(event) = usize::try_from(self.next - first).ok().and_then(|at| state.kept.get(at)) {
                 self.next += 1;
                 return Next::Event(Arc::clone(event));
             }
@@ -417,11 +398,7 @@ impl Events {
             if left.is_zero() {
                 return Next::Nothing;
             }
-            state = log
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = log.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -454,9 +431,7 @@ mod tests {
             log.write(None, None, EventKind::Retired);
         }
         assert_eq!(reader.next_within(Duration::ZERO), Next::Lost(3));
-        assert!(
-            matches!(reader.next_within(Duration::ZERO), Next::Event(event) if event.sequence == 4)
-        );
+        assert!(matches!(reader.next_within(Duration::ZERO), Next::Event(event) if event.sequence == 4));
     }
 
     #[test]

@@ -161,10 +161,7 @@ impl FromStr for Digest {
         let mut bytes = [0_u8; 32];
         for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
             let (high, low) = (digit(pair[0]), digit(pair[1]));
-            *byte = high
-                .zip(low)
-                .map(|(high, low)| high << 4 | low)
-                .ok_or(InvalidDigest)?;
+            *byte = high.zip(low).map(|(high, low)| high << 4 | low).ok_or(InvalidDigest)?;
         }
         Ok(Digest(bytes))
     }
@@ -274,9 +271,7 @@ mod tests {
         for good in ["a", "markdown", "image-resize_2", &"x".repeat(64)] {
             assert_eq!(good.parse::<PluginName>().expect(good).to_string(), good);
         }
-        let bad = [
-            "", "2fast", "-a", "_a", "Markdown", "a b", "a/b", "a.so", "é", "a\0",
-        ];
+        let bad = ["", "2fast", "-a", "_a", "Markdown", "a b", "a/b", "a.so", "é", "a\0"];
         for bad in bad.into_iter().chain([&*"x".repeat(65)]) {
             let error = bad.parse::<PluginName>().expect_err(bad);
             assert!(error.to_string().contains("a-z, 0-9"), "{error}");
@@ -285,10 +280,7 @@ mod tests {
 
     #[test]
     fn the_error_of_a_huge_name_is_small() {
-        let error = "X"
-            .repeat(1 << 20)
-            .parse::<PluginName>()
-            .expect_err("too long");
+        let error = "X".repeat(1 << 20).parse::<PluginName>().expect_err("too long");
         assert!(error.to_string().len() < 300);
     }
 

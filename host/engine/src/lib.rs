@@ -42,30 +42,20 @@
 //! of each other.
 
 pub mod id;
-
 pub mod clock;
-
 pub mod failure;
-
 pub mod event;
-
 pub mod artifact;
-
 pub mod load;
-
 pub mod state;
-
 pub mod dispatch;
-
 pub mod service;
-
 mod pipeline;
-
 mod host;
 
 pub use host::{
-    Host, HostBuilder, HostError, HostStatus, LeaseStatus, Outcome, PluginState, PluginStatus,
-    RemovalPolicy, UnloadingStatus, VersionStatus,
+    Host, HostBuilder, HostError, HostStatus, LeaseStatus, Outcome, PluginState, PluginStatus, RemovalPolicy,
+    UnloadingStatus, VersionStatus,
 };
 pub use pipeline::ReadError;
 pub use service::{CallError, CallFuture, CallOptions, Plugin, Reply};

@@ -7,10 +7,7 @@ use dispatch_scenarios as scenario;
 use replug_host::dispatch::barrier::{self, BarrierKind};
 
 fn without_membarrier(scenario: fn()) {
-    assert!(
-        barrier::force_fence(),
-        "the first question decides, and this is it"
-    );
+    assert!(barrier::force_fence(), "the first question decides, and this is it");
     assert_eq!(barrier::kind(), BarrierKind::Fence);
     scenario();
 }

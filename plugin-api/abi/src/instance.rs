@@ -71,8 +71,7 @@ pub struct InstanceVtable {
     pub destroy: unsafe extern "C" fn(instance: Instance, sink: &Sink) -> Status,
     /// Converts state by one step, `to` being `from` + 1 or - 1. Needs no
     /// instance. [`Status::NO_STEP`] where the plugin has none.
-    pub migrate:
-        unsafe extern "C" fn(from: u32, to: u32, state: RSlice<'_, u8>, sink: &Sink) -> Status,
+    pub migrate: unsafe extern "C" fn(from: u32, to: u32, state: RSlice<'_, u8>, sink: &Sink) -> Status,
     /// Writes the plugin's steps to the body: a JSON array of
     /// `{"from":1,"to":2,"kind":"hook"|"auto"}`.
     #[sabi(last_prefix_field)]

@@ -53,11 +53,7 @@ pub struct InterfaceVersion {
 impl InterfaceVersion {
     /// Shorthand for tables.
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
-        InterfaceVersion {
-            major,
-            minor,
-            patch,
-        }
+        InterfaceVersion { major, minor, patch }
     }
 }
 

@@ -50,8 +50,7 @@ pub struct ForeignWaker {
 #[sabi(kind(Prefix(prefix_ref = ServiceVtableRef, prefix_fields = ServiceVtablePrefix)))]
 pub struct ServiceVtable {
     /// Calls a method and waits for its answer. Thread: any, concurrently.
-    pub call:
-        unsafe extern "C" fn(instance: Instance, request: &Request<'_>, sink: &Sink) -> Status,
+    pub call: unsafe extern "C" fn(instance: Instance, request: &Request<'_>, sink: &Sink) -> Status,
     /// Starts a method. [`Status::OK`]: answered at once, `out` untouched.
     /// [`Status::PENDING`]: `out` is set, to be polled. The request is copied
     /// where it must outlive this function.

@@ -38,8 +38,7 @@ pub struct Sink {
     pub context: *mut c_void,
     /// Copies `data` into the caller's memory. Never unwinds. A status other
     /// than [`Status::OK`] (a limit of the caller was reached) ends the answer.
-    pub write:
-        unsafe extern "C" fn(context: *mut c_void, part: Part, data: RSlice<'_, u8>) -> Status,
+    pub write: unsafe extern "C" fn(context: *mut c_void, part: Part, data: RSlice<'_, u8>) -> Status,
 }
 
 impl Sink {

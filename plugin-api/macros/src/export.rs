@@ -13,8 +13,7 @@ use syn::{
     punctuated::Punctuated,
 };
 
-const OPTIONS: &str =
-    "name, version, state, allocator, interfaces, dependencies, routes, capabilities";
+const OPTIONS: &str = "name, version, state, allocator, interfaces, dependencies, routes, capabilities";
 
 pub(crate) struct Export {
     plugin: Type,
@@ -71,10 +70,7 @@ impl Export {
             "routes" => self.routes = list(input)?,
             "capabilities" => self.capabilities = list(input)?,
             _ => {
-                return Err(Error::new(
-                    option.span(),
-                    format!("unknown option; there are: {OPTIONS}"),
-                ));
+                return Err(Error::new(option.span(), format!("unknown option; there are: {OPTIONS}")));
             }
         }
         Ok(())
@@ -89,31 +85,21 @@ fn choice(input: ParseStream<'_>, [first, second]: [&str; 2]) -> Result<bool> {
     } else if word == second {
         Ok(true)
     } else {
-        Err(Error::new(
-            word.span(),
-            format!("expected `{first}` or `{second}`"),
-        ))
+        Err(Error::new(word.span(), format!("expected `{first}` or `{second}`")))
     }
 }
 
 fn list<T: Parse>(input: ParseStream<'_>) -> Result<Vec<T>> {
     let items;
     bracketed!(items in input);
-    Ok(Punctuated::<T, Token![,]>::parse_terminated(&items)?
-        .into_iter()
-        .collect())
+    Ok(Punctuated::<T, Token![,]>::parse_terminated(&items)?.into_iter().collect())
 }
 
 pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
     let plugin = &export.plugin;
-    let name = export
-        .name
-        .as_ref()
-        .map_or_else(|| quote!(env!("CARGO_PKG_NAME")), |name| quote!(#name));
-    let version = export
-        .version
-        .as_ref()
-        .map_or_else(|| quote!(env!("CARGO_PKG_VERSION")), |text| quote!(#text));
+    let name = export.name.as_ref().map_or_else(|| quote!(env!("CARGO_PKG_NAME")), |name| quote!(#name));
+    let version =
+        export.version.as_ref().map_or_else(|| quote!(env!("CARGO_PKG_VERSION")), |text| quote!(#text));
     let (model, state) = if export.snapshot {
         (quote!(sdk::SnapshotModel<#plugin>), quote!(SNAPSHOT))
     } else {
@@ -226,17 +212,7 @@ fn records(export: &Export) -> Result<Vec<TokenStream>> {
         let range = range.trim();
         records.push(quote!(Record::Dependency { name: #name, range: #range }));
     }
-    records.extend(
-        export
-            .routes
-            .iter()
-            .map(|route| quote!(Record::Route(#route))),
-    );
-    records.extend(
-        export
-            .capabilities
-            .iter()
-            .map(|text| quote!(Record::Capability(#text))),
-    );
+    records.extend(export.routes.iter().map(|route| quote!(Record::Route(#route))));
+    records.extend(export.capabilities.iter().map(|text| quote!(Record::Capability(#text))));
     Ok(records)
 }

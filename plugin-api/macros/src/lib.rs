@@ -14,9 +14,7 @@ use syn::{DeriveInput, parse_macro_input};
 #[proc_macro_derive(State, attributes(state))]
 pub fn derive_state(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    state::expand(&input)
-        .unwrap_or_else(syn::Error::into_compile_error)
-        .into()
+    state::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
 /// Makes a type that implements `Plugin` the plugin of this cdylib.
@@ -38,7 +36,5 @@ pub fn derive_state(input: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn export(input: TokenStream) -> TokenStream {
     let export = parse_macro_input!(input as export::Export);
-    export::expand(&export)
-        .unwrap_or_else(syn::Error::into_compile_error)
-        .into()
+    export::expand(&export).unwrap_or_else(syn::Error::into_compile_error).into()
 }

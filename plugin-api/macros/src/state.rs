@@ -12,15 +12,13 @@ use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, LitInt, Result, Type};
 
-const EXAMPLE: &str = "`#[state(version = 2, previous = OlderType)]`, or `#[state(version = 1)]` for the first version";
+const EXAMPLE: &str =
+    "`#[state(version = 2, previous = OlderType)]`, or `#[state(version = 1)]` for the first version";
 
 /// The implementation of `State` for `input`.
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     if let Data::Union(union) = &input.data {
-        return Err(Error::new(
-            union.union_token.span,
-            "a union cannot be a state type",
-        ));
+        return Err(Error::new(union.union_token.span, "a union cannot be a state type"));
     }
     if !input.generics.params.is_empty() {
         let message = "a state type cannot be generic: one schema version is one shape";
@@ -81,8 +79,7 @@ impl Link {
     fn version_check(&self, version: u32) -> TokenStream {
         let previous = &self.previous;
         let expected = version - 1;
-        let message =
-            format!("`previous` of version {version} must be the type of version {expected}");
+        let message = format!("`previous` of version {version} must be the type of version {expected}");
         quote_spanned! {previous.span()=>
             const _: () = ::core::assert!(
                 <#previous as ::replug_plugin_api::state::State>::VERSION == #expected,
@@ -96,11 +93,7 @@ impl Attribute {
     fn of(input: &DeriveInput) -> Result<Self> {
         let mut words = Words::default();
         let mut place = None;
-        for attribute in input
-            .attrs
-            .iter()
-            .filter(|attribute| attribute.path().is_ident("state"))
-        {
+        for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("state")) {
             place = Some(attribute.span());
             attribute.parse_nested_meta(|meta| words.read(&meta))?;
         }
@@ -122,11 +115,7 @@ struct Words {
 
 impl Words {
     fn read(&mut self, meta: &ParseNestedMeta<'_>) -> Result<()> {
-        let word = meta
-            .path
-            .get_ident()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let word = meta.path.get_ident().map(ToString::to_string).unwrap_or_default();
         let twice = || meta.error(format!("`{word}` stands twice"));
         match word.as_str() {
             "version" if self.version.is_some() => Err(twice()),
@@ -161,10 +150,7 @@ impl Words {
 
     fn into_attribute(self, place: Span) -> Result<Attribute> {
         let Some((version, version_span)) = self.version else {
-            return Err(Error::new(
-                place,
-                format!("`version` is missing: {EXAMPLE}"),
-            ));
+            return Err(Error::new(place, format!("`version` is missing: {EXAMPLE}")));
         };
         let link = match (self.previous, self.kind) {
             (Some(_), _) if version == 1 => {
@@ -173,15 +159,10 @@ impl Words {
             }
             (Some(previous), kind) => {
                 let (kind, span) = kind.unwrap_or((Kind::Hook, previous.span()));
-                Some(Link {
-                    previous,
-                    span,
-                    kind,
-                })
+                Some(Link { previous, span, kind })
             }
             (None, Some((_, span))) => {
-                let message =
-                    "a step needs the type that it comes from: add `previous = OlderType`";
+                let message = "a step needs the type that it comes from: add `previous = OlderType`";
                 return Err(Error::new(span, message));
             }
             (None, None) => None,
@@ -231,14 +212,8 @@ mod tests {
             ),
         ] {
             let code = expand(&input).expect("well-formed").to_string();
-            assert!(
-                code.contains(&format!("Link :: {constructor} :: < Self , old :: A >")),
-                "{code}"
-            );
-            assert!(
-                code.contains("`previous` of version 2 must be the type of version 1"),
-                "{code}"
-            );
+            assert!(code.contains(&format!("Link :: {constructor} :: < Self , old :: A >")), "{code}");
+            assert!(code.contains("`previous` of version 2 must be the type of version 1"), "{code}");
         }
     }
 
@@ -255,10 +230,7 @@ mod tests {
             ),
         ] {
             let code = expand(&input).expect("well-formed").to_string();
-            assert!(
-                code.contains("Option :: None") && !code.contains("assert"),
-                "{code}"
-            );
+            assert!(code.contains("Option :: None") && !code.contains("assert"), "{code}");
         }
     }
 
@@ -343,10 +315,7 @@ mod tests {
                 ),
                 "cannot be generic",
             ),
-            (
-                parse_quote!(#[state(version = 2)] union A { a: u8 }),
-                "a union cannot be",
-            ),
+            (parse_quote!(#[state(version = 2)] union A { a: u8 }), "a union cannot be"),
         ] {
             let message = refusal(&input);
             assert!(message.contains(expected), "{message}");

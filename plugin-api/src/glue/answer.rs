@@ -19,32 +19,21 @@ pub(crate) struct Answer {
 impl Answer {
     /// A sink that fills this answer; valid while the answer is not moved.
     pub(crate) fn sink(&mut self) -> Sink {
-        Sink {
-            context: std::ptr::from_mut(self).cast(),
-            write: collect,
-        }
+        Sink { context: std::ptr::from_mut(self).cast(), write: collect }
     }
 
     pub(crate) fn into_result(self, status: Status, method: &str) -> Result<Reply> {
         if status.is_ok() {
             return Ok(Reply::from(self.body).with_content_type(self.content_type));
         }
-        let code = if self.error_code.is_empty() {
-            "call.failed".to_owned()
-        } else {
-            self.error_code
-        };
+        let code = if self.error_code.is_empty() { "call.failed".to_owned() } else { self.error_code };
         let message = if self.error_message.is_empty() {
             format!("method {method:?}: {status}")
         } else {
             self.error_message
         };
         let error = Error::new(code, message);
-        Err(if self.retryable {
-            error.retryable()
-        } else {
-            error
-        })
+        Err(if self.retryable { error.retryable() } else { error })
     }
 }
 

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, which host and plugin share.
 pub(crate) fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is writable; the call cannot fail for this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
     // Monotonic time is never negative.

@@ -42,10 +42,7 @@ pub(crate) fn quiet_panics() {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let thread = std::thread::current();
         let fields = [
-            LogField {
-                name: RStr::from_str("location"),
-                value: RStr::from_str(&place),
-            },
+            LogField { name: RStr::from_str("location"), value: RStr::from_str(&place) },
             LogField {
                 name: RStr::from_str("thread"),
                 value: RStr::from_str(thread.name().unwrap_or("unnamed")),
@@ -83,19 +80,10 @@ impl Subscriber for Forward {
         let fields: Vec<LogField<'_>> = line
             .fields
             .iter()
-            .map(|(name, value)| LogField {
-                name: RStr::from_str(name),
-                value: RStr::from_str(value),
-            })
+            .map(|(name, value)| LogField { name: RStr::from_str(name), value: RStr::from_str(value) })
             .collect();
         let metadata = event.metadata();
-        context::log(
-            host,
-            number(*metadata.level()),
-            metadata.target(),
-            &line.message,
-            &fields,
-        );
+        context::log(host, number(*metadata.level()), metadata.target(), &line.message, &fields);
     }
 
     fn enter(&self, _: &span::Id) {}

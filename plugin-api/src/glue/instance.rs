@@ -65,11 +65,7 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
             let context = Context::new(host, E::NAME, E::VERSION);
             match P::prepare(config, &context) {
                 Ok(plugin) => {
-                    let cell = Cell {
-                        plugin: Arc::new(plugin),
-                        methods: Methods::of_plugin(),
-                        context,
-                    };
+                    let cell = Cell { plugin: Arc::new(plugin), methods: Methods::of_plugin(), context };
                     *out = Instance(Box::into_raw(Box::new(cell)).cast());
                     Status::OK
                 }
@@ -89,10 +85,8 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
             // instance, so the reference is exclusive.
             let cell = unsafe { &mut *instance.0.cast::<Cell<P>>() };
             let Some(plugin) = Arc::get_mut(&mut cell.plugin) else {
-                let error = Error::new(
-                    "restore.shared",
-                    "state can only be restored before the instance is used",
-                );
+                let error =
+                    Error::new("restore.shared", "state can only be restored before the instance is used");
                 return answer::write_error(&error, sink);
             };
             match M::restore(plugin, schema_version, state.as_slice()) {

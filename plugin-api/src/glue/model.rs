@@ -59,15 +59,10 @@ impl<P: Snapshot> Model<P> for SnapshotModel<P> {
 
     fn restore(plugin: &mut P, schema_version: u32, bytes: &[u8]) -> Result<Option<()>> {
         if schema_version != P::State::VERSION {
-            let message = format!(
-                "expected state of schema {}, got {schema_version}",
-                P::State::VERSION
-            );
+            let message = format!("expected state of schema {}, got {schema_version}", P::State::VERSION);
             return Err(Error::new("state.schema_mismatch", message));
         }
-        plugin
-            .restore(state::decode(bytes).map_err(bad_state)?)
-            .map(Some)
+        plugin.restore(state::decode(bytes).map_err(bad_state)?).map(Some)
     }
 
     fn migrate(from: u32, to: u32, bytes: &[u8]) -> Result<Option<Vec<u8>>> {

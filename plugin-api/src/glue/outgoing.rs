@@ -18,11 +18,7 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     pub(crate) fn new(context: Context, pending: Pending, method: &str) -> Self {
-        Outgoing {
-            context,
-            pending,
-            method: method.to_owned(),
-        }
+        Outgoing { context, pending, method: method.to_owned() }
     }
 }
 

@@ -19,9 +19,7 @@ pub(crate) struct Task {
 
 impl Task {
     pub(crate) fn start(runtime: &Handle, future: ReplyFuture) -> Pending {
-        let task = Box::new(Task {
-            join: runtime.spawn(future),
-        });
+        let task = Box::new(Task { join: runtime.spawn(future) });
         Pending(Box::into_raw(task).cast())
     }
 
@@ -66,27 +64,17 @@ pub(crate) fn block_on(
     });
     let answer = match time_left {
         Some(time) => receive.recv_timeout(time),
-        None => receive
-            .recv()
-            .map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+        None => receive.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
     };
     match answer {
         Ok(result) => answer::write(result, sink),
         Err(mpsc::RecvTimeoutError::Timeout) => {
             task.abort();
-            sink.error(
-                "call.deadline",
-                "the deadline passed before the method answered",
-                true,
-            );
+            sink.error("call.deadline", "the deadline passed before the method answered", true);
             Status::DEADLINE
         }
         Err(mpsc::RecvTimeoutError::Disconnected) => {
-            sink.error(
-                "panic",
-                "the method panicked or the plugin stopped before it answered",
-                false,
-            );
+            sink.error("panic", "the method panicked or the plugin stopped before it answered", false);
             Status::PANIC
         }
     }

@@ -30,11 +30,7 @@ impl<P: Plugin> ServiceTable<P> {
 }
 
 /// SAFETY: `instance` is a live instance of `P`.
-unsafe extern "C" fn call<P: Plugin>(
-    instance: Instance,
-    request: &Request<'_>,
-    sink: &Sink,
-) -> Status {
+unsafe extern "C" fn call<P: Plugin>(instance: Instance, request: &Request<'_>, sink: &Sink) -> Status {
     fence(sink, || {
         // SAFETY: the host calls with instances that `prepare` made and that
         // `destroy` has not ended.
@@ -94,9 +90,7 @@ unsafe extern "C" fn start<P: Plugin>(
 /// SAFETY: `pending` came from `start` and was not cancelled.
 unsafe extern "C" fn poll(pending: Pending, waker: &ForeignWaker, sink: &Sink) -> Status {
     // SAFETY: the host's promise, as written in the ABI.
-    fence(sink, || unsafe {
-        super::pending::Task::poll(pending, waker, sink)
-    })
+    fence(sink, || unsafe { super::pending::Task::poll(pending, waker, sink) })
 }
 
 #[cfg(feature = "async")]
@@ -136,21 +130,14 @@ unsafe extern "C" fn methods<P: Plugin>(instance: Instance, sink: &Sink) -> Stat
                 serde_json::json!({ "name": method.name, "kind": kind, "description": method.description })
             })
             .collect();
-        sink.write(
-            Part::BODY,
-            serde_json::Value::from(list).to_string().as_bytes(),
-        )
+        sink.write(Part::BODY, serde_json::Value::from(list).to_string().as_bytes())
     })
 }
 
 #[cold]
 fn no_method<P: Plugin>(cell: &Cell<P>, request: &Request<'_>, sink: &Sink) -> Status {
     let known: Vec<_> = cell.methods.iter().map(|method| method.name).collect();
-    let message = format!(
-        "no method {:?}; there are: {}",
-        request.method.as_str(),
-        known.join(", ")
-    );
+    let message = format!("no method {:?}; there are: {}", request.method.as_str(), known.join(", "));
     sink.error("call.unknown_method", &message, false);
     Status::NO_METHOD
 }

@@ -42,23 +42,13 @@ impl Drop for Foreign {
 pub(crate) fn from_foreign(lent: &ForeignWaker) -> Waker {
     // SAFETY: `lent` is valid during the call that lent it.
     let data = unsafe { (lent.clone)(lent.data) };
-    Waker::from(Arc::new(Foreign {
-        data,
-        wake: lent.wake_by_ref,
-        drop: lent.drop,
-    }))
+    Waker::from(Arc::new(Foreign { data, wake: lent.wake_by_ref, drop: lent.drop }))
 }
 
 /// Lends a waker of this side. The result borrows `waker`: it may be cloned by
 /// the other side during a call, never kept.
 pub(crate) fn lend(waker: &Waker) -> ForeignWaker {
-    ForeignWaker {
-        data: std::ptr::from_ref(waker).cast(),
-        clone,
-        wake,
-        wake_by_ref,
-        drop: release,
-    }
+    ForeignWaker { data: std::ptr::from_ref(waker).cast(), clone, wake, wake_by_ref, drop: release }
 }
 
 /// SAFETY: `data` is a `Waker`, lent or made by this function.

@@ -64,11 +64,7 @@ fn allocate_aligned(layout: Layout) -> *mut u8 {
     // SAFETY: the alignment of a `Layout` is a power of two, and here above 16,
     // hence a multiple of the pointer's size; `block` is a valid place.
     let status = unsafe { libc::posix_memalign(&mut block, layout.align(), gross(layout.size())) };
-    if status == 0 {
-        block.cast()
-    } else {
-        ptr::null_mut()
-    }
+    if status == 0 { block.cast() } else { ptr::null_mut() }
 }
 
 /// Moves or resizes a plain block to `new_size`; the slot is not carried over.
@@ -100,12 +96,7 @@ pub(super) unsafe fn free(block: *mut u8) {
 pub(super) unsafe fn note_slot(block: *mut u8, size: usize, slot: NonNull<Slot>) {
     // SAFETY: `gross` made room for a pointer at this offset; the base is
     // aligned to 8 at least and the offset is a multiple of 8.
-    unsafe {
-        block
-            .add(offset_of_slot(size))
-            .cast::<NonNull<Slot>>()
-            .write(slot)
-    }
+    unsafe { block.add(offset_of_slot(size)).cast::<NonNull<Slot>>().write(slot) }
 }
 
 /// The slot of a block of `size` bytes.
@@ -115,12 +106,7 @@ pub(super) unsafe fn note_slot(block: *mut u8, size: usize, slot: NonNull<Slot>)
 #[inline]
 pub(super) unsafe fn slot(block: *mut u8, size: usize) -> NonNull<Slot> {
     // SAFETY: as in `note_slot`, which wrote what is read here.
-    unsafe {
-        block
-            .add(offset_of_slot(size))
-            .cast::<NonNull<Slot>>()
-            .read()
-    }
+    unsafe { block.add(offset_of_slot(size)).cast::<NonNull<Slot>>().read() }
 }
 
 #[inline]

@@ -103,10 +103,7 @@ impl Depot {
 
     /// Takes back a slot whose block is gone.
     pub(super) fn put(&mut self, slot: NonNull<Slot>) {
-        debug_assert!(
-            self.spare_count < self.spare_room,
-            "more slots came back than there are"
-        );
+        debug_assert!(self.spare_count < self.spare_room, "more slots came back than there are");
         // SAFETY: there is room for every slot carved, and `slot` is not among
         // the spare ones yet.
         unsafe { self.spare.add(self.spare_count).write(slot) };

@@ -62,9 +62,7 @@ impl Magazine {
     pub(super) fn claim(&self, tag: usize) -> bool {
         // Acquire: partner of the Release in `give_up`. The previous owner's
         // changes to stock and books come before ours.
-        self.owner
-            .compare_exchange(NOBODY, tag, Acquire, Relaxed)
-            .is_ok()
+        self.owner.compare_exchange(NOBODY, tag, Acquire, Relaxed).is_ok()
     }
 
     /// Returns the stock to the depot and the magazine to nobody. The books
@@ -138,8 +136,7 @@ impl Magazine {
     /// Enters `change` bytes into the books (wrapping). For the owner only.
     #[inline(always)]
     pub(super) fn book(&self, change: usize) {
-        self.bytes
-            .store(self.bytes.load(Relaxed).wrapping_add(change), Relaxed);
+        self.bytes.store(self.bytes.load(Relaxed).wrapping_add(change), Relaxed);
     }
 
     /// The books: see [`Magazine`]'s fields.

@@ -37,11 +37,7 @@ impl Held {
         assert!(block.addr().is_multiple_of(layout.align()), "misaligned");
         // SAFETY: a fresh block of this size.
         unsafe { block.write_bytes(stamp, layout.size()) };
-        Self {
-            block,
-            layout,
-            stamp,
-        }
+        Self { block, layout, stamp }
     }
 
     fn resize(&mut self, ledger: &LedgerAlloc, tag: usize, size: usize) {
@@ -50,10 +46,7 @@ impl Held {
         assert!(!self.block.is_null(), "out of memory");
         let kept = self.layout.size().min(size);
         self.layout = layout(size, self.layout.align());
-        assert!(
-            self.block.addr().is_multiple_of(self.layout.align()),
-            "misaligned"
-        );
+        assert!(self.block.addr().is_multiple_of(self.layout.align()), "misaligned");
         self.check(kept);
         // SAFETY: the block has `size` bytes now.
         unsafe { self.block.write_bytes(self.stamp, size) };
@@ -68,10 +61,7 @@ impl Held {
     fn check(&self, count: usize) {
         // SAFETY: so many bytes have been written.
         let bytes = unsafe { std::slice::from_raw_parts(self.block, count) };
-        assert!(
-            bytes.iter().all(|byte| *byte == self.stamp),
-            "overwritten by another block"
-        );
+        assert!(bytes.iter().all(|byte| *byte == self.stamp), "overwritten by another block");
     }
 }
 
@@ -80,10 +70,7 @@ fn layout(size: usize, align: usize) -> Layout {
 }
 
 fn live(held: &[Held]) -> Live {
-    Live {
-        bytes: held.iter().map(|held| held.layout.size()).sum(),
-        blocks: held.len(),
-    }
+    Live { bytes: held.iter().map(|held| held.layout.size()).sum(), blocks: held.len() }
 }
 
 fn leftovers(ledger: &LedgerAlloc) -> Vec<*mut c_void> {
@@ -105,15 +92,9 @@ fn assert_lists_exactly(ledger: &LedgerAlloc, held: &[Held]) {
     let list = leftovers(ledger);
     let set: BTreeSet<_> = list.iter().map(|pointer| pointer.addr()).collect();
     assert_eq!(set.len(), list.len(), "listed twice");
-    assert!(
-        held.iter().all(|held| set.contains(&held.block.addr())),
-        "a live block is missing"
-    );
+    assert!(held.iter().all(|held| set.contains(&held.block.addr())), "a live block is missing");
     // At most a chunk per 511 blocks or half-filled magazine, and the stack.
-    assert!(
-        list.len() - held.len() <= 2 + held.len() / 8 + 1,
-        "freed blocks are listed"
-    );
+    assert!(list.len() - held.len() <= 2 + held.len() / 8 + 1, "freed blocks are listed");
 }
 
 #[test]
@@ -121,15 +102,12 @@ fn books_follow_one_thread_to_the_byte() {
     let ledger = LedgerAlloc::new();
     assert_eq!(ledger.live(), Live::default());
     // Past a magazine and past a chunk, both ways.
-    let mut held: Vec<_> = (0..600)
-        .map(|index| Held::new(&ledger, 16, layout(1 + index % 50, 1), 7))
-        .collect();
+    let mut held: Vec<_> =
+        (0..600).map(|index| Held::new(&ledger, 16, layout(1 + index % 50, 1), 7)).collect();
     while !held.is_empty() {
         assert_eq!(ledger.live(), live(&held));
         for _ in 0..30 {
-            held.pop()
-                .expect("600 is a multiple of 30")
-                .free(&ledger, 16);
+            held.pop().expect("600 is a multiple of 30").free(&ledger, 16);
         }
     }
     assert_eq!(ledger.live(), Live::default());
@@ -139,13 +117,10 @@ fn books_follow_one_thread_to_the_byte() {
 #[test]
 fn leftovers_are_the_live_blocks_and_asking_changes_nothing() {
     let ledger = LedgerAlloc::new();
-    let mut held: Vec<_> = (0..300)
-        .map(|size| Held::new(&ledger, 16, layout(size + 1, 8), 1))
-        .collect();
+    let mut held: Vec<_> = (0..300).map(|size| Held::new(&ledger, 16, layout(size + 1, 8), 1)).collect();
     held.push(Held::new(&ledger, 16, layout(100, 4096), 2));
     for index in (0..200).rev() {
-        held.swap_remove(index)
-            .free(&ledger, if index % 2 == 0 { 16 } else { 32 });
+        held.swap_remove(index).free(&ledger, if index % 2 == 0 { 16 } else { 32 });
     }
     assert_lists_exactly(&ledger, &held);
     held.extend((0..150).map(|_| Held::new(&ledger, 32, layout(24, 8), 3)));
@@ -164,11 +139,7 @@ fn zeroed_blocks_are_zero_at_every_alignment() {
         unsafe {
             let block = ledger.alloc_zeroed(layout);
             assert!(block.addr().is_multiple_of(align));
-            assert!(
-                std::slice::from_raw_parts(block, 200)
-                    .iter()
-                    .all(|byte| *byte == 0)
-            );
+            assert!(std::slice::from_raw_parts(block, 200).iter().all(|byte| *byte == 0));
             ledger.dealloc(block, layout);
         }
     }
@@ -212,19 +183,9 @@ fn a_refused_request_leaves_books_and_block_as_they_were() {
     // SAFETY: live blocks of this ledger with their layouts.
     unsafe {
         assert!(ledger.realloc(held.block, held.layout, too_much).is_null());
-        assert!(
-            ledger
-                .realloc(aligned.block, aligned.layout, too_much)
-                .is_null()
-        );
+        assert!(ledger.realloc(aligned.block, aligned.layout, too_much).is_null());
     }
-    assert_eq!(
-        ledger.live(),
-        Live {
-            bytes: 128,
-            blocks: 2
-        }
-    );
+    assert_eq!(ledger.live(), Live { bytes: 128, blocks: 2 });
     held.free(&ledger, 16);
     aligned.free(&ledger, 16);
     free_leftovers(ledger);
@@ -277,11 +238,7 @@ fn threads_that_leave_give_their_magazine_and_its_slots_up() {
         .collect();
     assert_eq!(owned(&ledger), 0);
     assert_eq!(ledger.live(), live(&held));
-    assert_eq!(
-        leftovers(&ledger).len(),
-        1_000 + 2 + 1,
-        "two chunks and the stack"
-    );
+    assert_eq!(leftovers(&ledger).len(), 1_000 + 2 + 1, "two chunks and the stack");
     // A thread that never came gives nothing up.
     ledger.release(64_064);
     free_leftovers(ledger);
@@ -307,13 +264,10 @@ fn a_thread_that_calls_in_through_the_allocator_can_release_itself() {
 fn more_threads_than_magazines_share_the_depot() {
     let ledger = LedgerAlloc::new();
     let threads = MAGAZINES * 2;
-    let mut held: Vec<_> = (1..=threads)
-        .map(|thread| Held::new(&ledger, thread * 4096, layout(thread, 8), 1))
-        .collect();
+    let mut held: Vec<_> =
+        (1..=threads).map(|thread| Held::new(&ledger, thread * 4096, layout(thread, 8), 1)).collect();
     assert!(owned(&ledger) > MAGAZINES / 2, "the tags scatter");
-    let without = (1..=threads)
-        .filter(|thread| ledger.find(thread * 4096).is_none())
-        .count();
+    let without = (1..=threads).filter(|thread| ledger.find(thread * 4096).is_none()).count();
     assert!(without >= threads - MAGAZINES);
     for (index, held) in held.iter_mut().enumerate() {
         held.resize(&ledger, (threads - index) * 4096, 2 * index + 1);
@@ -330,25 +284,12 @@ fn more_threads_than_magazines_share_the_depot() {
 #[test]
 fn a_thread_keeps_its_magazine_when_a_nearer_place_becomes_free() {
     let ledger = LedgerAlloc::new();
-    let crowd: Vec<_> = (1..)
-        .map(|n| n * 64)
-        .filter(|tag| first_place(*tag) == 0)
-        .take(PROBES + 1)
-        .collect();
-    let held: Vec<_> = crowd
-        .iter()
-        .map(|tag| Held::new(&ledger, *tag, layout(8, 8), 1))
-        .collect();
-    assert!(
-        ledger.find(crowd[PROBES]).is_none(),
-        "all its places are taken"
-    );
+    let crowd: Vec<_> = (1..).map(|n| n * 64).filter(|tag| first_place(*tag) == 0).take(PROBES + 1).collect();
+    let held: Vec<_> = crowd.iter().map(|tag| Held::new(&ledger, *tag, layout(8, 8), 1)).collect();
+    assert!(ledger.find(crowd[PROBES]).is_none(), "all its places are taken");
     ledger.release(crowd[0]);
     for (held, tag) in held.into_iter().zip(&crowd) {
-        let before = (*tag != crowd[0])
-            .then(|| ledger.find(*tag))
-            .flatten()
-            .map(std::ptr::from_ref);
+        let before = (*tag != crowd[0]).then(|| ledger.find(*tag)).flatten().map(std::ptr::from_ref);
         held.free(&ledger, *tag);
         let after = ledger.find(*tag).map(std::ptr::from_ref);
         assert!(before.is_none() || before == after);
@@ -378,10 +319,7 @@ fn threads_passing_blocks_around_keep_bytes_and_books_intact() {
             assert!(ledger.live().blocks < 10_000);
             thread::yield_now();
         }
-        threads
-            .into_iter()
-            .flat_map(|thread| thread.join().expect("ends well"))
-            .collect()
+        threads.into_iter().flat_map(|thread| thread.join().expect("ends well")).collect()
     });
     assert_eq!(ledger.live(), live(&kept));
     assert_lists_exactly(&ledger, &kept);
@@ -409,11 +347,7 @@ fn pass_blocks_around(
             }
         }
         held.extend(inbox.try_recv());
-        let pick = if held.is_empty() {
-            0
-        } else {
-            random.below(held.len())
-        };
+        let pick = if held.is_empty() { 0 } else { random.below(held.len()) };
         match random.below(8) {
             0..4 if held.len() < 500 => {
                 let steepest = if random.below(8) == 0 { 10 } else { 5 };
@@ -426,8 +360,7 @@ fn pass_blocks_around(
             _ if !held.is_empty() => {
                 // Full, or its receiver gone: the block stays here.
                 if let Err(error) = next.try_send(held.swap_remove(pick)) {
-                    let (mpsc::TrySendError::Full(back) | mpsc::TrySendError::Disconnected(back)) =
-                        error;
+                    let (mpsc::TrySendError::Full(back) | mpsc::TrySendError::Disconnected(back)) = error;
                     held.push(back);
                 }
             }
@@ -442,23 +375,10 @@ fn pass_blocks_around(
 
 #[derive(Debug, Clone)]
 enum Step {
-    Allocate {
-        tag: usize,
-        size: usize,
-        align: u32,
-    },
-    Resize {
-        tag: usize,
-        pick: prop::sample::Index,
-        size: usize,
-    },
-    Free {
-        tag: usize,
-        pick: prop::sample::Index,
-    },
-    Release {
-        tag: usize,
-    },
+    Allocate { tag: usize, size: usize, align: u32 },
+    Resize { tag: usize, pick: prop::sample::Index, size: usize },
+    Free { tag: usize, pick: prop::sample::Index },
+    Release { tag: usize },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -516,11 +436,7 @@ proptest! {
 }
 
 fn owned(ledger: &LedgerAlloc) -> usize {
-    ledger
-        .magazines
-        .iter()
-        .filter(|magazine| !magazine.is_owned_by(0))
-        .count()
+    ledger.magazines.iter().filter(|magazine| !magazine.is_owned_by(0)).count()
 }
 
 /// Marsaglia's xorshift: repeatable, and needs nothing.

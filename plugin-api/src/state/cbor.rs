@@ -28,14 +28,7 @@ impl fmt::Display for Malformed {
 /// Whether `bytes` are exactly one well-formed CBOR item whose lengths are
 /// covered by the bytes that follow them, nested at most [`MAX_DEPTH`] deep.
 pub(super) fn check(bytes: &[u8]) -> Result<(), Malformed> {
-    Scan {
-        bytes,
-        offset: 0,
-        owed: 0,
-        open: [Open::Items(0); MAX_DEPTH],
-        depth: 0,
-    }
-    .run()
+    Scan { bytes, offset: 0, owed: 0, open: [Open::Items(0); MAX_DEPTH], depth: 0 }.run()
 }
 
 /// An array, map, tag or chunked string whose end is still to come.
@@ -117,12 +110,7 @@ impl Scan<'_> {
                 self.push(Open::UntilBreak { map, value_due }, start)
             }
             7 => match self.top() {
-                Some(
-                    Open::Chunks(_)
-                    | Open::UntilBreak {
-                        value_due: false, ..
-                    },
-                ) => {
+                Some(Open::Chunks(_) | Open::UntilBreak { value_due: false, .. }) => {
                     self.depth -= 1;
                     Ok(true)
                 }
@@ -241,21 +229,12 @@ mod tests {
             assert_eq!(reason(&bytes), expected);
         }
         // Each array alone would fit into the bytes; all of them do not.
-        assert_eq!(
-            reason(&[0x83, 0x83, 0x83, 0, 0]),
-            "more items are claimed than there are bytes"
-        );
+        assert_eq!(reason(&[0x83, 0x83, 0x83, 0, 0]), "more items are claimed than there are bytes");
     }
 
     #[test]
     fn nesting_is_bounded_in_every_form() {
-        for opening in [
-            &[0x81_u8][..],
-            &[0x9f],
-            &[0xc6],
-            &[0xa1, 0x00],
-            &[0xbf, 0x00],
-        ] {
+        for opening in [&[0x81_u8][..], &[0x9f], &[0xc6], &[0xa1, 0x00], &[0xbf, 0x00]] {
             let bomb = opening.repeat(1_000_000 / opening.len());
             assert_eq!(reason(&bomb), "too many levels of nesting");
         }
@@ -279,14 +258,8 @@ mod tests {
             (&[0x1c], "a reserved length"),
             (&[0x1f], "a reserved length"),
             (&[0xf8, 0x10], "a reserved simple value"),
-            (
-                &[0x5f, 0x61, 0x61, 0xff],
-                "a chunked string holds something else",
-            ),
-            (
-                &[0x5f, 0x5f, 0xff, 0xff],
-                "a chunked string holds something else",
-            ),
+            (&[0x5f, 0x61, 0x61, 0xff], "a chunked string holds something else"),
+            (&[0x5f, 0x5f, 0xff, 0xff], "a chunked string holds something else"),
         ] {
             assert_eq!(reason(bytes), expected, "{bytes:02x?}");
         }

@@ -10,11 +10,7 @@ use std::any::type_name;
 /// [`StateError::Encode`] if a field has no CBOR form or nests deeper than
 /// [`MAX_DEPTH`](super::MAX_DEPTH): such bytes could not be read back.
 pub fn encode<S: State>(state: &S) -> Result<Vec<u8>, StateError> {
-    let fail = |reason| StateError::Encode {
-        type_name: type_name::<S>(),
-        version: S::VERSION,
-        reason,
-    };
+    let fail = |reason| StateError::Encode { type_name: type_name::<S>(), version: S::VERSION, reason };
     let mut bytes = Vec::new();
     ciborium::into_writer(state, &mut bytes).map_err(|error| {
         fail(match error {
@@ -34,11 +30,7 @@ pub fn encode<S: State>(state: &S) -> Result<Vec<u8>, StateError> {
 /// too deeply, or do not fit the type. Never panics, whatever the bytes, and
 /// reserves no memory that they do not account for.
 pub fn decode<S: State>(bytes: &[u8]) -> Result<S, StateError> {
-    let fail = |reason| StateError::Decode {
-        type_name: type_name::<S>(),
-        version: S::VERSION,
-        reason,
-    };
+    let fail = |reason| StateError::Decode { type_name: type_name::<S>(), version: S::VERSION, reason };
     cbor::check(bytes).map_err(|malformed| fail(malformed.to_string()))?;
     let mut rest = bytes;
     let state = ciborium::from_reader(&mut rest).map_err(|error| fail(explain(error)))?;

@@ -85,20 +85,10 @@ pub struct StepInfo {
 pub fn steps<S: State>() -> Vec<StepInfo> {
     let mut steps = Vec::new();
     for link in links::<S>() {
-        let Link {
-            older, newer, kind, ..
-        } = *link;
-        steps.push(StepInfo {
-            from: older,
-            to: newer,
-            kind,
-        });
+        let Link { older, newer, kind, .. } = *link;
+        steps.push(StepInfo { from: older, to: newer, kind });
         if link.down.is_some() {
-            steps.push(StepInfo {
-                from: newer,
-                to: older,
-                kind,
-            });
+            steps.push(StepInfo { from: newer, to: older, kind });
         }
     }
     steps
@@ -120,11 +110,7 @@ pub fn migrate_step<S: State>(from: u32, to: u32, bytes: &[u8]) -> Result<Vec<u8
         from,
         to,
     })?;
-    step(bytes).map_err(|source| StateError::Step {
-        from,
-        to,
-        source: Box::new(source),
-    })
+    step(bytes).map_err(|source| StateError::Step { from, to, source: Box::new(source) })
 }
 
 fn find_step<S: State>(from: u32, to: u32) -> Option<Run> {
@@ -175,11 +161,7 @@ impl Link {
 
     /// Up by the author's code; no way down.
     pub const fn one_way<S: OneWay<P>, P: State>() -> Self {
-        Self::new::<S, P>(
-            StepKind::Hook,
-            |bytes| encode(&S::up(decode(bytes)?)?),
-            None,
-        )
+        Self::new::<S, P>(StepKind::Hook, |bytes| encode(&S::up(decode(bytes)?)?), None)
     }
 
     /// Both ways by field name.

@@ -7,10 +7,4 @@ mod target;
 use replug_plugin_api::export;
 use target::{ROW, Target};
 
-export!(
-    Target,
-    name = "bench-target-system",
-    version = "1.0.0",
-    allocator = system,
-    interfaces = [ROW]
-);
+export!(Target, name = "bench-target-system", version = "1.0.0", allocator = system, interfaces = [ROW]);

@@ -7,9 +7,4 @@ mod target;
 use replug_plugin_api::export;
 use target::{ROW, Target};
 
-export!(
-    Target,
-    name = "bench-target",
-    version = "1.0.0",
-    interfaces = [ROW]
-);
+export!(Target, name = "bench-target", version = "1.0.0", interfaces = [ROW]);

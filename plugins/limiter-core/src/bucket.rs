@@ -21,10 +21,7 @@ impl Rate {
             return Err(format!("capacity must be above 0, found {}", self.capacity));
         }
         if !(self.refill_per_s.is_finite() && self.refill_per_s >= 0.0) {
-            return Err(format!(
-                "refill_per_s must be 0 or above, found {}",
-                self.refill_per_s
-            ));
+            return Err(format!("refill_per_s must be 0 or above, found {}", self.refill_per_s));
         }
         Ok(())
     }
@@ -44,10 +41,7 @@ pub struct Bucket {
 
 impl Bucket {
     pub(crate) fn full(rate: &Rate) -> Self {
-        Bucket {
-            level: rate.capacity,
-            taken: 0,
-        }
+        Bucket { level: rate.capacity, taken: 0 }
     }
 }
 
@@ -59,10 +53,7 @@ pub(crate) struct Filling {
 
 impl Filling {
     pub(crate) fn new(bucket: Bucket, now: Instant) -> Self {
-        Filling {
-            bucket,
-            filled_at: now,
-        }
+        Filling { bucket, filled_at: now }
     }
 
     /// Takes `cost` tokens if there are so many. Whether there were.
@@ -87,10 +78,7 @@ impl Filling {
 mod tests {
     use super::*;
 
-    const RATE: Rate = Rate {
-        capacity: 2.0,
-        refill_per_s: 1.0,
-    };
+    const RATE: Rate = Rate { capacity: 2.0, refill_per_s: 1.0 };
 
     #[test]
     fn an_empty_bucket_refuses_until_it_has_filled_again() {
@@ -126,10 +114,7 @@ mod tests {
     #[test]
     fn rates_that_cannot_work_are_named() {
         let check = |capacity, refill_per_s| {
-            let rate = Rate {
-                capacity,
-                refill_per_s,
-            };
+            let rate = Rate { capacity, refill_per_s };
             rate.check().err().unwrap_or_default()
         };
         assert_eq!(check(1.0, 0.0), "");

@@ -76,22 +76,14 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
         if !shard.contains_key(&key) {
             self.count_new_key()?;
         }
-        let filling = shard
-            .entry(key)
-            .or_insert_with(|| Filling::new(Bucket::full(&self.rate), now));
+        let filling = shard.entry(key).or_insert_with(|| Filling::new(Bucket::full(&self.rate), now));
         let allowed = filling.take(&self.rate, cost, now);
-        Ok(Taken {
-            allowed,
-            remaining: filling.bucket.level,
-            taken: filling.bucket.taken,
-        })
+        Ok(Taken { allowed, remaining: filling.bucket.level, taken: filling.bucket.taken })
     }
 
     /// Takes of `key` that were allowed, ever.
     pub fn count(&self, key: &K) -> u64 {
-        self.shard(key)
-            .get(key)
-            .map_or(0, |filling| filling.bucket.taken)
+        self.shard(key).get(key).map_or(0, |filling| filling.bucket.taken)
     }
 
     /// Sums over all keys, of one moment.
@@ -118,10 +110,7 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
     /// be accepted beside: what was counted is never dropped.
     pub fn replace(&mut self, buckets: impl IntoIterator<Item = (K, Bucket)>, now: Instant) {
         for shard in &mut self.shards {
-            shard
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clear();
+            shard.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         }
         let mut keys = 0;
         for (key, bucket) in buckets {
@@ -161,10 +150,7 @@ mod tests {
     use super::*;
     use std::thread;
 
-    const RATE: Rate = Rate {
-        capacity: 1e9,
-        refill_per_s: 0.0,
-    };
+    const RATE: Rate = Rate { capacity: 1e9, refill_per_s: 0.0 };
 
     #[test]
     fn no_take_is_lost_between_threads_and_a_copy_beside_them() {
@@ -190,10 +176,7 @@ mod tests {
         });
         let totals = buckets.totals();
         assert_eq!((totals.keys, totals.taken), (7, THREADS * TAKES));
-        assert_eq!(
-            (0..7).map(|key| buckets.count(&key)).sum::<u64>(),
-            totals.taken
-        );
+        assert_eq!((0..7).map(|key| buckets.count(&key)).sum::<u64>(), totals.taken);
     }
 
     #[test]

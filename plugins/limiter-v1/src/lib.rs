@@ -44,11 +44,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            capacity: 100.0,
-            refill_per_s: 10.0,
-            keys_max: 1_000_000,
-        }
+        Config { capacity: 100.0, refill_per_s: 10.0, keys_max: 1_000_000 }
     }
 }
 
@@ -83,11 +79,9 @@ impl Plugin for Limiter {
 
     fn methods(methods: &mut Methods<Self>) {
         methods
-            .method(
-                "take",
-                "Takes tokens from a key's bucket",
-                |limiter, call| Reply::json(&limiter.take(call.json()?)?),
-            )
+            .method("take", "Takes tokens from a key's bucket", |limiter, call| {
+                Reply::json(&limiter.take(call.json()?)?)
+            })
             .method("count", "Takes of a key, ever", |limiter, call| {
                 let key = call.text()?.to_owned();
                 Ok(limiter.buckets.count(&key).to_string())
@@ -121,15 +115,9 @@ impl Snapshot for Limiter {
 
 impl Limiter {
     fn new(config: Config) -> Result<Self> {
-        let rate = Rate {
-            capacity: config.capacity,
-            refill_per_s: config.refill_per_s,
-        };
-        rate.check()
-            .map_err(|reason| Error::new("config.invalid", reason))?;
-        Ok(Limiter {
-            buckets: Buckets::new(rate, config.keys_max),
-        })
+        let rate = Rate { capacity: config.capacity, refill_per_s: config.refill_per_s };
+        rate.check().map_err(|reason| Error::new("config.invalid", reason))?;
+        Ok(Limiter { buckets: Buckets::new(rate, config.keys_max) })
     }
 
     fn take(&self, Take { key, cost }: Take) -> Result<TakeAnswer> {
@@ -142,11 +130,7 @@ impl Limiter {
             .buckets
             .take(key, cost, Instant::now())
             .map_err(|Full| Error::new("limiter.full", "there are too many keys").retryable())?;
-        Ok(TakeAnswer {
-            allowed: taken.allowed,
-            remaining: taken.remaining,
-            taken_total: taken.taken,
-        })
+        Ok(TakeAnswer { allowed: taken.allowed, remaining: taken.remaining, taken_total: taken.taken })
     }
 }
 
@@ -154,12 +138,7 @@ fn one() -> f64 {
     1.0
 }
 
-export!(
-    Limiter,
-    name = "limiter",
-    version = "1.0.0",
-    state = snapshot
-);
+export!(Limiter, name = "limiter", version = "1.0.0", state = snapshot);
 
 #[cfg(test)]
 mod tests {
@@ -170,10 +149,7 @@ mod tests {
     }
 
     fn take(key: &str, cost: f64) -> Take {
-        Take {
-            key: key.into(),
-            cost,
-        }
+        Take { key: key.into(), cost }
     }
 
     #[test]

@@ -27,9 +27,7 @@ impl From<Vec<(String, Bucket)>> for V1 {
             let tokens = level;
             (key, BucketV1 { tokens, taken })
         });
-        V1 {
-            buckets: buckets.collect(),
-        }
+        V1 { buckets: buckets.collect() }
     }
 }
 
@@ -65,10 +63,7 @@ mod tests {
 
     #[test]
     fn a_level_that_is_no_number_is_refused() {
-        let bucket = Bucket {
-            level: f64::NAN,
-            taken: 1,
-        };
+        let bucket = Bucket { level: f64::NAN, taken: 1 };
         let state = V1::from(vec![("ada".to_owned(), bucket)]);
         assert!(Vec::try_from(state).is_err());
     }

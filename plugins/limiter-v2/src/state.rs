@@ -40,9 +40,7 @@ impl Step<V1> for V2 {
             let level = tokens;
             (key, BucketV2 { level, taken })
         });
-        Ok(V2 {
-            buckets: buckets.collect(),
-        })
+        Ok(V2 { buckets: buckets.collect() })
     }
 
     fn down(self) -> Result<V1, StateError> {
@@ -51,20 +49,15 @@ impl Step<V1> for V2 {
             let tokens = level;
             (key, BucketV1 { tokens, taken })
         });
-        Ok(V1 {
-            buckets: buckets.collect(),
-        })
+        Ok(V1 { buckets: buckets.collect() })
     }
 }
 
 impl From<Vec<(String, Bucket)>> for V2 {
     fn from(buckets: Vec<(String, Bucket)>) -> Self {
-        let buckets = buckets
-            .into_iter()
-            .map(|(key, Bucket { level, taken })| (key, BucketV2 { level, taken }));
-        V2 {
-            buckets: buckets.collect(),
-        }
+        let buckets =
+            buckets.into_iter().map(|(key, Bucket { level, taken })| (key, BucketV2 { level, taken }));
+        V2 { buckets: buckets.collect() }
     }
 }
 
@@ -89,13 +82,8 @@ mod tests {
     use replug_plugin_api::state::{decode, encode, migrate_step};
 
     fn old() -> V1 {
-        let bucket = BucketV1 {
-            tokens: 0.1,
-            taken: u64::MAX,
-        };
-        V1 {
-            buckets: BTreeMap::from([("ada".to_owned(), bucket)]),
-        }
+        let bucket = BucketV1 { tokens: 0.1, taken: u64::MAX };
+        V1 { buckets: BTreeMap::from([("ada".to_owned(), bucket)]) }
     }
 
     #[test]
@@ -110,10 +98,7 @@ mod tests {
 
     #[test]
     fn a_level_that_is_no_number_is_refused() {
-        let bucket = Bucket {
-            level: f64::NAN,
-            taken: 1,
-        };
+        let bucket = Bucket { level: f64::NAN, taken: 1 };
         let state = V2::from(vec![("ada".to_owned(), bucket)]);
         assert!(Vec::try_from(state).is_err());
     }

@@ -12,14 +12,8 @@ impl Client {
     /// [`key`](Client::key) gives it back to the letter.
     pub(crate) fn of_key(key: &str) -> Self {
         match key.split_once('/') {
-            Some((tenant, name)) => Client {
-                tenant: Some(tenant.to_owned()),
-                name: name.to_owned(),
-            },
-            None => Client {
-                tenant: None,
-                name: key.to_owned(),
-            },
+            Some((tenant, name)) => Client { tenant: Some(tenant.to_owned()), name: name.to_owned() },
+            None => Client { tenant: None, name: key.to_owned() },
         }
     }
 

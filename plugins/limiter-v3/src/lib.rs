@@ -52,11 +52,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            capacity: 100.0,
-            refill_per_s: 10.0,
-            keys_max: 1_000_000,
-        }
+        Config { capacity: 100.0, refill_per_s: 10.0, keys_max: 1_000_000 }
     }
 }
 
@@ -92,20 +88,16 @@ impl Plugin for Limiter {
 
     fn methods(methods: &mut Methods<Self>) {
         methods
-            .method(
-                "take",
-                "Takes tokens from a key's bucket",
-                |limiter, call| Reply::json(&limiter.take(call.json()?)?),
-            )
+            .method("take", "Takes tokens from a key's bucket", |limiter, call| {
+                Reply::json(&limiter.take(call.json()?)?)
+            })
             .method("count", "Takes of a key, ever", |limiter, call| {
                 let client = Client::of_key(call.text()?);
                 Ok(limiter.buckets.count(&client).to_string())
             })
-            .method(
-                "tenant",
-                "Takes of a tenant's clients, ever",
-                |limiter, call| Ok(limiter.taken_by_tenant(call.text()?).to_string()),
-            )
+            .method("tenant", "Takes of a tenant's clients, ever", |limiter, call| {
+                Ok(limiter.taken_by_tenant(call.text()?).to_string())
+            })
             .method("total", "Takes of all keys, ever", |limiter, _| {
                 Ok(limiter.buckets.totals().taken.to_string())
             })
@@ -136,23 +128,14 @@ impl Snapshot for Limiter {
 
 impl Limiter {
     fn new(config: Config) -> Result<Self> {
-        let rate = Rate {
-            capacity: config.capacity,
-            refill_per_s: config.refill_per_s,
-        };
-        rate.check()
-            .map_err(|reason| Error::new("config.invalid", reason))?;
-        Ok(Limiter {
-            rate,
-            buckets: Buckets::new(rate, config.keys_max),
-        })
+        let rate = Rate { capacity: config.capacity, refill_per_s: config.refill_per_s };
+        rate.check().map_err(|reason| Error::new("config.invalid", reason))?;
+        Ok(Limiter { rate, buckets: Buckets::new(rate, config.keys_max) })
     }
 
     fn taken_by_tenant(&self, tenant: &str) -> u64 {
         let buckets = self.buckets.copy();
-        let of_tenant = buckets
-            .iter()
-            .filter(|(client, _)| client.tenant.as_deref() == Some(tenant));
+        let of_tenant = buckets.iter().filter(|(client, _)| client.tenant.as_deref() == Some(tenant));
         of_tenant.map(|(_, bucket)| bucket.taken).sum()
     }
 
@@ -166,11 +149,7 @@ impl Limiter {
             .buckets
             .take(Client::of_key(&key), cost, Instant::now())
             .map_err(|Full| Error::new("limiter.full", "there are too many keys").retryable())?;
-        Ok(TakeAnswer {
-            allowed: taken.allowed,
-            remaining: taken.remaining,
-            taken_total: taken.taken,
-        })
+        Ok(TakeAnswer { allowed: taken.allowed, remaining: taken.remaining, taken_total: taken.taken })
     }
 }
 
@@ -178,12 +157,7 @@ fn one() -> f64 {
     1.0
 }
 
-export!(
-    Limiter,
-    name = "limiter",
-    version = "3.0.0",
-    state = snapshot
-);
+export!(Limiter, name = "limiter", version = "3.0.0", state = snapshot);
 
 #[cfg(test)]
 mod tests {
@@ -194,10 +168,7 @@ mod tests {
     }
 
     fn take(key: &str, cost: f64) -> Take {
-        Take {
-            key: key.into(),
-            cost,
-        }
+        Take { key: key.into(), cost }
     }
 
     #[test]

@@ -42,9 +42,7 @@ impl Step<V1> for V2 {
             let level = tokens;
             (key, BucketV2 { level, taken })
         });
-        Ok(V2 {
-            buckets: buckets.collect(),
-        })
+        Ok(V2 { buckets: buckets.collect() })
     }
 
     fn down(self) -> Result<V1, StateError> {
@@ -53,9 +51,7 @@ impl Step<V1> for V2 {
             let tokens = level;
             (key, BucketV1 { tokens, taken })
         });
-        Ok(V1 {
-            buckets: buckets.collect(),
-        })
+        Ok(V1 { buckets: buckets.collect() })
     }
 }
 
@@ -75,15 +71,10 @@ struct BucketV3 {
 
 impl Step<V2> for V3 {
     fn up(old: V2) -> Result<Self, StateError> {
-        let buckets = old
-            .buckets
-            .into_iter()
-            .map(|(key, BucketV2 { level, taken })| {
-                BucketV3::new(Client::of_key(&key), Bucket { level, taken })
-            });
-        Ok(V3 {
-            buckets: buckets.collect(),
-        })
+        let buckets = old.buckets.into_iter().map(|(key, BucketV2 { level, taken })| {
+            BucketV3::new(Client::of_key(&key), Bucket { level, taken })
+        });
+        Ok(V3 { buckets: buckets.collect() })
     }
 
     fn down(self) -> Result<V2, StateError> {
@@ -104,33 +95,19 @@ impl Step<V2> for V3 {
 
 impl BucketV3 {
     fn new(Client { tenant, name }: Client, Bucket { level, taken }: Bucket) -> Self {
-        BucketV3 {
-            tenant,
-            client: name,
-            level,
-            taken,
-        }
+        BucketV3 { tenant, client: name, level, taken }
     }
 
     fn into_parts(self) -> (Client, Bucket) {
-        let BucketV3 {
-            tenant,
-            client: name,
-            level,
-            taken,
-        } = self;
+        let BucketV3 { tenant, client: name, level, taken } = self;
         (Client { tenant, name }, Bucket { level, taken })
     }
 }
 
 impl From<Vec<(Client, Bucket)>> for V3 {
     fn from(buckets: Vec<(Client, Bucket)>) -> Self {
-        let buckets = buckets
-            .into_iter()
-            .map(|(client, bucket)| BucketV3::new(client, bucket));
-        V3 {
-            buckets: buckets.collect(),
-        }
+        let buckets = buckets.into_iter().map(|(client, bucket)| BucketV3::new(client, bucket));
+        V3 { buckets: buckets.collect() }
     }
 }
 
@@ -193,10 +170,7 @@ mod tests {
 
     #[test]
     fn a_level_that_is_no_number_is_refused() {
-        let bucket = Bucket {
-            level: f64::NAN,
-            taken: 1,
-        };
+        let bucket = Bucket { level: f64::NAN, taken: 1 };
         let state = V3::from(vec![(Client::of_key("ada"), bucket)]);
         assert!(Vec::try_from(state).is_err());
     }

@@ -50,11 +50,7 @@ fn slug(title: &str) -> String {
         })
         .filter(|word| !word.is_empty())
         .collect::<Vec<_>>();
-    if words.is_empty() {
-        "section".to_owned()
-    } else {
-        words.join("-")
-    }
+    if words.is_empty() { "section".to_owned() } else { words.join("-") }
 }
 
 /// The ids of one page.
@@ -74,10 +70,7 @@ impl Ids {
                 _ => None,
             })
             .collect();
-        Ids {
-            taken,
-            next: HashMap::new(),
-        }
+        Ids { taken, next: HashMap::new() }
     }
 
     /// `slug`, or the first free of `slug-1`, `slug-2`, …
@@ -104,11 +97,7 @@ mod tests {
 
     fn ids(markdown: &str) -> Vec<String> {
         let page = render_v2(markdown, &Anchors::default());
-        page.split("id=\"")
-            .skip(1)
-            .filter_map(|rest| rest.split('"').next())
-            .map(ToOwned::to_owned)
-            .collect()
+        page.split("id=\"").skip(1).filter_map(|rest| rest.split('"').next()).map(ToOwned::to_owned).collect()
     }
 
     #[test]
@@ -121,10 +110,7 @@ mod tests {
 
     #[test]
     fn equal_headings_get_different_ids() {
-        assert_eq!(
-            ids("# a\n\n# a 1\n\n# a\n\n# a\n"),
-            ["a", "a-1", "a-2", "a-3"]
-        );
+        assert_eq!(ids("# a\n\n# a 1\n\n# a\n\n# a\n"), ["a", "a-1", "a-2", "a-3"]);
     }
 
     #[test]
@@ -134,10 +120,7 @@ mod tests {
 
     #[test]
     fn the_prefix_stands_before_every_id() {
-        let anchors = Anchors {
-            prefix: "doc-".into(),
-            ..Anchors::default()
-        };
+        let anchors = Anchors { prefix: "doc-".into(), ..Anchors::default() };
         assert_eq!(render_v2("## A", &anchors), "<h2 id=\"doc-a\">A</h2>\n");
     }
 

@@ -55,10 +55,7 @@ pub struct Anchors {
 
 impl Default for Anchors {
     fn default() -> Self {
-        Anchors {
-            enabled: true,
-            prefix: String::new(),
-        }
+        Anchors { enabled: true, prefix: String::new() }
     }
 }
 
@@ -70,8 +67,7 @@ fn extensions() -> Options {
 mod tests {
     use super::*;
 
-    const EXTENDED: &str =
-        "| a | b |\n|---|---|\n| 1 | 2 |\n\n~~old~~ new[^why]\n\n[^why]: because\n";
+    const EXTENDED: &str = "| a | b |\n|---|---|\n| 1 | 2 |\n\n~~old~~ new[^why]\n\n[^why]: because\n";
 
     #[test]
     fn the_first_version_leaves_extensions_as_text() {
@@ -93,10 +89,7 @@ mod tests {
         let text = format!("# Title\n\n{EXTENDED}");
         let mut expected = String::new();
         html::push_html(&mut expected, Parser::new_ext(&text, extensions()));
-        let anchors = Anchors {
-            enabled: false,
-            ..Anchors::default()
-        };
+        let anchors = Anchors { enabled: false, ..Anchors::default() };
         assert_eq!(render_v2(&text, &anchors), expected);
     }
 }

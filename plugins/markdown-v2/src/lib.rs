@@ -39,10 +39,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            bytes_max: 1024 * 1024,
-            anchors: Anchors::default(),
-        }
+        Config { bytes_max: 1024 * 1024, anchors: Anchors::default() }
     }
 }
 
@@ -55,9 +52,7 @@ impl Plugin for Markdown {
 
     fn methods(methods: &mut Methods<Self>) {
         methods
-            .method("render", "Markdown in, HTML out", |markdown, call| {
-                markdown.render(call.text()?)
-            })
+            .method("render", "Markdown in, HTML out", |markdown, call| markdown.render(call.text()?))
             .method("version", "Names this version", |_, call| {
                 let context = call.context();
                 Ok(format!("{} {}", context.name(), context.version()))
@@ -92,9 +87,7 @@ mod tests {
 
     #[test]
     fn render_answers_html() {
-        let markdown = Markdown {
-            config: Config::default(),
-        };
+        let markdown = Markdown { config: Config::default() };
         let reply = markdown.render("# hi").expect("render");
         assert_eq!(reply.content_type(), "text/html");
         assert_eq!(reply.body(), b"<h1 id=\"hi\">hi</h1>\n");
@@ -103,12 +96,7 @@ mod tests {
 
     #[test]
     fn a_text_over_the_limit_is_refused_with_both_sizes() {
-        let markdown = Markdown {
-            config: Config {
-                bytes_max: 3,
-                ..Config::default()
-            },
-        };
+        let markdown = Markdown { config: Config { bytes_max: 3, ..Config::default() } };
         let error = markdown.render("1234").expect_err("too long");
         assert_eq!(error.code(), "markdown.too_long");
         assert_eq!(error.message(), "the text has 4 bytes, more than 3");

@@ -66,10 +66,7 @@ pub struct Churned {
 impl Churn {
     /// `spawn_every`: every how many calls a thread is spawned; 0 for never.
     pub fn new(spawn_every: u64) -> Self {
-        Churn {
-            spawn_every,
-            calls: AtomicU64::new(0),
-        }
+        Churn { spawn_every, calls: AtomicU64::new(0) }
     }
 
     /// Counts the words of `text` with everything at once.
@@ -98,15 +95,11 @@ impl Churn {
 }
 
 fn count_on_a_thread(text: String) -> Result<usize> {
-    let thread = thread::Builder::new()
-        .name("churn".to_owned())
-        .spawn(move || {
-            touch_scratch(&text);
-            count(&text)
-        })?;
-    thread
-        .join()
-        .map_err(|_| Error::new("churn.panicked", "the thread of the call panicked"))
+    let thread = thread::Builder::new().name("churn".to_owned()).spawn(move || {
+        touch_scratch(&text);
+        count(&text)
+    })?;
+    thread.join().map_err(|_| Error::new("churn.panicked", "the thread of the call panicked"))
 }
 
 fn count(text: &str) -> usize {

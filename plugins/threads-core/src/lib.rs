@@ -38,10 +38,6 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            spawn_every: 16,
-            pool_threads: 2,
-            heartbeat_ms: 50,
-        }
+        Config { spawn_every: 16, pool_threads: 2, heartbeat_ms: 50 }
     }
 }

@@ -38,12 +38,8 @@ impl Pool {
     pub fn sum_of_squares(&self, n: u32) -> Result<u128> {
         let pool = self.get().clone();
         let pool = pool.ok_or_else(|| Error::new("pool.stopped", "the pool does not run"))?;
-        Ok(pool.install(|| {
-            (0..=u64::from(n))
-                .into_par_iter()
-                .map(|number| u128::from(number * number))
-                .sum()
-        }))
+        Ok(pool
+            .install(|| (0..=u64::from(n)).into_par_iter().map(|number| u128::from(number * number)).sum()))
     }
 
     fn set(&self, pool: Option<Arc<ThreadPool>>) {
@@ -66,10 +62,7 @@ mod tests {
         assert!(pool.sum_of_squares(3).is_err());
         pool.start(2).expect("start");
         assert_eq!(pool.sum_of_squares(3).expect("runs"), 14);
-        assert_eq!(
-            pool.sum_of_squares(100_000).expect("runs"),
-            333_338_333_350_000
-        );
+        assert_eq!(pool.sum_of_squares(100_000).expect("runs"), 333_338_333_350_000);
         pool.stop();
         assert!(pool.sum_of_squares(3).is_err());
     }

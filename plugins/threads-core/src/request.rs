@@ -37,11 +37,7 @@ impl Nested {
     /// # Errors
     /// Those of the plugin that is called, and the host's.
     pub fn run(&self, call: &Call<'_>) -> Result<Reply> {
-        let Nested {
-            plugin,
-            method,
-            body,
-        } = self;
+        let Nested { plugin, method, body } = self;
         call.context().call(plugin, method, body.as_bytes())
     }
 }

@@ -42,10 +42,7 @@ mod tests {
 
     #[test]
     fn a_body_comes_back_over_the_socket_whatever_its_size() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         for size in [0, 1, 4 << 20] {
             let body = vec![7; size];
             let echoed = runtime.block_on(echo(body.clone())).expect("echo");

@@ -60,23 +60,17 @@ impl Plugin for Threads {
 
     fn methods(methods: &mut Methods<Self>) {
         methods
-            .method("churn", "Uses everything that sticks", |threads, call| {
-                threads.churn(call.text()?)
-            })
+            .method("churn", "Uses everything that sticks", |threads, call| threads.churn(call.text()?))
             .method("parallel", "Sums squares on a pool", |threads, call| {
                 let n = call.text()?.trim().parse()?;
                 Ok(threads.pool.sum_of_squares(n)?.to_string())
             })
-            .method("nested", "Calls another plugin", |_, call| {
-                call.json::<Nested>()?.run(call)
-            })
+            .method("nested", "Calls another plugin", |_, call| call.json::<Nested>()?.run(call))
             .method("slow", "Holds the caller's thread", |_, call| {
                 threads_core::sleep_blocking(call.json::<Sleep>()?.time());
                 Ok("waited")
             })
-            .method("stats", "Beats and destructors", |threads, call| {
-                threads.stats(call.context().version())
-            })
+            .method("stats", "Beats and destructors", |threads, call| threads.stats(call.context().version()))
             .async_method("sleep", "Waits for a timer", |_, call| async move {
                 tokio::time::sleep(call.json::<Sleep>()?.time()).await;
                 let thread = std::thread::current();

@@ -10,11 +10,7 @@
 pub fn median(values: &[f64]) -> f64 {
     let sorted = sorted(values);
     let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 {
-        sorted[middle]
-    } else {
-        f64::midpoint(sorted[middle - 1], sorted[middle])
-    }
+    if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
 }
 
 /// The smallest value that at least `percent` percent of the values do not
@@ -23,10 +19,7 @@ pub fn median(values: &[f64]) -> f64 {
 /// # Panics
 /// When there are no values, or `percent` is not between 0 and 100.
 pub fn percentile(values: &[f64], percent: f64) -> f64 {
-    assert!(
-        (0.0..=100.0).contains(&percent),
-        "{percent} is no percentage"
-    );
+    assert!((0.0..=100.0).contains(&percent), "{percent} is no percentage");
     let sorted = sorted(values);
     // Divided last: 99.9 % of 1,000 must be 999, not a hair more.
     let rank = (percent * sorted.len() as f64 / 100.0).ceil() as usize;
@@ -41,10 +34,7 @@ pub fn percentile(values: &[f64], percent: f64) -> f64 {
 ///
 /// # Panics
 /// When `count` is 0.
-pub fn rounds<'a>(
-    count: usize,
-    contenders: &mut [(&'a str, &mut dyn FnMut() -> f64)],
-) -> Rounds<'a> {
+pub fn rounds<'a>(count: usize, contenders: &mut [(&'a str, &mut dyn FnMut() -> f64)]) -> Rounds<'a> {
     assert!(count > 0, "no rounds, no figures");
     for (_, run) in contenders.iter_mut() {
         run();
@@ -56,10 +46,7 @@ pub fn rounds<'a>(
             samples[index].push((contenders[index].1)());
         }
     }
-    Rounds {
-        names: contenders.iter().map(|(name, _)| *name).collect(),
-        samples,
-    }
+    Rounds { names: contenders.iter().map(|(name, _)| *name).collect(), samples }
 }
 
 /// What [`rounds`] measured.
@@ -102,11 +89,7 @@ impl<'a> Rounds<'a> {
 
     fn paired(&self, name: &str, baseline: &str, compare: impl Fn(f64, f64) -> f64) -> f64 {
         let pairs = self.samples(name).iter().zip(self.samples(baseline));
-        median(
-            &pairs
-                .map(|(value, base)| compare(*value, *base))
-                .collect::<Vec<_>>(),
-        )
+        median(&pairs.map(|(value, base)| compare(*value, *base)).collect::<Vec<_>>())
     }
 }
 

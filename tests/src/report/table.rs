@@ -27,29 +27,22 @@ impl Table {
         if self.is_empty() {
             self.heading = fields.iter().map(|(name, _)| (*name).to_owned()).collect();
         }
-        self.rows
-            .push(fields.iter().map(|(_, cell)| cell.clone()).collect());
+        self.rows.push(fields.iter().map(|(_, cell)| cell.clone()).collect());
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: Vec<Vec<String>> = self
-            .rows
-            .iter()
-            .map(|row| row.iter().map(Cell::to_string).collect())
-            .collect();
+        let shown: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(Cell::to_string).collect()).collect();
         let widths: Vec<usize> = (0..self.heading.len())
             .map(|column| {
                 let cells = shown.iter().map(|row| row[column].chars().count());
                 cells.fold(self.heading[column].chars().count(), usize::max)
             })
             .collect();
-        let numeric: Vec<bool> = self.rows[..1]
-            .iter()
-            .flatten()
-            .map(|cell| !matches!(cell, Cell::Text(_)))
-            .collect();
+        let numeric: Vec<bool> =
+            self.rows[..1].iter().flatten().map(|cell| !matches!(cell, Cell::Text(_))).collect();
 
         for row in std::iter::once(&self.heading).chain(&shown) {
             let mut line = String::new();
@@ -110,29 +103,8 @@ mod tests {
 
     #[test]
     fn figures_keep_four_digits_and_large_ones_are_grouped() {
-        let shown = [
-            0.000_25,
-            0.0,
-            1.0,
-            12.345,
-            284.26,
-            1_234_567.8,
-            -12_345.0,
-            f64::NAN,
-        ]
-        .map(|figure| Cell::Figure(figure).to_string());
-        assert_eq!(
-            shown,
-            [
-                "0.000250",
-                "0.000",
-                "1.000",
-                "12.35",
-                "284.3",
-                "1,234,568",
-                "-12,345",
-                "NaN"
-            ]
-        );
+        let shown = [0.000_25, 0.0, 1.0, 12.345, 284.26, 1_234_567.8, -12_345.0, f64::NAN]
+            .map(|figure| Cell::Figure(figure).to_string());
+        assert_eq!(shown, ["0.000250", "0.000", "1.000", "12.35", "284.3", "1,234,568", "-12,345", "NaN"]);
     }
 }

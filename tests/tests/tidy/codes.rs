@@ -7,19 +7,16 @@ use crate::tree::{Fault, File, Tree, demand_none, places};
 const SNAPSHOT: &str = "host/engine/src/failure.codes";
 
 fn changed(snapshot: &File, now: &[&str]) -> Vec<Fault> {
-    let recorded = snapshot
-        .lines()
-        .filter(|(_, line)| !line.starts_with('#') && !line.is_empty());
-    let faults =
-        recorded.enumerate().filter_map(|(index, (number, code))| {
-            let found = now.get(index).copied();
-            (found != Some(code)).then(|| {
+    let recorded = snapshot.lines().filter(|(_, line)| !line.starts_with('#') && !line.is_empty());
+    let faults = recorded.enumerate().filter_map(|(index, (number, code))| {
+        let found = now.get(index).copied();
+        (found != Some(code)).then(|| {
             let what = format!("code {index} was `{code}` and is `{}`", found.unwrap_or("gone"));
             let mend = "put the old list back in host/engine/src/failure.rs as it was; new codes \
                         go to its end, and then, in the same order, to the end of this file";
             Fault::new(snapshot, number, what, mend)
         })
-        });
+    });
     // What follows the first difference differs for the same reason.
     faults.take(1).collect()
 }
@@ -30,10 +27,7 @@ fn failure_codes_only_grow_at_the_end() {
     let snapshot = tree.file(SNAPSHOT).expect("the list of recorded codes");
     let now: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
     demand_none(&changed(snapshot, &now));
-    assert!(
-        snapshot.text.lines().count() > 60,
-        "the recorded codes have been cut off"
-    );
+    assert!(snapshot.text.lines().count() > 60, "the recorded codes have been cut off");
 }
 
 #[test]

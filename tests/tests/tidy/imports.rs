@@ -13,15 +13,11 @@ use crate::tree::{Fault, Tree, demand_none, places};
 const ENGINE: &str = "host/engine/src";
 
 /// The bottom of the engine, in the order that the architecture gives it.
-const FOUNDATION: &[&str] = &[
-    "id", "clock", "failure", "event", "artifact", "load", "state", "dispatch",
-];
+const FOUNDATION: &[&str] = &["id", "clock", "failure", "event", "artifact", "load", "state", "dispatch"];
 
 /// Folders whose parts may name each other freely, and why.
-const ONE_PIECE: &[(&str, &str)] = &[(
-    "dispatch",
-    "records, versions, slots and gates are one algorithm over the same atomics",
-)];
+const ONE_PIECE: &[(&str, &str)] =
+    &[("dispatch", "records, versions, slots and gates are one algorithm over the same atomics")];
 
 /// `["dispatch", "gate"]` for `crate::dispatch::gate`; empty for the root.
 type Module = Vec<String>;
@@ -42,10 +38,7 @@ fn backward(tree: &Tree) -> Vec<Fault> {
     for (module, _, tokens) in &modules {
         walk(tokens, module, &mut |scope, tokens, index| {
             if tokens[index].text == "mod" {
-                order
-                    .entry(scope.to_vec())
-                    .or_default()
-                    .push(tokens[index + 1].text.clone());
+                order.entry(scope.to_vec()).or_default().push(tokens[index + 1].text.clone());
             }
         });
     }
@@ -63,9 +56,7 @@ fn backward(tree: &Tree) -> Vec<Fault> {
                     continue;
                 };
                 // One import of many names is one fault.
-                let told = faults
-                    .last()
-                    .is_some_and(|last| (last.line, &last.what) == (line, &what));
+                let told = faults.last().is_some_and(|last| (last.line, &last.what) == (line, &what));
                 if !told {
                     faults.push(Fault::new(file, line, what, mend));
                 }
@@ -144,12 +135,7 @@ fn base(scope: &[String], tokens: &[Token], index: usize) -> Option<Module> {
 }
 
 /// Reads the path, or all paths of a group, that go on from `path` at `index`.
-fn read_paths(
-    tokens: &[Token],
-    mut index: usize,
-    mut path: Module,
-    paths: &mut Vec<(Module, usize)>,
-) {
+fn read_paths(tokens: &[Token], mut index: usize, mut path: Module, paths: &mut Vec<(Module, usize)>) {
     while let Some(token) = tokens.get(index) {
         match token.text.as_str() {
             "super" => _ = path.pop(),
@@ -159,11 +145,7 @@ fn read_paths(
                 while begin < end {
                     let mut stop = begin;
                     while stop < end && tokens[stop].text != "," {
-                        stop = if tokens[stop].text == "{" {
-                            closing(tokens, stop)
-                        } else {
-                            stop
-                        };
+                        stop = if tokens[stop].text == "{" { closing(tokens, stop) } else { stop };
                         stop += 1;
                     }
                     read_paths(&tokens[begin..stop], 0, path.clone(), paths);
@@ -221,10 +203,7 @@ fn judge(scope: &[String], path: &[String], order: &Order) -> Result<(), (String
 fn imports_in_the_engine_point_one_way() {
     let tree = Tree::of_the_project();
     demand_none(&backward(&tree));
-    assert!(
-        tree.file(&format!("{ENGINE}/lib.rs")).is_some(),
-        "the engine has moved"
-    );
+    assert!(tree.file(&format!("{ENGINE}/lib.rs")).is_some(), "the engine has moved");
 }
 
 #[test]
@@ -254,10 +233,7 @@ fn imports_from_below_are_found() {
             "use super::{Error, library::Library};\nuse crate::id::Name;\n",
         ),
         ("host/engine/src/dispatch/mod.rs", "mod slot;\nmod gate;\n"),
-        (
-            "host/engine/src/dispatch/slot.rs",
-            "use super::gate::Gate;\nuse crate::host::Host;\n",
-        ),
+        ("host/engine/src/dispatch/slot.rs", "use super::gate::Gate;\nuse crate::host::Host;\n"),
         (
             "host/engine/src/host.rs",
             "use crate::load::library::Library;\nmod a { use super::b::C; }\nmod b {}\n",

@@ -6,14 +6,8 @@ use crate::tree::{Fault, Tree, demand_none, places};
 
 /// Files that do not open with `//!`, and why they need not.
 const OPENING_FREE: &[(&str, &str)] = &[
-    (
-        "plugin-api/examples/hello.rs",
-        "included in documentation, where `//!` cannot stand",
-    ),
-    (
-        "plugins/hostile",
-        "each is as small as its fault; the folder's README tells them apart",
-    ),
+    ("plugin-api/examples/hello.rs", "included in documentation, where `//!` cannot stand"),
+    ("plugins/hostile", "each is as small as its fault; the folder's README tells them apart"),
 ];
 
 /// Above this many lines a file gives its reason.
@@ -23,14 +17,10 @@ const LONG: usize = 400;
 const TEXT: &[&str] = &[".rs", ".toml", ".md", ".sh"];
 
 fn openings(tree: &Tree) -> Vec<Fault> {
-    let bound = tree
-        .rust()
-        .filter(|file| !OPENING_FREE.iter().any(|(place, _)| file.is_in(place)));
+    let bound = tree.rust().filter(|file| !OPENING_FREE.iter().any(|(place, _)| file.is_in(place)));
     let silent = bound.filter(|file| !file.text.starts_with("//!"));
     let mend = "open it with `//!`: what it owns, why it exists, what it never does";
-    silent
-        .map(|file| Fault::new(file, 1, "the file does not say what it is", mend))
-        .collect()
+    silent.map(|file| Fault::new(file, 1, "the file does not say what it is", mend)).collect()
 }
 
 fn lengths(tree: &Tree) -> Vec<Fault> {
@@ -39,36 +29,22 @@ fn lengths(tree: &Tree) -> Vec<Fault> {
         file.text.lines().count() > LONG && !header.any(|line| line.contains("long:"))
     });
     let mend = "split it, or say why not in its header: `//! long: …`";
-    long.map(|file| Fault::new(file, LONG + 1, format!("more than {LONG} lines"), mend))
-        .collect()
+    long.map(|file| Fault::new(file, LONG + 1, format!("more than {LONG} lines"), mend)).collect()
 }
 
 fn leftovers(tree: &Tree) -> Vec<Fault> {
     // In halves, so that this file keeps its own rule.
-    let words = [
-        concat!("TO", "DO"),
-        concat!("FIX", "ME"),
-        concat!("X", "XX"),
-    ];
+    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
     let mut faults = Vec::new();
     for file in texts(tree) {
         for (number, line) in file.lines() {
             let parts: Vec<&str> = line.split(|c: char| !c.is_alphanumeric()).collect();
             for word in words.iter().filter(|word| parts.contains(word)) {
                 let mend = "do it now, or open an issue and take the word out";
-                faults.push(Fault::new(
-                    file,
-                    number,
-                    format!("`{word}` is left over"),
-                    mend,
-                ));
+                faults.push(Fault::new(file, number, format!("`{word}` is left over"), mend));
             }
         }
-        let tokens = if file.path.ends_with(".rs") {
-            tokens(file)
-        } else {
-            Vec::new()
-        };
+        let tokens = if file.path.ends_with(".rs") { tokens(file) } else { Vec::new() };
         for index in 0..tokens.len() {
             if reads(&tokens, index, &["dbg", "!"]) {
                 let what = "a debugging macro is left over";
@@ -80,11 +56,7 @@ fn leftovers(tree: &Tree) -> Vec<Fault> {
 }
 
 fn machine_paths(tree: &Tree) -> Vec<Fault> {
-    let places = [
-        concat!("/ro", "ot/"),
-        concat!("/ho", "me/"),
-        concat!("/wo", "rk/"),
-    ];
+    let places = [concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/wo", "rk/")];
     let mut faults = Vec::new();
     for file in texts(tree) {
         for (number, line) in file.lines() {
@@ -112,12 +84,7 @@ fn ignored_tests(tree: &Tree) -> Vec<Fault> {
         for index in 0..tokens.len() {
             if reads(&tokens, index, &["#", "[", "ignore"]) {
                 let mend = "make it pass, move it to a bench or a soak, or remove it";
-                faults.push(Fault::new(
-                    file,
-                    tokens[index].line,
-                    "a test that never runs",
-                    mend,
-                ));
+                faults.push(Fault::new(file, tokens[index].line, "a test that never runs", mend));
             }
         }
     }
@@ -136,12 +103,7 @@ fn sleeps(tree: &Tree) -> Vec<Fault> {
             if called && tokens[index].in_test && !reasoned(&lines, line, "// sleep:") {
                 let mend = "wait for the condition with a deadline, or say why time itself is \
                             meant: `// sleep: …` above the call";
-                faults.push(Fault::new(
-                    file,
-                    line,
-                    "a test sleeps without a reason",
-                    mend,
-                ));
+                faults.push(Fault::new(file, line, "a test sleeps without a reason", mend));
             }
         }
     }
@@ -187,10 +149,8 @@ fn long_files_give_a_reason() {
 fn a_long_file_without_a_reason_is_found() {
     let body = "\n".repeat(LONG);
     let reasoned = format!("//! A table.\n//! long: one list.\n{body}");
-    let tree = Tree::sample(&[
-        ("a.rs", &format!("//! A table.{body}\n// long: too late\n")),
-        ("b.rs", &reasoned),
-    ]);
+    let tree =
+        Tree::sample(&[("a.rs", &format!("//! A table.{body}\n// long: too late\n")), ("b.rs", &reasoned)]);
     assert_eq!(places(&lengths(&tree)), ["a.rs:401"]);
 }
 
@@ -202,11 +162,7 @@ fn nothing_is_left_over() {
 #[test]
 fn leftovers_are_found() {
     let script = concat!("# TO", "DO: later\n");
-    let source = concat!(
-        "//! Fine: FIX",
-        "MEUP is another word.\nfn a() {\n    d",
-        "bg!(1);\n}\n"
-    );
+    let source = concat!("//! Fine: FIX", "MEUP is another word.\nfn a() {\n    d", "bg!(1);\n}\n");
     let tree = Tree::sample(&[("scripts/check", script), ("a.rs", source)]);
     assert_eq!(places(&leftovers(&tree)), ["scripts/check:1", "a.rs:3"]);
 }
@@ -218,15 +174,8 @@ fn no_path_of_one_machine_is_named() {
 
 #[test]
 fn a_path_of_one_machine_is_found() {
-    let text = concat!(
-        "see tests/work/x\n`/ho",
-        "me/me/replug`\ncd /wo",
-        "rk/replug\n"
-    );
-    assert_eq!(
-        places(&machine_paths(&Tree::sample(&[("a.md", text)]))),
-        ["a.md:2", "a.md:3"]
-    );
+    let text = concat!("see tests/work/x\n`/ho", "me/me/replug`\ncd /wo", "rk/replug\n");
+    assert_eq!(places(&machine_paths(&Tree::sample(&[("a.md", text)]))), ["a.md:2", "a.md:3"]);
 }
 
 #[test]
@@ -237,10 +186,7 @@ fn every_test_runs() {
 #[test]
 fn an_ignored_test_is_found() {
     let text = "//! `#[ignore]` in words is fine.\n#[test]\n#[ignore = \"slow\"]\nfn a() {}\n";
-    assert_eq!(
-        places(&ignored_tests(&Tree::sample(&[("a.rs", text)]))),
-        ["a.rs:3"]
-    );
+    assert_eq!(places(&ignored_tests(&Tree::sample(&[("a.rs", text)]))), ["a.rs:3"]);
 }
 
 #[test]
@@ -254,12 +200,6 @@ fn a_sleep_without_a_reason_is_found() {
                 // is under test\n    thread::sleep(D);\n    thread::sleep(D); // sleep: polls\n}\n";
     let source = "//! Drains.\nfn a() {\n    thread::sleep(D);\n}\n#[cfg(test)]\nmod tests {\n    \
                   fn b() {\n        tokio::time::sleep(D);\n    }\n}\n";
-    let tree = Tree::sample(&[
-        ("tests/src/wait.rs", test),
-        ("host/engine/src/drain.rs", source),
-    ]);
-    assert_eq!(
-        places(&sleeps(&tree)),
-        ["tests/src/wait.rs:3", "host/engine/src/drain.rs:8"]
-    );
+    let tree = Tree::sample(&[("tests/src/wait.rs", test), ("host/engine/src/drain.rs", source)]);
+    assert_eq!(places(&sleeps(&tree)), ["tests/src/wait.rs:3", "host/engine/src/drain.rs:8"]);
 }

@@ -33,9 +33,7 @@ pub(crate) fn tokens(file: &File) -> Vec<Token> {
 
 /// Whether the tokens at `index` read `words`.
 pub(crate) fn reads(tokens: &[Token], index: usize, words: &[&str]) -> bool {
-    let found = tokens[index.min(tokens.len())..]
-        .iter()
-        .map(|token| token.text.as_str());
+    let found = tokens[index.min(tokens.len())..].iter().map(|token| token.text.as_str());
     found.take(words.len()).eq(words.iter().copied())
 }
 
@@ -56,11 +54,7 @@ pub(crate) fn closing(tokens: &[Token], open: usize) -> usize {
 }
 
 fn flatten(stream: TokenStream, tokens: &mut Vec<Token>) {
-    let token = |text: String, line| Token {
-        text,
-        line,
-        in_test: false,
-    };
+    let token = |text: String, line| Token { text, line, in_test: false };
     let mut stream = stream.into_iter().peekable();
     while let Some(tree) = stream.next() {
         let line = tree.span().start().line;
@@ -108,9 +102,7 @@ fn mark_test_items(tokens: &mut [Token]) {
         let attribute_end = closing(tokens, index + 1);
         if says("test") && !says("not") {
             let end = item_end(tokens, attribute_end + 1);
-            tokens[index..=end]
-                .iter_mut()
-                .for_each(|token| token.in_test = true);
+            tokens[index..=end].iter_mut().for_each(|token| token.in_test = true);
             index = end;
         }
         index = index.max(attribute_end) + 1;
@@ -140,12 +132,7 @@ fn comments_and_strings_hide_words_and_test_items_are_marked() {
     };
     let tokens = tokens(&file);
     assert!(tokens.iter().all(|token| token.text != "unsafe"));
-    let found = |text: &str| {
-        tokens
-            .iter()
-            .find(|token| token.text == text)
-            .expect("a token")
-    };
+    let found = |text: &str| tokens.iter().find(|token| token.text == text).expect("a token");
     assert_eq!((found("::").line, found("::").in_test), (1, false));
     assert_eq!((found("d").line, found("d").in_test), (4, true));
     assert_eq!((found("e").line, found("e").in_test), (6, false));

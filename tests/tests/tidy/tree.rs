@@ -18,10 +18,7 @@ pub(crate) struct File {
 impl File {
     /// Lines with their numbers, from 1.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.text
-            .lines()
-            .enumerate()
-            .map(|(index, line)| (index + 1, line))
+        self.text.lines().enumerate().map(|(index, line)| (index + 1, line))
     }
 
     /// Whether the file is `place`, the module `place`.rs, or lies in the folder `place`.
@@ -47,9 +44,7 @@ pub(crate) struct Tree {
 impl Tree {
     /// The project that this test belongs to.
     pub(crate) fn of_the_project() -> Tree {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("tests/ has a parent");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent");
         let mut tree = Tree::default();
         tree.read(root, "");
         tree.files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -110,9 +105,7 @@ impl Tree {
                 }
             } else if info.is_file() {
                 // What is not UTF-8 (an image, a library) is a name only.
-                let text = fs::read(entry.path())
-                    .ok()
-                    .and_then(|raw| String::from_utf8(raw).ok());
+                let text = fs::read(entry.path()).ok().and_then(|raw| String::from_utf8(raw).ok());
                 let executable = info.permissions().mode() & 0o111 == 0o111;
                 match text {
                     Some(text) => self.add(&path, executable, text),
@@ -127,10 +120,7 @@ impl Tree {
         if executable {
             self.executable.insert(path.to_owned());
         }
-        self.files.push(File {
-            path: path.to_owned(),
-            text,
-        });
+        self.files.push(File { path: path.to_owned(), text });
     }
 }
 
@@ -144,28 +134,14 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    pub(crate) fn new(
-        file: &File,
-        line: usize,
-        what: impl Into<String>,
-        mend: impl Into<String>,
-    ) -> Self {
-        Fault {
-            path: file.path.clone(),
-            line,
-            what: what.into(),
-            mend: mend.into(),
-        }
+    pub(crate) fn new(file: &File, line: usize, what: impl Into<String>, mend: impl Into<String>) -> Self {
+        Fault { path: file.path.clone(), line, what: what.into(), mend: mend.into() }
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}: {}; {}",
-            self.path, self.line, self.what, self.mend
-        )
+        write!(f, "{}:{}: {}; {}", self.path, self.line, self.what, self.mend)
     }
 }
 
@@ -178,10 +154,7 @@ pub(crate) fn demand_none(faults: &[Fault]) {
 
 /// The places of the faults, `path:line`, for tests of the rules themselves.
 pub(crate) fn places(faults: &[Fault]) -> Vec<String> {
-    faults
-        .iter()
-        .map(|fault| format!("{}:{}", fault.path, fault.line))
-        .collect()
+    faults.iter().map(|fault| format!("{}:{}", fault.path, fault.line)).collect()
 }
 
 #[test]

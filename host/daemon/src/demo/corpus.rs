@@ -55,9 +55,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
         };
         if metadata.is_dir() {
             collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "md")
-            && metadata.len() <= BYTES_MAX
-        {
+        } else if path.extension().is_some_and(|extension| extension == "md") && metadata.len() <= BYTES_MAX {
             files.push(path);
         }
     }

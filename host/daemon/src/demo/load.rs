@@ -134,10 +134,7 @@ impl Caller {
             Err(error) => return self.totals.failed(error.to_string()),
         };
         let html = reply.body();
-        let counter = match (
-            html == document.as_v1.as_bytes(),
-            html == document.as_v2.as_bytes(),
-        ) {
+        let counter = match (html == document.as_v1.as_bytes(), html == document.as_v2.as_bytes()) {
             (true, true) => &self.totals.answers_both,
             (true, false) => &self.totals.answers_v1,
             (false, true) => &self.totals.answers_v2,

@@ -8,21 +8,11 @@ use std::{
 };
 
 /// The packages that the demo drops, in the order of its story.
-const PACKAGES: [&str; 5] = [
-    "markdown-v1",
-    "markdown-v2",
-    "limiter-v1",
-    "limiter-v2",
-    "limiter-v3",
-];
+const PACKAGES: [&str; 5] = ["markdown-v1", "markdown-v2", "limiter-v1", "limiter-v2", "limiter-v3"];
 
 /// The built libraries by package name.
 pub(super) fn build(workspace: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
-    println!(
-        "building {} sample plugins in {}",
-        PACKAGES.len(),
-        workspace.display()
-    );
+    println!("building {} sample plugins in {}", PACKAGES.len(), workspace.display());
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace).args([
         "build",
@@ -35,22 +25,12 @@ pub(super) fn build(workspace: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
     }
     let output = command.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
-        return Err(io::Error::other(format!(
-            "cargo build failed with {}",
-            output.status
-        )));
+        return Err(io::Error::other(format!("cargo build failed with {}", output.status)));
     }
-    let libraries: BTreeMap<String, PathBuf> = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(library)
-        .collect();
-    match PACKAGES
-        .iter()
-        .find(|package| !libraries.contains_key(**package))
-    {
-        Some(missing) => Err(io::Error::other(format!(
-            "cargo built no library of {missing}"
-        ))),
+    let libraries: BTreeMap<String, PathBuf> =
+        String::from_utf8_lossy(&output.stdout).lines().filter_map(library).collect();
+    match PACKAGES.iter().find(|package| !libraries.contains_key(**package)) {
+        Some(missing) => Err(io::Error::other(format!("cargo built no library of {missing}"))),
         None => Ok(libraries),
     }
 }

@@ -21,28 +21,20 @@ const STEP_MAX: Duration = Duration::from_secs(20);
 pub(super) fn tell(args: &DemoArgs) -> Result<bool, Box<dyn Error>> {
     let workspace = match &args.workspace {
         Some(path) => path.clone(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../..")
-            .canonicalize()?,
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?,
     };
     let libraries = plugins::build(&workspace)?;
     let documents = Arc::new(corpus::read(&workspace));
     if documents.is_empty() {
         return Err("there is no Markdown to render".into());
     }
-    println!(
-        "rendering {} Markdown files from {} threads",
-        documents.len(),
-        args.threads
-    );
+    println!("rendering {} Markdown files from {} threads", documents.len(), args.threads);
     let home = tempfile::tempdir()?;
     let plugin_dir = home.path().join("plugins");
     fs::create_dir(&plugin_dir)?;
     let unlimited = serde_json::json!({ "capacity": 1e15, "refill_per_s": 0.0 });
-    let host = Host::builder(&plugin_dir)
-        .data_dir(home.path().join("data"))
-        .config("limiter", unlimited)
-        .start()?;
+    let host =
+        Host::builder(&plugin_dir).data_dir(home.path().join("data")).config("limiter", unlimited).start()?;
     let mut demo = Demo {
         events: host.events_since(1),
         markdown: host.plugin("markdown")?,
@@ -81,17 +73,11 @@ impl Demo {
         documents: &Arc<Vec<corpus::Document>>,
     ) -> Result<(), Box<dyn Error>> {
         self.drop_file("markdown-v1", "markdown-1.0.0.so")?;
-        self.load = Some(Load::start(
-            args.threads,
-            documents,
-            &self.markdown,
-            &self.limiter,
-        ));
+        self.load = Some(Load::start(args.threads, documents, &self.markdown, &self.limiter));
         self.linger();
         self.drop_file("markdown-v2", "markdown-2.0.0.so")?;
         self.linger();
-        self.table
-            .say("deleting markdown-2.0.0.so: the version before takes over");
+        self.table.say("deleting markdown-2.0.0.so: the version before takes over");
         fs::remove_file(self.plugin_dir.join("markdown-2.0.0.so"))?;
         self.wait_published("markdown@1.0.0")?;
         self.linger();
@@ -106,8 +92,7 @@ impl Demo {
         self.linger();
         self.drop_file("limiter-v3", "limiter-3.0.0.so")?;
         self.linger();
-        self.table
-            .say("activating limiter 2.0.0: its state steps down");
+        self.table.say("activating limiter 2.0.0: its state steps down");
         let wanted = Some("2.0.0".parse()?);
         self.host.activate(self.limiter.name(), wanted).wait()?;
         self.wait_published("limiter@2.0.0")?;
@@ -118,17 +103,11 @@ impl Demo {
     /// Copies a library beside the directory and renames it in.
     fn drop_file(&mut self, package: &str, name: &str) -> Result<(), Box<dyn Error>> {
         self.table.say(&format!("dropping {name}"));
-        let library = self
-            .libraries
-            .get(package)
-            .ok_or("a sample plugin was not built")?;
+        let library = self.libraries.get(package).ok_or("a sample plugin was not built")?;
         let beside = self.plugin_dir.with_file_name(format!("{name}.part"));
         fs::copy(library, &beside)?;
         fs::rename(&beside, self.plugin_dir.join(name))?;
-        let version = name
-            .strip_suffix(".so")
-            .unwrap_or(name)
-            .replacen('-', "@", 1);
+        let version = name.strip_suffix(".so").unwrap_or(name).replacen('-', "@", 1);
         self.wait_published(&version)
     }
 
@@ -140,19 +119,13 @@ impl Demo {
                 match &event.kind {
                     EventKind::Published { .. } if id.starts_with(version) => return Ok(()),
                     EventKind::DeployFailed { failure, .. } => {
-                        return Err(
-                            format!("{id} was not deployed: {failure}; {}", failure.next).into(),
-                        );
+                        return Err(format!("{id} was not deployed: {failure}; {}", failure.next).into());
                     }
                     _ => {}
                 }
             }
         }
-        Err(format!(
-            "{version} was not published within {} s",
-            STEP_MAX.as_secs()
-        )
-        .into())
+        Err(format!("{version} was not published within {} s", STEP_MAX.as_secs()).into())
     }
 
     /// Lets the load run for a while.
@@ -190,33 +163,23 @@ impl Demo {
                     stages.publish_ns as f64 / 1e3
                 ));
             }
-            EventKind::StateHandedOver {
-                from_schema,
-                to_schema,
-                bytes,
-                loss,
-            } => {
+            EventKind::StateHandedOver { from_schema, to_schema, bytes, loss } => {
                 let loss = if loss.is_empty() { "nothing" } else { loss };
-                self.table.say(&format!("  {id} took {bytes} bytes of state, schema {from_schema} to {to_schema}; lost: {loss}"));
+                self.table.say(&format!(
+                    "  {id} took {bytes} bytes of state, schema {from_schema} to {to_schema}; lost: {loss}"
+                ));
             }
-            EventKind::Drained { micros } => {
-                self.table.say(&format!("  {id} drained in {micros} us"))
-            }
-            EventKind::Unloaded {
-                micros,
-                calls,
-                leftover_bytes,
-                ..
-            } => {
+            EventKind::Drained { micros } => self.table.say(&format!("  {id} drained in {micros} us")),
+            EventKind::Unloaded { micros, calls, leftover_bytes, .. } => {
                 self.unloaded += 1;
                 self.table.say(&format!(
                     "  {id} unmapped after {calls} calls, proven {:.1} ms after the drain; {leftover_bytes} bytes it had left were freed",
                     *micros as f64 / 1e3
                 ));
             }
-            EventKind::Resident { pins } => self
-                .table
-                .say(&format!("  {id} stays in memory: {}", pins.join("; "))),
+            EventKind::Resident { pins } => {
+                self.table.say(&format!("  {id} stays in memory: {}", pins.join("; ")))
+            }
             _ => {}
         }
     }
@@ -228,12 +191,7 @@ impl Demo {
         let acknowledged = load.stop();
         let mut lost = 0;
         for (key, expected) in &acknowledged {
-            let counted: u64 = self
-                .limiter
-                .call("count", key.as_bytes())?
-                .text()?
-                .trim()
-                .parse()?;
+            let counted: u64 = self.limiter.call("count", key.as_bytes())?.text()?.trim().parse()?;
             lost += counted.abs_diff(*expected);
         }
         self.table.say("stopping the host");
@@ -243,12 +201,7 @@ impl Demo {
         }
         let failed = totals.failed.load(Ordering::Relaxed);
         let wrong = totals.wrong.load(Ordering::Relaxed);
-        for error in totals
-            .errors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        for error in totals.errors.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             println!("  failed: {error}");
         }
         println!();
@@ -259,14 +212,7 @@ impl Demo {
         println!("lost updates       {lost}");
         println!("unloads proven     {} of {}", self.unloaded, self.published);
         let all_held = failed == 0 && wrong == 0 && lost == 0 && self.unloaded == self.published;
-        println!(
-            "{}",
-            if all_held {
-                "everything held"
-            } else {
-                "SOMETHING DID NOT HOLD"
-            }
-        );
+        println!("{}", if all_held { "everything held" } else { "SOMETHING DID NOT HOLD" });
         Ok(all_held)
     }
 }

@@ -24,12 +24,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new() -> Self {
-        Table {
-            redraws: io::stdout().is_terminal(),
-            drawn_lines: 0,
-            last: None,
-            begun: Instant::now(),
-        }
+        Table { redraws: io::stdout().is_terminal(), drawn_lines: 0, last: None, begun: Instant::now() }
     }
 
     /// Says what is being done, above the table.
@@ -67,11 +62,7 @@ impl Table {
         print!("{text}");
         // A closed terminal is no reason to stop.
         let _ = io::stdout().flush();
-        self.drawn_lines = if self.redraws {
-            text.lines().count()
-        } else {
-            0
-        };
+        self.drawn_lines = if self.redraws { text.lines().count() } else { 0 };
     }
 
     fn wipe(&mut self) {
@@ -86,17 +77,9 @@ fn row(text: &mut String, plugin: &PluginStatus) {
     let unloading: Vec<String> = plugin
         .unloading
         .iter()
-        .map(|version| {
-            format!(
-                "{} {}",
-                version.id.split('+').next().unwrap_or_default(),
-                version.stage
-            )
-        })
+        .map(|version| format!("{} {}", version.id.split('+').next().unwrap_or_default(), version.stage))
         .collect();
-    let pause = plugin
-        .last_pause_us
-        .map_or_else(|| "-".to_owned(), |us| us.to_string());
+    let pause = plugin.last_pause_us.map_or_else(|| "-".to_owned(), |us| us.to_string());
     let version = plugin.active.as_deref().unwrap_or("-");
     // Writing to a string cannot fail.
     let _ = writeln!(

@@ -2,7 +2,5 @@
 //! stage, inspect. Nothing here runs a plugin's code.
 
 pub mod watch;
-
 pub mod stage;
-
 pub mod inspect;

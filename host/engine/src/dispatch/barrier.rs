@@ -44,11 +44,7 @@ pub fn kind() -> BarrierKind {
     if LOST.load(Ordering::Relaxed) {
         return BarrierKind::Lost;
     }
-    if *ASYMMETRIC.get_or_init(probe) {
-        BarrierKind::Membarrier
-    } else {
-        BarrierKind::Fence
-    }
+    if *ASYMMETRIC.get_or_init(probe) { BarrierKind::Membarrier } else { BarrierKind::Fence }
 }
 
 /// Makes this process do without membarrier, as on a kernel that lacks it.

@@ -76,11 +76,7 @@ impl ChainToken {
         }
         let before = record.parent(depth);
         record.set_parent(depth, self);
-        Ok(Link {
-            record,
-            depth,
-            before,
-        })
+        Ok(Link { record, depth, before })
     }
 }
 
@@ -99,11 +95,7 @@ pub fn current_chain() -> ChainToken {
     let parent = record.parent(innermost);
     if let Target::Lease(id) = parent.target()
         && let Some((version, _)) = lease::linked(id)
-        && record
-            .frames()
-            .nth(innermost.cast_unsigned())
-            .map(<*mut Header>::addr)
-            == Some(version)
+        && record.frames().nth(innermost.cast_unsigned()).map(<*mut Header>::addr) == Some(version)
     {
         return parent;
     }
@@ -140,9 +132,7 @@ enum Target {
 /// A thread's frames, and all that they were called on behalf of.
 fn stack_is_in(record: &ThreadRecord, version: usize, steps: &mut usize) -> bool {
     record.frames().any(|frame| frame.addr() == version)
-        || record
-            .parents()
-            .any(|parent| token_is_in(parent, version, steps))
+        || record.parents().any(|parent| token_is_in(parent, version, steps))
 }
 
 fn token_is_in(token: ChainToken, version: usize, steps: &mut usize) -> bool {
@@ -158,9 +148,8 @@ fn token_is_in(token: ChainToken, version: usize, steps: &mut usize) -> bool {
         Target::Call { record, sequence } => {
             // Its stack first, whether it still runs second: then the stack
             // was the root call's own.
-            ThreadRecord::by_number(record).is_some_and(|record| {
-                stack_is_in(record, version, steps) && record.runs_root(sequence)
-            })
+            ThreadRecord::by_number(record)
+                .is_some_and(|record| stack_is_in(record, version, steps) && record.runs_root(sequence))
         }
     }
 }

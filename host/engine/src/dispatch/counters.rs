@@ -89,9 +89,7 @@ impl Claim<'_> {
         let entry = self.0;
         let shared = header.shared();
         shared.add(entry.load());
-        entry
-            .other_entries
-            .store(entry.entries(), Ordering::Relaxed);
+        entry.other_entries.store(entry.entries(), Ordering::Relaxed);
         entry.calls.store(0, Ordering::Relaxed);
         entry.errors.store(0, Ordering::Relaxed);
         // Release: partner is `is_attached`.
@@ -132,10 +130,7 @@ impl Entry {
     }
 
     fn load(&self) -> Counters {
-        Counters {
-            calls: self.calls.load(Ordering::Relaxed),
-            errors: self.errors.load(Ordering::Relaxed),
-        }
+        Counters { calls: self.calls.load(Ordering::Relaxed), errors: self.errors.load(Ordering::Relaxed) }
     }
 }
 

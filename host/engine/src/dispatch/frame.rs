@@ -81,11 +81,7 @@ impl Frame {
         // by the Release in `drop`.
         calls.store(count + 1, Ordering::Relaxed);
         record.set_depth(depth + 1);
-        Some(Frame {
-            record,
-            depth,
-            header,
-        })
+        Some(Frame { record, depth, header })
     }
 
     /// Begins a call on any version, and attaches this thread to it.
@@ -99,11 +95,7 @@ impl Frame {
         header: NonNull<Header>,
         kind: FrameKind,
     ) -> Frame {
-        let frame = Frame {
-            record,
-            depth,
-            header,
-        };
+        let frame = Frame { record, depth, header };
         let index = frame.header().index();
         record.attach(index);
         let entry = record.entry(index);

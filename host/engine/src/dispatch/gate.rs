@@ -79,13 +79,7 @@ impl<P: Payload> Slot<P> {
         // Partner: `protect`, as in `replace`.
         self.live.swap(marker(&CLOSED), Ordering::AcqRel);
         drop(control);
-        Ok(Closed {
-            held: Held {
-                slot: self,
-                version,
-                barrier: HeavyOnce::issue(),
-            },
-        })
+        Ok(Closed { held: Held { slot: self, version, barrier: HeavyOnce::issue() } })
     }
 }
 
@@ -149,9 +143,7 @@ impl<P: Payload> Sealed<'_, P> {
         let Sealed { held } = self;
         let slot = held.slot;
         let mut control = lock(&slot.control);
-        let old = slot
-            .replace(&mut control, Some(version.0))
-            .expect("a closed gate keeps its version");
+        let old = slot.replace(&mut control, Some(version.0)).expect("a closed gate keeps its version");
         slot.let_in(control);
         // The live pointer left the old version when the gate closed, so the
         // barrier of that time serves.
@@ -239,17 +231,10 @@ impl<P: Payload> Slot<P> {
             }
             Waiter::Block => {
                 let waited =
-                    self.opened
-                        .wait_timeout_while(control, self.gate_timeout, |control| {
-                            !is_open(control)
-                        });
+                    self.opened.wait_timeout_while(control, self.gate_timeout, |control| !is_open(control));
                 // Poisoned or not, as with `lock`.
                 let (control, _) = waited.unwrap_or_else(PoisonError::into_inner);
-                if is_open(&control) {
-                    AtGate::Opened
-                } else {
-                    AtGate::TimedOut
-                }
+                if is_open(&control) { AtGate::Opened } else { AtGate::TimedOut }
             }
         }
     }
@@ -304,16 +289,12 @@ impl<P: Payload> Drop for Held<'_, P> {
 
 impl<P: Payload> fmt::Debug for Closed<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Closed")
-            .field(&self.held.version.id())
-            .finish()
+        f.debug_tuple("Closed").field(&self.held.version.id()).finish()
     }
 }
 
 impl<P: Payload> fmt::Debug for Sealed<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Sealed")
-            .field(&self.held.version.id())
-            .finish()
+        f.debug_tuple("Sealed").field(&self.held.version.id()).finish()
     }
 }

@@ -35,11 +35,7 @@ pub struct Holder {
 impl Holder {
     /// A lease on behalf of the call that is running on this thread, if any.
     pub fn new(label: &'static str, since: u64) -> Self {
-        Holder {
-            label,
-            since,
-            parent: current_chain(),
-        }
+        Holder { label, since, parent: current_chain() }
     }
 
     /// The same on behalf of another call.
@@ -73,20 +69,10 @@ impl<P: Payload> Lease<P> {
         // Relaxed: only has to differ.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         // SAFETY: counted, so the version lives.
-        let version = unsafe { header.as_ref() }
-            .id()
-            .expect("markers are never leased");
-        let held = Held {
-            version,
-            address: header.addr().get(),
-            holder,
-        };
+        let version = unsafe { header.as_ref() }.id().expect("markers are never leased");
+        let held = Held { version, address: header.addr().get(), holder };
         lock(shard(id)).insert(id, held);
-        Lease {
-            header,
-            id,
-            payload: PhantomData,
-        }
+        Lease { header, id, payload: PhantomData }
     }
 
     /// Runs the plugin's code on this thread: for an async call, each poll of
@@ -118,9 +104,7 @@ impl<P: Payload> Lease<P> {
     /// The version that it holds.
     pub fn version(&self) -> VersionId {
         // SAFETY: the count keeps the version.
-        unsafe { self.header.as_ref() }
-            .id()
-            .expect("markers are never leased")
+        unsafe { self.header.as_ref() }.id().expect("markers are never leased")
     }
 }
 

@@ -14,9 +14,7 @@ use super::Refused;
 use super::barrier::{self, BarrierKind};
 use super::chain::ChainToken;
 use super::counters::{Entry, new_table};
-use super::sync::{
-    AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
-};
+use super::sync::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use super::version::{self, Header};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -237,10 +235,7 @@ impl ThreadRecord {
     /// Detaches this thread from drained versions, if it was asked to and is
     /// outside of any call. Owner only.
     pub(super) fn settle(&'static self) {
-        if self.depth() != 0
-            || self.limit() != KICKED
-            || self.settling.swap(true, Ordering::Relaxed)
-        {
+        if self.depth() != 0 || self.limit() != KICKED || self.settling.swap(true, Ordering::Relaxed) {
             return;
         }
         // Partner: `kick`. Who kicks after this is served the next time.
@@ -272,9 +267,7 @@ impl ThreadRecord {
         // If it panics, nobody knows how far it came: the claim is not given
         // back, so the version stays in memory, safe and visibly attached.
         // SAFETY: claimed until `settle`.
-        let ran = catch_unwind(AssertUnwindSafe(|| unsafe {
-            Header::detach_thread(header)
-        }));
+        let ran = catch_unwind(AssertUnwindSafe(|| unsafe { Header::detach_thread(header) }));
         if let Ok(destructors) = ran {
             // SAFETY: likewise.
             let header = unsafe { header.as_ref() };
@@ -349,10 +342,7 @@ impl Drop for Here {
 pub(super) fn here() -> Result<Here, Refused> {
     let current = ThreadRecord::current();
     if current.is_registered() {
-        return Ok(Here {
-            record: current,
-            transient: false,
-        });
+        return Ok(Here { record: current, transient: false });
     }
     let record = acquire().ok_or(Refused::TooManyThreads)?;
     record.limit.store(open_limit(), Ordering::Relaxed);
@@ -419,21 +409,15 @@ fn acquire() -> Option<&'static ThreadRecord> {
     let free = ThreadRecord::all().find(|record| {
         // Acquire: partner is the Release in `release`.
         !record.in_use.load(Ordering::Relaxed)
-            && record
-                .in_use
-                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
+            && record.in_use.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     });
     free.or_else(push)
 }
 
 fn push() -> Option<&'static ThreadRecord> {
     let next_number = |count: u32| ((count as usize) < MAX_THREADS).then_some(count + 1);
-    let count = NUMBERS
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next_number)
-        .ok()?;
-    let record: &'static ThreadRecord =
-        Box::leak(Box::new(ThreadRecord::new(count + 1, new_table()?)));
+    let count = NUMBERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next_number).ok()?;
+    let record: &'static ThreadRecord = Box::leak(Box::new(ThreadRecord::new(count + 1, new_table()?)));
     let mut first = RECORDS.load(Ordering::Relaxed);
     loop {
         record.next.store(first, Ordering::Relaxed);

@@ -35,10 +35,7 @@ impl InFlight {
             .flat_map(ThreadRecord::frames)
             .filter(|frame| frame.addr() == address)
             .count();
-        InFlight {
-            stack,
-            leases: header.shared().leases(),
-        }
+        InFlight { stack, leases: header.shared().leases() }
     }
 }
 
@@ -109,9 +106,7 @@ impl<P: Payload> Retired<P> {
             return Err(self);
         }
         self.version.set_detachable(true);
-        Ok(Drained {
-            version: self.version,
-        })
+        Ok(Drained { version: self.version })
     }
 
     /// Makes it publishable again, calls in flight and all: the way back is a

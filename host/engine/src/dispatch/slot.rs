@@ -213,11 +213,7 @@ impl<P: Payload> Slot<P> {
     /// # Errors
     /// [`Refused`], as for [`enter`](Self::enter), but never
     /// [`Refused::GateTimeout`].
-    pub fn poll_lease(
-        &self,
-        context: &mut Context<'_>,
-        holder: Holder,
-    ) -> Poll<Result<Lease<P>, Refused>> {
+    pub fn poll_lease(&self, context: &mut Context<'_>, holder: Holder) -> Poll<Result<Lease<P>, Refused>> {
         self.try_lease(holder, Waiter::Task(context.waker()))
     }
 
@@ -314,11 +310,7 @@ impl<P: Payload> Slot<P> {
     pub const fn new(gate_timeout: Duration) -> Self {
         Slot {
             live: AtomicPtr::new((&raw const ABSENT).cast_mut()),
-            control: Mutex::new(Control {
-                version: None,
-                gate: Gate::Open,
-                wakers: Vec::new(),
-            }),
+            control: Mutex::new(Control { version: None, gate: Gate::Open, wakers: Vec::new() }),
             opened: Condvar::new(),
             gate_timeout,
             payload: PhantomData,
@@ -372,11 +364,7 @@ impl<P: Payload> Slot<P> {
     /// The counters of the version that the slot has; zero if it has none.
     pub fn counters(&self) -> Counters {
         let control = lock(&self.control);
-        control
-            .version
-            .as_ref()
-            .map(Owned::counters)
-            .unwrap_or_default()
+        control.version.as_ref().map(Owned::counters).unwrap_or_default()
     }
 
     /// What runs in the version that the slot has, for status: a moment later
@@ -384,31 +372,17 @@ impl<P: Payload> Slot<P> {
     pub fn in_flight(&self) -> InFlight {
         let control = lock(&self.control);
         let version = control.version.as_ref();
-        version.map_or(
-            InFlight {
-                stack: 0,
-                leases: 0,
-            },
-            |version| InFlight::of(version.header()),
-        )
+        version.map_or(InFlight { stack: 0, leases: 0 }, |version| InFlight::of(version.header()))
     }
 
     /// Who holds leases on the version that the slot has.
     pub fn holders(&self) -> Vec<Holder> {
         let control = lock(&self.control);
-        control
-            .version
-            .as_ref()
-            .map(Owned::holders)
-            .unwrap_or_default()
+        control.version.as_ref().map(Owned::holders).unwrap_or_default()
     }
 
     /// Stores the live pointer and keeps the owner beside it.
-    pub(super) fn replace(
-        &self,
-        control: &mut Control<P>,
-        version: Option<Owned<P>>,
-    ) -> Option<Owned<P>> {
+    pub(super) fn replace(&self, control: &mut Control<P>, version: Option<Owned<P>>) -> Option<Owned<P>> {
         let header = match &version {
             Some(version) => version.as_header().as_ptr(),
             None => marker(&ABSENT),
@@ -422,8 +396,6 @@ impl<P: Payload> Slot<P> {
 
 impl<P: Payload> fmt::Debug for Slot<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot")
-            .field("state", &self.state())
-            .finish_non_exhaustive()
+        f.debug_struct("Slot").field("state", &self.state()).finish_non_exhaustive()
     }
 }

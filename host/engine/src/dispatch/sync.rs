@@ -7,8 +7,7 @@
 use std::sync::PoisonError;
 
 pub(super) use std::sync::atomic::{
-    AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
-    compiler_fence, fence,
+    AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
 };
 pub(super) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 

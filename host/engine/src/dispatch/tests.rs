@@ -34,11 +34,7 @@ impl Payload for Plugin {
 }
 
 fn plugin(name: u64) -> Plugin {
-    Plugin {
-        name,
-        detached: Arc::default(),
-        detach: || {},
-    }
+    Plugin { name, detached: Arc::default(), detach: || {} }
 }
 
 fn version(name: u64) -> Version<Plugin> {
@@ -56,9 +52,7 @@ fn ask(slot: &Slot<Plugin>) -> Result<u64, Refused> {
 }
 
 fn replace(slot: &Slot<Plugin>, name: u64) -> Retired<Plugin> {
-    slot.publish(version(name))
-        .expect("open")
-        .expect("one was live")
+    slot.publish(version(name)).expect("open").expect("one was live")
 }
 
 /// Empties a slot and frees its version, on whatever threads it was used;
@@ -90,11 +84,7 @@ impl Visitor {
             slot.enter(visit).expect("admitted");
         });
         let token = is_in.recv().expect("it enters");
-        Visitor {
-            thread,
-            leave,
-            token,
-        }
+        Visitor { thread, leave, token }
     }
 
     fn leave(self) {
@@ -115,10 +105,7 @@ fn ask_elsewhere(slot: &Arc<Slot<Plugin>>) -> Receiver<Result<u64, Refused>> {
 fn a_slot_without_a_version_refuses_calls_and_leases() {
     let slot = Slot::<Plugin>::new(AMPLE);
     assert_eq!(ask(&slot), Err(Refused::NotActive));
-    assert!(matches!(
-        slot.lease(Holder::new("test", 0)),
-        Err(Refused::NotActive)
-    ));
+    assert!(matches!(slot.lease(Holder::new("test", 0)), Err(Refused::NotActive)));
     assert_eq!(slot.state(), SlotState::Absent);
     assert_eq!(slot.close().err(), Some(GateRefused::NotActive));
     assert_eq!(slot.withdraw().err(), Some(GateRefused::NotActive));
@@ -133,30 +120,12 @@ fn calls_enter_what_was_published_last_and_are_counted_on_it() {
     slot.enter(|call| call.fail()).expect("admitted");
     let old = replace(&slot, 2);
     assert_eq!(ask(&slot), Ok(2));
-    assert_eq!(
-        old.counters(),
-        Counters {
-            calls: 4,
-            errors: 1
-        }
-    );
-    assert_eq!(
-        slot.counters(),
-        Counters {
-            calls: 1,
-            errors: 0
-        }
-    );
+    assert_eq!(old.counters(), Counters { calls: 4, errors: 1 });
+    assert_eq!(slot.counters(), Counters { calls: 1, errors: 0 });
     let drained = old.try_drained().expect("nobody is in it");
     assert_eq!(drained.detach_threads(), 0);
     let finished = drained.finish().expect("detached");
-    assert_eq!(
-        finished.counters,
-        Counters {
-            calls: 4,
-            errors: 1
-        }
-    );
+    assert_eq!(finished.counters, Counters { calls: 4, errors: 1 });
     assert_eq!((finished.payload.name, finished.destructors), (1, 1));
     clean_up(&slot);
 }
@@ -167,13 +136,7 @@ fn a_version_drains_when_the_last_call_returns_and_not_before() {
     let visitor = Visitor::enter(&slot);
     let old = replace(&slot, 2);
     assert_eq!(ask(&slot), Ok(2));
-    assert_eq!(
-        old.in_flight(),
-        InFlight {
-            stack: 1,
-            leases: 0
-        }
-    );
+    assert_eq!(old.in_flight(), InFlight { stack: 1, leases: 0 });
     let old = old.try_drained().expect_err("a call is in it");
     visitor.leave();
     assert!(old.is_drained());
@@ -203,10 +166,7 @@ fn nested_calls_hold_each_version_that_they_are_in() {
                 let outer_old = replace(&outer, 3);
                 let inner_old = replace(&inner, 4);
                 assert_eq!(ask(&outer), Ok(3));
-                assert_eq!(
-                    (outer_old.in_flight().stack, inner_old.in_flight().stack),
-                    (1, 1)
-                );
+                assert_eq!((outer_old.in_flight().stack, inner_old.in_flight().stack), (1, 1));
                 (outer_old, inner_old)
             })
         })
@@ -228,10 +188,7 @@ fn calls_nest_up_to_the_limit_and_are_refused_beyond() {
             Ok(below) => below + 1,
             Err(refused) => {
                 assert_eq!(refused, Refused::Depth);
-                assert!(matches!(
-                    slot.lease(Holder::new("deep", 0)),
-                    Err(Refused::Depth)
-                ));
+                assert!(matches!(slot.lease(Holder::new("deep", 0)), Err(Refused::Depth)));
                 0
             }
         }
@@ -247,13 +204,7 @@ fn a_lease_keeps_its_version_and_tells_who_holds_it() {
     let slot = slot_with(1, AMPLE);
     let lease = slot.lease(Holder::new("upload", 17)).expect("live");
     let old = replace(&slot, 2);
-    assert_eq!(
-        old.in_flight(),
-        InFlight {
-            stack: 0,
-            leases: 1
-        }
-    );
+    assert_eq!(old.in_flight(), InFlight { stack: 0, leases: 1 });
     let holders = old.holders();
     assert_eq!((holders[0].label, holders[0].since), ("upload", 17));
     // It runs the old version, from any thread.
@@ -263,18 +214,10 @@ fn a_lease_keeps_its_version_and_tells_who_holds_it() {
         lease
     });
     let lease = lease.join().expect("it returns");
-    assert_eq!(
-        old.counters().calls,
-        1,
-        "a lease is one call, however often it is entered"
-    );
+    assert_eq!(old.counters().calls, 1, "a lease is one call, however often it is entered");
     drop(lease);
     assert!(old.holders().is_empty());
-    let finished = old
-        .try_drained()
-        .expect("dropped")
-        .finish()
-        .expect("its thread has ended");
+    let finished = old.try_drained().expect("dropped").finish().expect("its thread has ended");
     assert_eq!(finished.destructors, 1);
     clean_up(&slot);
 }
@@ -298,18 +241,12 @@ fn a_version_can_be_leased_before_it_is_published_and_after() {
 #[test]
 fn a_thread_detaches_once_with_its_next_call_on_any_slot() {
     let (slot, other) = (slot_with(1, AMPLE), slot_with(2, AMPLE));
-    let detached = slot
-        .enter(|call| Arc::clone(&call.payload().detached))
-        .expect("live");
+    let detached = slot.enter(|call| Arc::clone(&call.payload().detached)).expect("live");
     // On the other slot the thread is attached already: its hot path is open.
     assert_eq!(ask(&other), Ok(2));
     let drained = slot.withdraw().expect("live").try_drained().expect("idle");
     let pending = other.enter(|_| drained.detach_threads()).expect("live");
-    assert_eq!(
-        (pending, detached.load(SeqCst)),
-        (1, 0),
-        "not from inside of a call"
-    );
+    assert_eq!((pending, detached.load(SeqCst)), (1, 0), "not from inside of a call");
     assert_eq!(ask(&other), Ok(2));
     assert_eq!(detached.load(SeqCst), 1);
     assert_eq!(drained.detach_threads(), 0);
@@ -344,9 +281,7 @@ fn a_thread_that_passes_by_detaches() {
 #[test]
 fn an_idle_thread_is_abandoned_and_its_counts_are_kept() {
     let slot = slot_with(1, AMPLE);
-    let detached = slot
-        .enter(|call| Arc::clone(&call.payload().detached))
-        .expect("live");
+    let detached = slot.enter(|call| Arc::clone(&call.payload().detached)).expect("live");
     let (leave, told) = channel::<()>();
     let called = Arc::new(Barrier::new(2));
     let (theirs, theirs_called) = (Arc::clone(&slot), Arc::clone(&called));
@@ -364,22 +299,14 @@ fn an_idle_thread_is_abandoned_and_its_counts_are_kept() {
     assert_eq!(finished.counters.calls, 2);
     leave.send(()).expect("it waits");
     thread.join().expect("it returns");
-    assert_eq!(
-        detached.load(SeqCst),
-        1,
-        "only the thread that was not abandoned"
-    );
+    assert_eq!(detached.load(SeqCst), 1, "only the thread that was not abandoned");
 }
 
 #[test]
 fn a_detach_that_panics_keeps_the_version_in_memory() {
     let slot = Slot::new(AMPLE);
-    let payload = Plugin {
-        detach: || panic!("expected by the test"),
-        ..plugin(1)
-    };
-    slot.publish(Version::new(payload).expect("few"))
-        .expect("open");
+    let payload = Plugin { detach: || panic!("expected by the test"), ..plugin(1) };
+    slot.publish(Version::new(payload).expect("few")).expect("open");
     assert_eq!(ask(&slot), Ok(1));
     let drained = slot.withdraw().expect("live").try_drained().expect("idle");
     assert_eq!(drained.detach_threads(), 1);
@@ -394,21 +321,12 @@ fn a_revived_version_serves_again_and_is_attached_anew() {
     let first = replace(&slot, 2);
     assert_eq!(ask(&slot), Ok(2));
     // Back while a call could still be in it, then back once it had drained.
-    let second = slot
-        .publish(first.revive())
-        .expect("open")
-        .expect("one was live");
+    let second = slot.publish(first.revive()).expect("open").expect("one was live");
     assert_eq!(ask(&slot), Ok(1));
-    let first = slot
-        .publish(second.revive())
-        .expect("open")
-        .expect("one was live");
+    let first = slot.publish(second.revive()).expect("open").expect("one was live");
     let drained = first.try_drained().expect("idle");
     assert_eq!(drained.detach_threads(), 0);
-    let second = slot
-        .publish(drained.revive())
-        .expect("open")
-        .expect("one was live");
+    let second = slot.publish(drained.revive()).expect("open").expect("one was live");
     assert_eq!(ask(&slot), Ok(1));
     let first = slot.withdraw().expect("live").try_drained().expect("idle");
     assert_eq!(first.detach_threads(), 0);
@@ -463,10 +381,7 @@ fn waiting_at_a_gate_is_bounded() {
     let slot = slot_with(1, SHORT);
     let closed = slot.close().expect("live");
     assert_eq!(ask(&slot), Err(Refused::GateTimeout));
-    assert!(matches!(
-        slot.lease(Holder::new("late", 0)),
-        Err(Refused::GateTimeout)
-    ));
+    assert!(matches!(slot.lease(Holder::new("late", 0)), Err(Refused::GateTimeout)));
     drop(closed);
     assert_eq!(ask(&slot), Ok(1));
     assert_eq!(clean_up(&slot), 1);
@@ -481,12 +396,7 @@ fn a_hand_over_excludes_other_changes() {
     let GateBusy(refused) = slot.publish(version(2)).expect_err("the gate is held");
     drop(closed);
     let old = slot.publish(refused).expect("open").expect("one was live");
-    drop(
-        old.try_drained()
-            .expect("idle")
-            .finish()
-            .expect("never called"),
-    );
+    drop(old.try_drained().expect("idle").finish().expect("never called"));
     clean_up(&slot);
 }
 
@@ -500,13 +410,7 @@ fn a_nested_call_passes_the_gate_that_its_own_thread_is_behind() {
         assert_eq!(between.enter(|_| ask(&slot)), Ok(Ok(1)));
         let lease = slot.lease(Holder::new("nested", 0)).expect("passes");
         assert_eq!(lease.name, 1);
-        assert_eq!(
-            closed.in_flight(),
-            InFlight {
-                stack: 1,
-                leases: 1
-            }
-        );
+        assert_eq!(closed.in_flight(), InFlight { stack: 1, leases: 1 });
         closed
     });
     let closed = closed.expect("admitted");
@@ -601,15 +505,7 @@ fn tokens_that_were_never_given_out_are_as_good_as_none() {
     let visitor = Visitor::enter(&slot);
     let closed = slot.close().expect("live");
     let real = visitor.token.to_raw();
-    for raw in [
-        1,
-        42,
-        u64::MAX,
-        1 << 63,
-        real ^ 1,
-        real + (1 << 44),
-        real | 1 << 63,
-    ] {
+    for raw in [1, 42, u64::MAX, 1 << 63, real ^ 1, real + (1 << 44), real | 1 << 63] {
         let token = ChainToken::from_raw(raw);
         let refused = slot.enter_chained(token, |call| call.payload().name);
         assert_eq!(refused, Err(Refused::GateTimeout), "token {raw:#x}");
@@ -632,10 +528,7 @@ fn a_task_is_woken_when_the_gate_opens() {
     let waker = Waker::from(Arc::clone(&flag));
     let mut context = Context::from_waker(&waker);
     let closed = slot.close().expect("live");
-    assert!(
-        slot.poll_lease(&mut context, Holder::new("task", 0))
-            .is_pending()
-    );
+    assert!(slot.poll_lease(&mut context, Holder::new("task", 0)).is_pending());
     assert!(!flag.0.load(SeqCst));
     let old = closed.seal().open(version(2));
     assert!(flag.0.load(SeqCst));
@@ -643,12 +536,7 @@ fn a_task_is_woken_when_the_gate_opens() {
         Poll::Ready(Ok(lease)) => assert_eq!(lease.name, 2),
         other => panic!("expected a lease, got {other:?}"),
     }
-    drop(
-        old.try_drained()
-            .expect("idle")
-            .finish()
-            .expect("never called"),
-    );
+    drop(old.try_drained().expect("idle").finish().expect("never called"));
     clean_up(&slot);
 }
 
@@ -669,10 +557,7 @@ fn the_watchdog_sees_calls_that_do_not_return_and_no_others() {
     assert_eq!(ours(after.stuck_since(&before)), [0]);
     visitor.leave();
     let visitor = Visitor::enter(&slot);
-    assert!(
-        ours(Scan::take().stuck_since(&after)).is_empty(),
-        "another call at the same place"
-    );
+    assert!(ours(Scan::take().stuck_since(&after)).is_empty(), "another call at the same place");
     visitor.leave();
     // Steps of one task are not one call that hangs.
     let lease = slot.lease(Holder::new("task", 0)).expect("live");
@@ -722,8 +607,7 @@ fn a_destructor_that_calls_into_another_slot_does_not_stay_attached() {
         },
         ..plugin(1)
     };
-    slot.publish(Version::new(payload).expect("few"))
-        .expect("open");
+    slot.publish(Version::new(payload).expect("few")).expect("open");
     let (theirs, next_theirs) = (Arc::clone(&slot), Arc::clone(&next));
     let thread = thread::spawn(move || {
         // Registered first, so that it is still there when the record goes.

@@ -122,11 +122,7 @@ impl<P> fmt::Debug for VersionsExhausted<P> {
 
 impl<P> fmt::Display for VersionsExhausted<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "all {} versions that fit in this process are in memory",
-            MAX_VERSIONS - 1
-        )
+        write!(f, "all {} versions that fit in this process are in memory", MAX_VERSIONS - 1)
     }
 }
 
@@ -157,12 +153,7 @@ unsafe impl Sync for Header {}
 impl Header {
     /// What a slot without a version publishes.
     pub(super) const fn marker() -> Self {
-        Header {
-            offset: 0,
-            id: None,
-            detach: detach_nothing,
-            shared: ptr::null_mut(),
-        }
+        Header { offset: 0, id: None, detach: detach_nothing, shared: ptr::null_mut() }
     }
 
     #[inline(always)]
@@ -242,10 +233,7 @@ impl Shared {
     }
 
     pub(super) fn counters(&self) -> Counters {
-        Counters {
-            calls: self.calls.load(Ordering::Relaxed),
-            errors: self.errors.load(Ordering::Relaxed),
-        }
+        Counters { calls: self.calls.load(Ordering::Relaxed), errors: self.errors.load(Ordering::Relaxed) }
     }
 }
 
@@ -309,9 +297,7 @@ impl<P: Payload> Owned<P> {
     pub(super) fn set_detachable(&self, detachable: bool) {
         // Release: partner is `is_detachable`.
         let index = self.header().index();
-        VERSIONS[index]
-            .detachable
-            .store(detachable, Ordering::Release);
+        VERSIONS[index].detachable.store(detachable, Ordering::Release);
     }
 
     /// Frees the version and recycles its index.
@@ -323,9 +309,7 @@ impl<P: Payload> Owned<P> {
         let index = self.header().index();
         let counters = self.counters();
         self.set_detachable(false);
-        VERSIONS[index]
-            .header
-            .store(ptr::null_mut(), Ordering::Relaxed);
+        VERSIONS[index].header.store(ptr::null_mut(), Ordering::Relaxed);
         // The address leaves the registry first: after that the watchdog
         // takes it for unknown. The index goes last, when it is unused.
         lock(&REGISTRY).by_address.remove(&self.0.addr().get());
@@ -334,11 +318,7 @@ impl<P: Payload> Owned<P> {
         // SAFETY: likewise, and the header is given up here.
         let shared = unsafe { Box::from_raw(body.header.shared) };
         lock(&REGISTRY).free.push(Reverse(index));
-        Finished {
-            destructors: shared.destructors.load(Ordering::Relaxed),
-            payload: body.payload,
-            counters,
-        }
+        Finished { destructors: shared.destructors.load(Ordering::Relaxed), payload: body.payload, counters }
     }
 }
 
@@ -355,9 +335,7 @@ pub struct Finished<P> {
 
 impl<P> fmt::Debug for Finished<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Finished")
-            .field("counters", &self.counters)
-            .finish_non_exhaustive()
+        f.debug_struct("Finished").field("counters", &self.counters).finish_non_exhaustive()
     }
 }
 
@@ -392,27 +370,19 @@ pub(super) fn is_detachable(index: usize) -> bool {
 
 /// How many threads have, or may have, thread-locals of the version.
 pub(super) fn attached(header: &Header) -> usize {
-    ThreadRecord::all()
-        .filter(|record| record.entry(header.index()).is_attached())
-        .count()
+    ThreadRecord::all().filter(|record| record.entry(header.index()).is_attached()).count()
 }
 
 /// Calls `look` with a lookup from addresses to versions, none of which is
 /// freed meanwhile.
-pub(super) fn with_known<R>(
-    look: impl FnOnce(&dyn Fn(*mut Header) -> Option<(VersionId, usize)>) -> R,
-) -> R {
+pub(super) fn with_known<R>(look: impl FnOnce(&dyn Fn(*mut Header) -> Option<(VersionId, usize)>) -> R) -> R {
     let registry = lock(&REGISTRY);
     look(&|header| registry.by_address.get(&header.addr()).copied())
 }
 
 static VERSIONS: [Place; MAX_VERSIONS] = [const { Place::empty() }; MAX_VERSIONS];
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
-    next: 1,
-    free: BinaryHeap::new(),
-    last_id: 0,
-    by_address: BTreeMap::new(),
-});
+static REGISTRY: Mutex<Registry> =
+    Mutex::new(Registry { next: 1, free: BinaryHeap::new(), last_id: 0, by_address: BTreeMap::new() });
 
 struct Place {
     header: AtomicPtr<Header>,
@@ -421,10 +391,7 @@ struct Place {
 
 impl Place {
     const fn empty() -> Self {
-        Place {
-            header: AtomicPtr::new(ptr::null_mut()),
-            detachable: AtomicBool::new(false),
-        }
+        Place { header: AtomicPtr::new(ptr::null_mut()), detachable: AtomicBool::new(false) }
     }
 }
 

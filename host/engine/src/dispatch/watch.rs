@@ -40,17 +40,11 @@ impl Scan {
                     Some(Seen {
                         record: record.number(),
                         entries: record.entry(index).entries(),
-                        call: StuckCall {
-                            thread: record.thread(),
-                            depth,
-                            version,
-                        },
+                        call: StuckCall { thread: record.thread(), depth, version },
                     })
                 })
             };
-            Scan {
-                frames: ThreadRecord::all().flat_map(frames_of).collect(),
-            }
+            Scan { frames: ThreadRecord::all().flat_map(frames_of).collect() }
         })
     }
 
@@ -60,11 +54,7 @@ impl Scan {
     /// among them: it is busy, not stuck.
     pub fn stuck_since(&self, earlier: &Scan) -> Vec<StuckCall> {
         let is_old = |seen: &&Seen| earlier.frames.contains(seen);
-        self.frames
-            .iter()
-            .filter(is_old)
-            .map(|seen| seen.call)
-            .collect()
+        self.frames.iter().filter(is_old).map(|seen| seen.call).collect()
     }
 }
 

@@ -67,33 +67,17 @@ impl Catalog {
         let id = candidate.id.clone();
         let path = candidate.staged.source.clone();
         // The file may have held something else before.
-        if self
-            .paths
-            .get(&path)
-            .is_some_and(|(name, version)| (name, version) != (&id.name, &id.version))
-        {
+        if self.paths.get(&path).is_some_and(|(name, version)| (name, version) != (&id.name, &id.version)) {
             self.remove(&path);
         }
-        self.paths
-            .insert(path.clone(), (id.name.clone(), id.version.clone()));
+        self.paths.insert(path.clone(), (id.name.clone(), id.version.clone()));
         let versions = self.plugins.entry(id.name.clone()).or_default();
-        let known = versions
-            .present
-            .get(&id.version)
-            .is_some_and(|present| present.id == id);
+        let known = versions.present.get(&id.version).is_some_and(|present| present.id == id);
         // Dropped again on purpose: tried again.
         versions.refused.remove(&id.digest);
         let serves = versions.active.as_ref() == Some(&id);
         let candidate = (!serves).then_some(candidate);
-        versions.present.insert(
-            id.version.clone(),
-            Present {
-                id,
-                path,
-                candidate,
-                arrival,
-            },
-        );
+        versions.present.insert(id.version.clone(), Present { id, path, candidate, arrival });
         versions.keep_wanted_copy();
         if known { Added::Known } else { Added::New }
     }
@@ -102,11 +86,7 @@ impl Catalog {
     pub(super) fn remove(&mut self, path: &Path) -> Option<VersionId> {
         let (name, version) = self.paths.remove(path)?;
         let versions = self.plugins.get_mut(&name)?;
-        if versions
-            .present
-            .get(&version)
-            .is_none_or(|present| present.path != path)
-        {
+        if versions.present.get(&version).is_none_or(|present| present.path != path) {
             return None;
         }
         let present = versions.present.remove(&version)?;
@@ -134,24 +114,14 @@ impl Versions {
     /// not refused.
     pub(super) fn wanted(&self) -> Option<&Present> {
         if let Some(pinned) = &self.pinned {
-            return self
-                .present
-                .get(pinned)
-                .filter(|present| !self.refused.contains(&present.id.digest));
+            return self.present.get(pinned).filter(|present| !self.refused.contains(&present.id.digest));
         }
-        self.present
-            .values()
-            .rev()
-            .find(|present| !self.refused.contains(&present.id.digest))
+        self.present.values().rev().find(|present| !self.refused.contains(&present.id.digest))
     }
 
     /// Takes the wanted version's private copy, if there still is one.
     pub(super) fn take_candidate(&mut self, id: &VersionId) -> Option<Candidate> {
-        self.present
-            .get_mut(&id.version)
-            .filter(|present| present.id == *id)?
-            .candidate
-            .take()
+        self.present.get_mut(&id.version).filter(|present| present.id == *id)?.candidate.take()
     }
 
     pub(super) fn pin(&mut self, version: Option<Version>) {

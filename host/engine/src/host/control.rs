@@ -45,9 +45,7 @@ pub(super) enum Command {
         done: oneshot::Sender<Result<VersionId, FailureReport>>,
     },
     /// Saves the state of all plugins now.
-    SaveState {
-        done: oneshot::Sender<Result<usize, FailureReport>>,
-    },
+    SaveState { done: oneshot::Sender<Result<usize, FailureReport>> },
     /// Ends the host.
     Shutdown { done: oneshot::Sender<()> },
 }
@@ -95,10 +93,7 @@ impl Shared {
 
     /// Versions that should be gone and are not.
     pub(super) fn residents(&self) -> usize {
-        self.unloads()
-            .iter()
-            .filter(|unloading| !unloading.status().pins.is_empty())
-            .count()
+        self.unloads().iter().filter(|unloading| !unloading.status().pins.is_empty()).count()
     }
 }
 
@@ -162,11 +157,7 @@ impl Control {
     }
 
     fn event(&self, id: Option<&VersionId>, kind: EventKind) {
-        self.shared.events.write(
-            id.map(|id| id.name.to_string()),
-            id.map(ToString::to_string),
-            kind,
-        );
+        self.shared.events.write(id.map(|id| id.name.to_string()), id.map(ToString::to_string), kind);
     }
 
     fn take_reports(&mut self, first: Report, more: &Receiver<Report>) {
@@ -183,47 +174,24 @@ impl Control {
             Report::Gone { path } => {
                 let gone = self.shared.catalog().remove(&path);
                 if let Some(id) = gone {
-                    self.event(
-                        Some(&id),
-                        EventKind::Gone {
-                            path: path.display().to_string(),
-                        },
-                    );
+                    self.event(Some(&id), EventKind::Gone { path: path.display().to_string() });
                 }
             }
             Report::Mode(mode) => {
                 let directory = self.watcher.directory().display().to_string();
-                self.event(
-                    None,
-                    EventKind::Watching {
-                        directory,
-                        mode: mode.to_string(),
-                    },
-                );
+                self.event(None, EventKind::Watching { directory, mode: mode.to_string() });
             }
-            Report::Held {
-                path,
-                unchanged_for,
-            } => {
+            Report::Held { path, unchanged_for } => {
                 let message = format!(
                     "{} has not changed for {} ms, but a writer keeps it open",
                     path.display(),
                     unchanged_for.as_millis()
                 );
                 let failure = FailureReport::with_code(Code::StageChanging, message);
-                self.event(
-                    None,
-                    EventKind::Refused {
-                        path: path.display().to_string(),
-                        failure,
-                    },
-                );
+                self.event(None, EventKind::Refused { path: path.display().to_string(), failure });
             }
             Report::TooManyFiles { limit } => {
-                tracing::error!(
-                    limit,
-                    "the plugin directory holds more files than are watched"
-                );
+                tracing::error!(limit, "the plugin directory holds more files than are watched");
             }
             Report::Rescanned { cause, files } => {
                 tracing::debug!(?cause, files, "scanned the plugin directory")
@@ -233,23 +201,13 @@ impl Control {
 
     fn refused(&self, path: &Path, error: &dyn Failure) {
         let failure = FailureReport::of(error);
-        self.event(
-            None,
-            EventKind::Refused {
-                path: path.display().to_string(),
-                failure,
-            },
-        );
+        self.event(None, EventKind::Refused { path: path.display().to_string(), failure });
     }
 
     /// Copies and reads a file, and notes what it is.
     fn take_file(&mut self, file: &watch::Candidate) {
         let noticed_ns = u64::try_from(file.noticed.as_nanos()).unwrap_or(u64::MAX);
-        let mut arrival = Arrival {
-            noticed_ns,
-            taken_ns: monotonic_ns(),
-            ..Arrival::default()
-        };
+        let mut arrival = Arrival { noticed_ns, taken_ns: monotonic_ns(), ..Arrival::default() };
         let staged = match self.stager.stage(&file.path) {
             Ok(staged) => staged,
             Err(error) => return self.not_staged(&file.path, &error),
@@ -272,28 +230,16 @@ impl Control {
         let (added, wanted) = {
             let mut catalog = self.shared.catalog();
             let added = catalog.add(candidate, arrival);
-            let wanted = catalog
-                .get(id.name.as_str())
-                .and_then(|versions| versions.wanted())
-                .map(|w| w.id.clone());
+            let wanted =
+                catalog.get(id.name.as_str()).and_then(|versions| versions.wanted()).map(|w| w.id.clone());
             (added, wanted)
         };
         if added == Added::Known {
             return;
         }
-        self.event(
-            Some(&id),
-            EventKind::Found {
-                path: file.path.display().to_string(),
-            },
-        );
+        self.event(Some(&id), EventKind::Found { path: file.path.display().to_string() });
         if let Some(wanted) = wanted.filter(|wanted| *wanted != id) {
-            self.event(
-                Some(&id),
-                EventKind::Superseded {
-                    by: wanted.to_string(),
-                },
-            );
+            self.event(Some(&id), EventKind::Superseded { by: wanted.to_string() });
         }
     }
 
@@ -333,10 +279,7 @@ impl Control {
                 Step::Deploy(id) => {
                     let Err(error) = self.deploy(&id) else { break };
                     let failure = FailureReport::of(&error);
-                    let kind = EventKind::DeployFailed {
-                        stage: error.stage(),
-                        failure: failure.clone(),
-                    };
+                    let kind = EventKind::DeployFailed { stage: error.stage(), failure: failure.clone() };
                     self.event(Some(&id), kind);
                     if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
                         versions.refuse(&id);
@@ -354,8 +297,7 @@ impl Control {
         let active = versions.active.as_ref();
         let Some(wanted) = versions.wanted() else {
             let all_gone = versions.present().next().is_none();
-            let retire =
-                active.is_some() && all_gone && self.options.removal == RemovalPolicy::FallBack;
+            let retire = active.is_some() && all_gone && self.options.removal == RemovalPolicy::FallBack;
             return retire.then_some(Step::Retire);
         };
         if active == Some(&wanted.id) {
@@ -391,12 +333,7 @@ impl Control {
                 return Ok(());
             };
             let (arrival, path) = (present.arrival, present.path.clone());
-            (
-                versions.active.as_ref().map(ToString::to_string),
-                arrival,
-                candidate,
-                path,
-            )
+            (versions.active.as_ref().map(ToString::to_string), arrival, candidate, path)
         };
         self.event(Some(id), EventKind::Deploying { from: from.clone() });
         let candidate = match candidate {
@@ -404,11 +341,7 @@ impl Control {
             None => {
                 // Not fresh from the watch: the way begins here.
                 let now = monotonic_ns();
-                arrival = Arrival {
-                    noticed_ns: now,
-                    taken_ns: now,
-                    ..Arrival::default()
-                };
+                arrival = Arrival { noticed_ns: now, taken_ns: now, ..Arrival::default() };
                 let staged = self.stager.stage(&path)?;
                 arrival.staged_ns = monotonic_ns();
                 let candidate = pipeline::inspect(staged)?;
@@ -419,10 +352,7 @@ impl Control {
         if candidate.id != *id {
             // The file changed since it was read, which the watch is about to
             // report; what it is now is wanted then.
-            return Err(DeployError::Replaced {
-                wanted: id.to_string(),
-                found: candidate.id.to_string(),
-            });
+            return Err(DeployError::Replaced { wanted: id.to_string(), found: candidate.id.to_string() });
         }
         let mut stages = StageTimes {
             notice_us: (arrival.taken_ns - arrival.noticed_ns.min(arrival.taken_ns)) / 1_000,
@@ -444,14 +374,7 @@ impl Control {
         };
         stages.load_us = micros(started.load_time);
         stages.prepare_us = micros(started.prepare_time);
-        self.publish(
-            id,
-            &entry,
-            started.version,
-            from,
-            stages,
-            arrival.noticed_ns,
-        )
+        self.publish(id, &entry, started.version, from, stages, arrival.noticed_ns)
     }
 
     fn publish(
@@ -484,11 +407,7 @@ impl Control {
             versions.active = Some(id.clone());
         }
         if taken.pause > Duration::ZERO {
-            self.shared
-                .records()
-                .entry(id.name.clone())
-                .or_default()
-                .last_pause_us = Some(stages.pause_us);
+            self.shared.records().entry(id.name.clone()).or_default().last_pause_us = Some(stages.pause_us);
         }
         self.event(Some(id), EventKind::Published { from, stages });
         if let Some(old) = taken.old {
@@ -496,23 +415,14 @@ impl Control {
         }
         if let Some(state) = taken.state {
             let (from_schema, to_schema) = state.schemas;
-            let kind = EventKind::StateHandedOver {
-                from_schema,
-                to_schema,
-                bytes: state.bytes,
-                loss: state.loss,
-            };
+            let kind =
+                EventKind::StateHandedOver { from_schema, to_schema, bytes: state.bytes, loss: state.loss };
             self.event(Some(id), kind);
             if let Some(exported) = state.exported
                 && let Err(error) = pipeline::save(&self.store, &exported)
             {
                 // The snapshot from before the gate is there; this one is newer.
-                self.event(
-                    Some(id),
-                    EventKind::StateProblem {
-                        failure: FailureReport::of(&error),
-                    },
-                );
+                self.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(&error) });
             }
         }
         Ok(())
@@ -520,11 +430,7 @@ impl Control {
 
     fn retire(&mut self, name: &PluginName) {
         let entry = self.shared.directory.entry(name);
-        let id = self
-            .shared
-            .catalog()
-            .get_mut(name.as_str())
-            .and_then(|versions| versions.active.take());
+        let id = self.shared.catalog().get_mut(name.as_str()).and_then(|versions| versions.active.take());
         match entry.slot.withdraw() {
             Ok(retired) => {
                 self.event(id.as_ref(), EventKind::Retired);
@@ -602,37 +508,23 @@ impl Control {
     ) -> Result<VersionId, FailureReport> {
         {
             let mut catalog = self.shared.catalog();
-            let unknown =
-                |message: String| FailureReport::with_code(Code::DeployUnknownVersion, message);
+            let unknown = |message: String| FailureReport::with_code(Code::DeployUnknownVersion, message);
             let versions = catalog
                 .get_mut(name.as_str())
                 .ok_or_else(|| unknown(format!("no file of plugin {name} is present")))?;
             if let Some(version) = &version
                 && versions.find(version).is_none()
             {
-                let present: Vec<String> = versions
-                    .present()
-                    .map(|present| present.id.version.to_string())
-                    .collect();
-                let message = format!(
-                    "{name} {version} is not present; there are: {}",
-                    present.join(", ")
-                );
+                let present: Vec<String> =
+                    versions.present().map(|present| present.id.version.to_string()).collect();
+                let message = format!("{name} {version} is not present; there are: {}", present.join(", "));
                 return Err(unknown(message));
             }
             versions.pin(version);
         }
-        let before = self
-            .shared
-            .catalog()
-            .get(name.as_str())
-            .and_then(|versions| versions.active.clone());
+        let before = self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active.clone());
         let done = self.reconcile(name);
-        let after = self
-            .shared
-            .catalog()
-            .get(name.as_str())
-            .and_then(|versions| versions.active.clone());
+        let after = self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active.clone());
         match (done, after) {
             (Ok(()), Some(active)) => Ok(active),
             (Err(failure), _) => {
@@ -658,32 +550,17 @@ impl Control {
     }
 
     fn config_of(&self, name: &PluginName) -> String {
-        self.options
-            .configs
-            .get(name.as_str())
-            .map(ToString::to_string)
-            .unwrap_or_default()
+        self.options.configs.get(name.as_str()).map(ToString::to_string).unwrap_or_default()
     }
 
     fn unload(&mut self, retired: crate::dispatch::Retired<Serving>) {
         let (options, events) = (self.options.unload, Arc::clone(&self.shared.events));
-        self.keep(Unloading::of_version(
-            retired,
-            options,
-            events,
-            self.worker.nudge(),
-        ));
+        self.keep(Unloading::of_version(retired, options, events, self.worker.nudge()));
     }
 
     fn unload_library(&mut self, id: &VersionId, library: Box<Loaded>) {
         let (options, events) = (self.options.unload, Arc::clone(&self.shared.events));
-        self.keep(Unloading::of_library(
-            id.clone(),
-            library,
-            options,
-            events,
-            self.worker.nudge(),
-        ));
+        self.keep(Unloading::of_library(id.clone(), library, options, events, self.worker.nudge()));
     }
 
     fn keep(&self, unloading: std::io::Result<Unloading>) {
@@ -700,17 +577,11 @@ impl Control {
         let done: Vec<Unloading> = {
             let mut unloads = self.shared.unloads();
             unloads.iter().for_each(Unloading::look_for_hanging_hook);
-            unloads
-                .extract_if(.., |unloading| unloading.is_done())
-                .collect()
+            unloads.extract_if(.., |unloading| unloading.is_done()).collect()
         };
         for unloading in done {
             self.shared.unloads_proven.fetch_add(1, Ordering::Relaxed);
-            self.shared
-                .records()
-                .entry(unloading.id.name.clone())
-                .or_default()
-                .unloads_proven += 1;
+            self.shared.records().entry(unloading.id.name.clone()).or_default().unloads_proven += 1;
             unloading.join();
         }
     }
@@ -731,13 +602,7 @@ impl Control {
             let Some((_, id)) = ours.iter().find(|(version, _)| *version == call.version) else {
                 continue;
             };
-            self.event(
-                Some(id),
-                EventKind::StuckCall {
-                    thread: call.thread,
-                    micros: micros(time),
-                },
-            );
+            self.event(Some(id), EventKind::StuckCall { thread: call.thread, micros: micros(time) });
         }
     }
 

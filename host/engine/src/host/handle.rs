@@ -59,29 +59,30 @@ struct Inner {
     _lock: File,
 }
 
+impl HostBuilder {
+    /// Starts the host.
+    ///
+    /// # Errors
+    /// [`HostError`]: a directory that cannot be used, or no threads.
+    pub fn start(self) -> Result<Host, HostError> {
+        Host::start(self)
+    }
+}
+
 impl Host {
     /// A host for the plugins of one directory.
     pub fn builder(plugin_dir: impl AsRef<Path>) -> HostBuilder {
         HostBuilder::new(plugin_dir.as_ref())
     }
 
-    pub(super) fn start(options: HostBuilder) -> Result<Host, HostError> {
-        let plugin_dir = std::path::absolute(&options.plugin_dir).map_err(|source| {
-            HostError::DataDirectory {
-                path: options.plugin_dir.clone(),
-                source,
-            }
-        })?;
-        let data_dir = options
-            .data_dir
-            .clone()
-            .unwrap_or_else(|| beside(&plugin_dir));
+    fn start(options: HostBuilder) -> Result<Host, HostError> {
+        let plugin_dir = std::path::absolute(&options.plugin_dir)
+            .map_err(|source| HostError::DataDirectory { path: options.plugin_dir.clone(), source })?;
+        let data_dir = options.data_dir.clone().unwrap_or_else(|| beside(&plugin_dir));
         let lock = lock(&data_dir)?;
         let stager = Stager::new(data_dir.join("private"), options.stage)?;
-        let store_options = StoreOptions {
-            max_state_bytes: options.state_bytes_max as u64,
-            ..StoreOptions::default()
-        };
+        let store_options =
+            StoreOptions { max_state_bytes: options.state_bytes_max as u64, ..StoreOptions::default() };
         let store = SnapshotStore::open(data_dir.join("state"), store_options)?;
         let directory = Arc::new(Directory::new(options.service).map_err(HostError::Thread)?);
         let events = Arc::new(EventLog::default());
@@ -121,18 +122,13 @@ impl Host {
     /// When no plugin can have this name.
     pub fn plugin(&self, name: &str) -> Result<Plugin, InvalidPluginName> {
         let directory = &self.inner.shared.directory;
-        Ok(Plugin::new(
-            directory.entry(&name.parse()?),
-            Arc::clone(directory),
-        ))
+        Ok(Plugin::new(directory.entry(&name.parse()?), Arc::clone(directory)))
     }
 
     /// A handle to a plugin that the host has heard of.
     pub fn find(&self, name: &str) -> Option<Plugin> {
         let directory = &self.inner.shared.directory;
-        directory
-            .find(name)
-            .map(|entry| Plugin::new(entry, Arc::clone(directory)))
+        directory.find(name).map(|entry| Plugin::new(entry, Arc::clone(directory)))
     }
 
     /// Makes a version the one that serves, until another is chosen or its file
@@ -140,16 +136,8 @@ impl Host {
     ///
     /// The command is accepted at once and carried out in order; the result is
     /// both a future and something to wait for.
-    pub fn activate(
-        &self,
-        name: &PluginName,
-        version: Option<semver::Version>,
-    ) -> Outcome<VersionId> {
-        self.ask(|done| Command::Activate {
-            name: name.clone(),
-            version,
-            done,
-        })
+    pub fn activate(&self, name: &PluginName, version: Option<semver::Version>) -> Outcome<VersionId> {
+        self.ask(|done| Command::Activate { name: name.clone(), version, done })
     }
 
     /// Saves the state of all plugins now; the result is how many have some.
@@ -175,12 +163,7 @@ impl Host {
             watching: (self.inner.watching)().to_string(),
             barrier: format!("{:?}", barrier::kind()).to_lowercase(),
             residents: shared.residents(),
-            plugins: shared
-                .directory
-                .all()
-                .iter()
-                .map(|entry| self.plugin_status(entry))
-                .collect(),
+            plugins: shared.directory.all().iter().map(|entry| self.plugin_status(entry)).collect(),
         }
     }
 
@@ -205,12 +188,7 @@ impl Host {
         command: impl FnOnce(oneshot::Sender<Result<T, FailureReport>>) -> Command,
     ) -> Outcome<T> {
         let (done, outcome) = oneshot::channel();
-        let commands = self
-            .inner
-            .commands
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let commands = self.inner.commands.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(commands) = commands {
             // When the loop is gone `done` is dropped, which the outcome tells.
             let _ = commands.send(command(done));
@@ -221,11 +199,7 @@ impl Host {
     fn plugin_status(&self, entry: &Entry) -> PluginStatus {
         let shared = &self.inner.shared;
         let counters = entry.slot.counters();
-        let record = shared
-            .records()
-            .get(&entry.name)
-            .copied()
-            .unwrap_or_default();
+        let record = shared.records().get(&entry.name).copied().unwrap_or_default();
         let mut status = PluginStatus {
             name: entry.name.to_string(),
             state: match entry.slot.state() {
@@ -237,9 +211,7 @@ impl Host {
             pinned: None,
             calls: counters.calls,
             errors: counters.errors,
-            deadlines_passed: entry
-                .deadlines_passed
-                .load(std::sync::atomic::Ordering::Relaxed),
+            deadlines_passed: entry.deadlines_passed.load(std::sync::atomic::Ordering::Relaxed),
             in_flight: entry.slot.in_flight().stack as u64,
             leases: leases(&entry.slot.holders()),
             heap_bytes: None,
@@ -302,18 +274,11 @@ fn leases(holders: &[Holder]) -> Vec<LeaseStatus> {
 
 impl Inner {
     fn take_commands(&self) -> Option<Sender<Command>> {
-        self.commands
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn join(&self) {
-        let control = self
-            .control
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(control) = control {
             // A panic of the loop was printed by its thread.
             let _ = control.join();
@@ -427,10 +392,7 @@ fn beside(plugin_dir: &Path) -> PathBuf {
 
 /// Locks the data directory; the system unlocks it when the process ends.
 fn lock(data_dir: &Path) -> Result<File, HostError> {
-    let unusable = |source| HostError::DataDirectory {
-        path: data_dir.to_owned(),
-        source,
-    };
+    let unusable = |source| HostError::DataDirectory { path: data_dir.to_owned(), source };
     fs::create_dir_all(data_dir).map_err(unusable)?;
     let mut file = OpenOptions::new()
         .read(true)
@@ -444,10 +406,7 @@ fn lock(data_dir: &Path) -> Result<File, HostError> {
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             file.read_to_string(&mut pid).map_err(unusable)?;
-            return Err(HostError::Locked {
-                path: data_dir.to_owned(),
-                pid: pid.trim().to_owned(),
-            });
+            return Err(HostError::Locked { path: data_dir.to_owned(), pid: pid.trim().to_owned() });
         }
         Err(TryLockError::Error(error)) => return Err(unusable(error)),
     }

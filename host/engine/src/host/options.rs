@@ -1,6 +1,5 @@
 //! How a host is set up.
 
-use super::handle::{Host, HostError};
 use crate::{
     artifact::{stage::StageLimits, watch::WatchOptions},
     pipeline::UnloadOptions,
@@ -201,13 +200,5 @@ impl HostBuilder {
     pub fn residents_max(mut self, versions: usize) -> Self {
         self.residents_max = versions;
         self
-    }
-
-    /// Starts the host.
-    ///
-    /// # Errors
-    /// [`HostError`]: a directory that cannot be used, or no threads.
-    pub fn start(self) -> Result<Host, HostError> {
-        Host::start(self)
     }
 }

@@ -20,11 +20,7 @@ const LOOKS_MAX: usize = 4;
 
 impl StuckCalls {
     pub(super) fn new(after: Duration) -> Self {
-        StuckCalls {
-            after,
-            looks: VecDeque::new(),
-            reported: Vec::new(),
-        }
+        StuckCalls { after, looks: VecDeque::new(), reported: Vec::new() }
     }
 
     /// How long to wait between two looks.

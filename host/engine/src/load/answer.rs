@@ -34,14 +34,8 @@ pub struct Answer {
 impl Answer {
     /// Runs `call` with a sink that fills a new answer.
     pub fn collect(limits: AnswerLimits, call: impl FnOnce(&Sink) -> Status) -> (Status, Answer) {
-        let mut collector = Collector {
-            answer: Answer::default(),
-            limits,
-        };
-        let sink = Sink {
-            context: std::ptr::from_mut(&mut collector).cast(),
-            write,
-        };
+        let mut collector = Collector { answer: Answer::default(), limits };
+        let sink = Sink { context: std::ptr::from_mut(&mut collector).cast(), write };
         let status = call(&sink);
         (status, collector.answer)
     }

@@ -5,8 +5,8 @@ use super::{layout, library::Library};
 use crate::failure::{Code, Failure};
 use abi_stable::{StableAbi, library::AbiHeaderRef, sabi_types::RRef};
 use replug_abi::{
-    HostVtableRef, InstanceVtableRef, Interface, InterfaceVersion, LedgerVtableRef, ROOT_SYMBOL,
-    RootRef, ServiceVtableRef, interface,
+    HostVtableRef, InstanceVtableRef, Interface, InterfaceVersion, LedgerVtableRef, ROOT_SYMBOL, RootRef,
+    ServiceVtableRef, interface,
 };
 use std::ffi::c_void;
 
@@ -39,11 +39,7 @@ impl InterfaceRow {
     {
         let found = self.row.version;
         if found.major != wanted.major {
-            return Err(HandshakeError::Major {
-                id: self.id().to_owned(),
-                expected: wanted,
-                found,
-            });
+            return Err(HandshakeError::Major { id: self.id().to_owned(), expected: wanted, found });
         }
         // Of two minors the older has fewer functions, and is what is expected.
         let (fewer, more) = if found.minor < wanted.minor {
@@ -51,10 +47,8 @@ impl InterfaceRow {
         } else {
             (T::LAYOUT, self.row.layout)
         };
-        layout::check(fewer, more).map_err(|difference| HandshakeError::Layout {
-            what: self.id().to_owned(),
-            difference,
-        })?;
+        layout::check(fewer, more)
+            .map_err(|difference| HandshakeError::Layout { what: self.id().to_owned(), difference })?;
         Ok(self.row.vtable)
     }
 }
@@ -72,18 +66,12 @@ pub(super) struct Handshake {
 /// Looks the root module up and checks all that the engine will use.
 pub(super) fn shake(library: &Library) -> Result<Handshake, HandshakeError> {
     let root = root_module(library)?;
-    let rows: Vec<InterfaceRow> = root
-        .provides()
-        .iter()
-        .map(|row| InterfaceRow { row: *row })
-        .collect();
+    let rows: Vec<InterfaceRow> = root.provides().iter().map(|row| InterfaceRow { row: *row }).collect();
     for requirement in root.requires() {
         check_requirement(requirement)?;
     }
-    let service =
-        required::<ServiceVtableRef>(&rows, interface::SERVICE, interface::SERVICE_VERSION)?;
-    let instance =
-        required::<InstanceVtableRef>(&rows, interface::INSTANCE, interface::INSTANCE_VERSION)?;
+    let service = required::<ServiceVtableRef>(&rows, interface::SERVICE, interface::SERVICE_VERSION)?;
+    let instance = required::<InstanceVtableRef>(&rows, interface::INSTANCE, interface::INSTANCE_VERSION)?;
     let ledger = required::<LedgerVtableRef>(&rows, interface::LEDGER, interface::LEDGER_VERSION)?;
     // SAFETY: each pointer came with a layout that was just checked against
     // the type that it becomes; both are a pointer to a prefix with metadata.
@@ -112,18 +100,11 @@ fn root_module(library: &Library) -> Result<RootRef, HandshakeError> {
     let header = unsafe {
         std::mem::transmute::<RRef<'static, ()>, AbiHeaderRef>(RRef::from_raw(header.cast::<()>()))
     };
-    let header = header
-        .upgrade()
-        .map_err(|error| HandshakeError::Header(one_line(&error.to_string())))?;
-    let found = header
-        .layout()
-        .ok_or_else(|| HandshakeError::Header("the plugin left its layout out".to_owned()))?;
-    layout::check(<RootRef as StableAbi>::LAYOUT, found).map_err(|difference| {
-        HandshakeError::Layout {
-            what: "the root module".to_owned(),
-            difference,
-        }
-    })?;
+    let header = header.upgrade().map_err(|error| HandshakeError::Header(one_line(&error.to_string())))?;
+    let found =
+        header.layout().ok_or_else(|| HandshakeError::Header("the plugin left its layout out".to_owned()))?;
+    layout::check(<RootRef as StableAbi>::LAYOUT, found)
+        .map_err(|difference| HandshakeError::Layout { what: "the root module".to_owned(), difference })?;
     // SAFETY: the layout was checked in the line above.
     unsafe { header.init_root_module_with_unchecked_layout::<RootRef>() }
         .map_err(|error| HandshakeError::Header(one_line(&error.to_string())))
@@ -136,22 +117,13 @@ fn check_requirement(requirement: &replug_abi::Requirement) -> Result<(), Handsh
     }
     let (ours, theirs) = (interface::HOST_VERSION, requirement.version);
     if ours.major != theirs.major {
-        return Err(HandshakeError::Major {
-            id: id.to_owned(),
-            expected: ours,
-            found: theirs,
-        });
+        return Err(HandshakeError::Major { id: id.to_owned(), expected: ours, found: theirs });
     }
     let layout = <HostVtableRef as StableAbi>::LAYOUT;
-    let (fewer, more) = if theirs.minor <= ours.minor {
-        (requirement.layout, layout)
-    } else {
-        (layout, requirement.layout)
-    };
-    layout::check(fewer, more).map_err(|difference| HandshakeError::Layout {
-        what: id.to_owned(),
-        difference,
-    })
+    let (fewer, more) =
+        if theirs.minor <= ours.minor { (requirement.layout, layout) } else { (layout, requirement.layout) };
+    layout::check(fewer, more)
+        .map_err(|difference| HandshakeError::Layout { what: id.to_owned(), difference })
 }
 
 fn required<T: StableAbi>(
@@ -219,8 +191,9 @@ impl Failure for HandshakeError {
             HandshakeError::Header(_) => Code::AbiHeader,
             HandshakeError::Layout { .. } => Code::AbiLayoutMismatch,
             HandshakeError::Major { .. } => Code::AbiInterfaceMajor,
-            HandshakeError::MissingInterface { .. }
-            | HandshakeError::MissingHostInterface { .. } => Code::AbiMissingInterface,
+            HandshakeError::MissingInterface { .. } | HandshakeError::MissingHostInterface { .. } => {
+                Code::AbiMissingInterface
+            }
         }
     }
 }

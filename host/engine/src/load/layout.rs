@@ -2,8 +2,7 @@
 
 use abi_stable::{
     abi_stability::abi_checking::{
-        AbiInstability, AbiInstabilityErrors, CheckingGlobals,
-        check_layout_compatibility_with_globals,
+        AbiInstability, AbiInstabilityErrors, CheckingGlobals, check_layout_compatibility_with_globals,
     },
     type_layout::{TLFieldOrFunction, TypeLayout},
 };
@@ -16,8 +15,7 @@ use abi_stable::{
 /// libraries that will be unmapped.
 pub(super) fn check(fewer: &'static TypeLayout, more: &'static TypeLayout) -> Result<(), String> {
     let globals = CheckingGlobals::new();
-    check_layout_compatibility_with_globals(fewer, more, &globals)
-        .map_err(|errors| one_line(&errors))
+    check_layout_compatibility_with_globals(fewer, more, &globals).map_err(|errors| one_line(&errors))
 }
 
 /// The first difference as `path: expected …, found …`. abi_stable itself would
@@ -27,22 +25,12 @@ fn one_line(errors: &AbiInstabilityErrors) -> String {
         .errors
         .iter()
         .flat_map(|error| {
-            let path: Vec<String> = error
-                .stack_trace
+            let path: Vec<String> = error.stack_trace.iter().map(|frame| name(&frame.expected)).collect();
+            let place = if path.is_empty() { errors.interface.name().to_owned() } else { path.join(".") };
+            error
+                .errs
                 .iter()
-                .map(|frame| name(&frame.expected))
-                .collect();
-            let place = if path.is_empty() {
-                errors.interface.name().to_owned()
-            } else {
-                path.join(".")
-            };
-            error.errs.iter().map(move |difference| {
-                (
-                    path_depth(&place),
-                    format!("{place}: {}", describe(difference)),
-                )
-            })
+                .map(move |difference| (path_depth(&place), format!("{place}: {}", describe(difference))))
         })
         .collect();
     // The deepest one names the field that really changed; those above it only
@@ -78,17 +66,12 @@ fn describe(difference: &AbiInstability) -> String {
         D::Size(d) => format!("expected {} bytes, found {}", d.expected, d.found),
         D::Alignment(d) => format!("expected alignment {}, found {}", d.expected, d.found),
         D::FieldCountMismatch(d) => format!("expected {} fields, found {}", d.expected, d.found),
-        D::MismatchedPrefixSize(d) => format!(
-            "expected a prefix of {} fields, found {}",
-            d.expected, d.found
-        ),
+        D::MismatchedPrefixSize(d) => {
+            format!("expected a prefix of {} fields, found {}", d.expected, d.found)
+        }
         D::MismatchedPrimitive(d) => format!("expected {:?}, found {:?}", d.expected, d.found),
         D::UnexpectedField(d) => {
-            format!(
-                "expected field {}, found {}",
-                field(&d.expected),
-                field(&d.found)
-            )
+            format!("expected field {}, found {}", field(&d.expected), field(&d.found))
         }
         D::TLDataDiscriminant(d) => format!("expected a {:?}, found a {:?}", d.expected, d.found),
         D::ReprAttr(d) => format!("expected {:?}, found {:?}", d.expected, d.found),

@@ -33,29 +33,16 @@ impl Library {
     /// # Safety
     /// Constructors of the library run now; the caller trusts them.
     pub unsafe fn open(path: &Path) -> Result<Library, OpenError> {
-        let _one_at_a_time = LOADER
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one_at_a_time = LOADER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let before = proof::mapped_files();
         // NOW: with LAZY a missing symbol would end the process at the first
         // call that needs it. LOCAL: plugins must not see each other's symbols.
         // SAFETY: the caller's promise.
-        let handle =
-            unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|source| {
-                OpenError {
-                    path: path.to_owned(),
-                    reason: loader_words(&source, path),
-                }
-            })?;
-        let companions = proof::mapped_files()
-            .into_iter()
-            .filter(|file| file != path && !before.contains(file))
-            .collect();
-        Ok(Library {
-            handle: std::mem::ManuallyDrop::new(handle),
-            path: path.to_owned(),
-            companions,
-        })
+        let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
+            .map_err(|source| OpenError { path: path.to_owned(), reason: loader_words(&source, path) })?;
+        let companions =
+            proof::mapped_files().into_iter().filter(|file| file != path && !before.contains(file)).collect();
+        Ok(Library { handle: std::mem::ManuallyDrop::new(handle), path: path.to_owned(), companions })
     }
 
     /// The address of a symbol.
@@ -80,14 +67,8 @@ impl Library {
     /// No code of the library runs or will run, on any thread, and nobody holds
     /// a pointer into it.
     pub unsafe fn close(self) -> Result<Vec<PathBuf>, Vec<Pin>> {
-        let _one_at_a_time = LOADER
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Library {
-            handle,
-            path,
-            companions,
-        } = self;
+        let _one_at_a_time = LOADER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Library { handle, path, companions } = self;
         let handle = std::mem::ManuallyDrop::into_inner(handle);
         let mut pins = Vec::new();
         // The caller's promise is what `dlclose` needs.
@@ -102,10 +83,7 @@ impl Library {
             return Ok(companions);
         }
         let mapped = proof::mapped_files();
-        Ok(companions
-            .into_iter()
-            .filter(|file| mapped.contains(file))
-            .collect())
+        Ok(companions.into_iter().filter(|file| mapped.contains(file)).collect())
     }
 }
 
@@ -122,11 +100,7 @@ pub struct OpenError {
 impl Failure for OpenError {
     fn code(&self) -> Code {
         // A file system mounted noexec refuses the mapping, in these words.
-        if self.reason.contains("failed to map segment") {
-            Code::LoadExecutableStore
-        } else {
-            Code::LoadOpen
-        }
+        if self.reason.contains("failed to map segment") { Code::LoadExecutableStore } else { Code::LoadOpen }
     }
 }
 

@@ -14,15 +14,12 @@ use crate::{
 };
 use abi_stable::std_types::{RSlice, RStr};
 use replug_abi::{
-    BlockVisitor, ForeignWaker, HeapUse, HostContext, Instance, LedgerHost, Pending, Request, Sink,
-    Status,
+    BlockVisitor, ForeignWaker, HeapUse, HostContext, Instance, LedgerHost, Pending, Request, Sink, Status,
 };
 use std::{any::Any, ffi::c_void, mem::ManuallyDrop, ops::Range, path::Path, sync::Arc};
 
 /// Bytes of what a plugin says about itself: lists of steps and methods.
-const SELF_DESCRIPTION: AnswerLimits = AnswerLimits {
-    body_bytes_max: 1024 * 1024,
-};
+const SELF_DESCRIPTION: AnswerLimits = AnswerLimits { body_bytes_max: 1024 * 1024 };
 
 /// A library that passed the handshake. It has no instance yet.
 ///
@@ -168,16 +165,11 @@ impl Loaded {
             | Hook::Methods
             | Hook::Stop => {
                 let reason = "the host called it in a way that it does not have".to_owned();
-                return Err(HookError {
-                    hook,
-                    kind: HookErrorKind::Failed,
-                    reason,
-                });
+                return Err(HookError { hook, kind: HookErrorKind::Failed, reason });
             }
         };
         // SAFETY: the caller's promise.
-        self.run(hook, |sink| unsafe { function(instance, sink) })
-            .map(drop)
+        self.run(hook, |sink| unsafe { function(instance, sink) }).map(drop)
     }
 
     /// Ends what the instance runs; waits for its threads until the deadline.
@@ -189,10 +181,8 @@ impl Loaded {
     /// As [`hook`](Loaded::hook).
     pub unsafe fn stop(&self, instance: Instance, deadline_ns: u64) -> Result<(), HookError> {
         // SAFETY: the caller's promise.
-        self.run(Hook::Stop, |sink| unsafe {
-            self.handshake.instance.stop()(instance, deadline_ns, sink)
-        })
-        .map(drop)
+        self.run(Hook::Stop, |sink| unsafe { self.handshake.instance.stop()(instance, deadline_ns, sink) })
+            .map(drop)
     }
 
     /// Hands state over to an instance that is not in use yet.
@@ -210,12 +200,7 @@ impl Loaded {
     ) -> Result<(), HookError> {
         // SAFETY: the caller's promise.
         self.run(Hook::Restore, |sink| unsafe {
-            self.handshake.instance.restore()(
-                instance,
-                schema_version,
-                RSlice::from_slice(state),
-                sink,
-            )
+            self.handshake.instance.restore()(instance, schema_version, RSlice::from_slice(state), sink)
         })
         .map(drop)
     }
@@ -227,14 +212,8 @@ impl Loaded {
     ///
     /// # Safety
     /// `instance` came from this library's `prepare` and was not destroyed.
-    pub unsafe fn export(
-        &self,
-        instance: Instance,
-        bytes_max: usize,
-    ) -> Result<Vec<u8>, HookError> {
-        let limits = AnswerLimits {
-            body_bytes_max: bytes_max,
-        };
+    pub unsafe fn export(&self, instance: Instance, bytes_max: usize) -> Result<Vec<u8>, HookError> {
+        let limits = AnswerLimits { body_bytes_max: bytes_max };
         // SAFETY: the caller's promise.
         self.run_within(Hook::Export, limits, |sink| unsafe {
             self.handshake.instance.export()(instance, sink)
@@ -253,9 +232,7 @@ impl Loaded {
         state: &[u8],
         bytes_max: usize,
     ) -> Result<Option<Vec<u8>>, HookError> {
-        let limits = AnswerLimits {
-            body_bytes_max: bytes_max,
-        };
+        let limits = AnswerLimits { body_bytes_max: bytes_max };
         // SAFETY: needs no instance; bytes are borrowed for the call.
         let (status, answer) = Answer::collect(limits, |sink| unsafe {
             self.handshake.instance.migrate()(from, to, RSlice::from_slice(state), sink)
@@ -275,9 +252,7 @@ impl Loaded {
     /// The hook's.
     pub fn steps(&self) -> Result<Vec<StepInfo>, HookError> {
         // SAFETY: needs no instance.
-        let answer = self.run(Hook::Steps, |sink| unsafe {
-            self.handshake.instance.steps()(sink)
-        })?;
+        let answer = self.run(Hook::Steps, |sink| unsafe { self.handshake.instance.steps()(sink) })?;
         serde_json::from_slice(&answer.body).map_err(|error| HookError {
             hook: Hook::Steps,
             kind: HookErrorKind::Lied,
@@ -294,10 +269,8 @@ impl Loaded {
     /// `instance` came from this library's `prepare` and was not destroyed.
     pub unsafe fn methods(&self, instance: Instance) -> Result<Vec<u8>, HookError> {
         // SAFETY: the caller's promise.
-        self.run(Hook::Methods, |sink| unsafe {
-            self.handshake.service.methods()(instance, sink)
-        })
-        .map(|answer| answer.body)
+        self.run(Hook::Methods, |sink| unsafe { self.handshake.service.methods()(instance, sink) })
+            .map(|answer| answer.body)
     }
 
     /// Calls a method and waits.
@@ -354,19 +327,9 @@ impl Loaded {
     pub unsafe fn close(self) -> Closed {
         let pins = self.pins();
         if !pins.is_empty() {
-            return Closed::Pinned {
-                loaded: Box::new(self),
-                pins,
-            };
+            return Closed::Pinned { loaded: Box::new(self), pins };
         }
-        let Loaded {
-            handshake,
-            books,
-            contexts,
-            library,
-            copy,
-            ..
-        } = self;
+        let Loaded { handshake, books, contexts, library, copy, .. } = self;
         // SAFETY: all threads have left; this one ran code of the plugin too.
         let (bytes, blocks) = unsafe {
             handshake.ledger.detach()();
@@ -374,20 +337,11 @@ impl Loaded {
             let mut heap = HeapUse::default();
             handshake.ledger.heap()(&mut heap);
             let mut blocks: Vec<*mut c_void> = Vec::new();
-            let visitor = BlockVisitor {
-                context: std::ptr::from_mut(&mut blocks).cast(),
-                visit,
-            };
+            let visitor = BlockVisitor { context: std::ptr::from_mut(&mut blocks).cast(), visit };
             handshake.ledger.leftovers()(&visitor);
             (heap.bytes, blocks)
         };
-        let remains = Remains {
-            blocks,
-            bytes,
-            books,
-            contexts,
-            copy,
-        };
+        let remains = Remains { blocks, bytes, books, contexts, copy };
         // SAFETY: the caller's promise, and no thread of the plugin runs.
         match unsafe { library.close() } {
             Ok(companions) => Closed::Unmapped(remains.free(companions)),
@@ -407,11 +361,7 @@ impl Loaded {
             pins.push(Pin::UnmanagedThreads(unmanaged));
         }
         if let Some(range) = &self.addresses {
-            pins.extend(
-                proof::signal_handlers(range)
-                    .into_iter()
-                    .map(Pin::SignalHandler),
-            );
+            pins.extend(proof::signal_handlers(range).into_iter().map(Pin::SignalHandler));
         }
         pins
     }
@@ -481,10 +431,7 @@ impl Remains {
         if pins.is_empty() {
             return Closed::Unmapped(self.free(Vec::new()));
         }
-        Closed::Lingering {
-            remains: self,
-            pins,
-        }
+        Closed::Lingering { remains: self, pins }
     }
 
     /// The private copy.
@@ -493,27 +440,14 @@ impl Remains {
     }
 
     fn free(self, companions: Vec<std::path::PathBuf>) -> Residue {
-        let Remains {
-            blocks,
-            bytes,
-            books,
-            contexts,
-            copy,
-        } = self;
-        let residue = Residue {
-            blocks_freed: blocks.len(),
-            bytes_freed: bytes,
-            companions,
-        };
+        let Remains { blocks, bytes, books, contexts, copy } = self;
+        let residue = Residue { blocks_freed: blocks.len(), bytes_freed: bytes, companions };
         for block in blocks {
             // SAFETY: the plugin's allocator got the block from malloc and can
             // neither free nor use it any more: its code is unmapped.
             unsafe { libc::free(block) };
         }
-        drop((
-            ManuallyDrop::into_inner(books),
-            ManuallyDrop::into_inner(contexts),
-        ));
+        drop((ManuallyDrop::into_inner(books), ManuallyDrop::into_inner(contexts)));
         // The file goes last: its name proves what is mapped.
         drop(copy);
         residue

@@ -11,13 +11,13 @@
 //! only [`Loaded::close`] unmaps, and what is not closed stays mapped.
 
 mod answer;
-mod handshake;
 mod hooks;
 mod layout;
-mod library;
-mod loaded;
 mod proof;
+mod library;
+mod handshake;
 mod threads;
+mod loaded;
 
 pub use answer::{Answer, AnswerLimits};
 pub use handshake::{HandshakeError, InterfaceRow};

@@ -90,10 +90,7 @@ fn known_to_loader(path: &Path) -> bool {
 
 /// The files with an executable mapping in this process. Empty without `/proc`.
 pub(super) fn mapped_files() -> BTreeSet<PathBuf> {
-    mappings()
-        .filter(|mapping| mapping.executable)
-        .map(|mapping| mapping.file)
-        .collect()
+    mappings().filter(|mapping| mapping.executable).map(|mapping| mapping.file).collect()
 }
 
 /// The addresses of a library, from its first mapping to its last.
@@ -128,10 +125,7 @@ struct Mapping {
 fn mappings() -> impl Iterator<Item = Mapping> {
     // Bytes, not text: a path need not be UTF-8.
     let maps = fs::read("/proc/self/maps").unwrap_or_default();
-    let lines: Vec<Vec<u8>> = maps
-        .split(|&byte| byte == b'\n')
-        .map(<[u8]>::to_vec)
-        .collect();
+    let lines: Vec<Vec<u8>> = maps.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
     lines.into_iter().filter_map(|line| parse_mapping(&line))
 }
 
@@ -155,8 +149,8 @@ mod tests {
 
     #[test]
     fn a_line_of_maps_is_read() {
-        let mapping = parse_mapping(b"7f0000-7f2000 r-xp 00001000 fe:00 1234   /tmp/a dir/x.so")
-            .expect("parses");
+        let mapping =
+            parse_mapping(b"7f0000-7f2000 r-xp 00001000 fe:00 1234   /tmp/a dir/x.so").expect("parses");
         assert_eq!(mapping.range, 0x7f_0000..0x7f_2000);
         assert!(mapping.executable);
         assert_eq!(mapping.file, Path::new("/tmp/a dir/x.so"));
@@ -168,8 +162,6 @@ mod tests {
     fn the_running_program_is_mapped() {
         let program = std::env::current_exe().expect("own path");
         assert!(mapped_files().contains(&program));
-        assert!(
-            address_range(&program).is_some_and(|range| range.contains(&(parse_mapping as usize)))
-        );
+        assert!(address_range(&program).is_some_and(|range| range.contains(&(parse_mapping as usize))));
     }
 }

@@ -42,12 +42,10 @@ impl ThreadBooks {
     pub fn names(&self) -> Vec<String> {
         let ids: Vec<_> = self.lock().ids.iter().copied().collect();
         ids.into_iter()
-            .map(
-                |id| match fs::read_to_string(format!("/proc/self/task/{id}/comm")) {
-                    Ok(name) => name.trim_end().to_owned(),
-                    Err(_) => format!("thread {id}"),
-                },
-            )
+            .map(|id| match fs::read_to_string(format!("/proc/self/task/{id}/comm")) {
+                Ok(name) => name.trim_end().to_owned(),
+                Err(_) => format!("thread {id}"),
+            })
             .collect()
     }
 
@@ -56,10 +54,7 @@ impl ThreadBooks {
     pub(super) fn ledger_host(self: &Arc<Self>, ledger: LedgerVtableRef) -> LedgerHost {
         // A second handshake with the same books gives the same ledger.
         let _ = self.ledger.set(ledger);
-        LedgerHost {
-            context: Arc::as_ptr(self).cast(),
-            spawn,
-        }
+        LedgerHost { context: Arc::as_ptr(self).cast(), spawn }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Running> {
@@ -90,14 +85,9 @@ unsafe extern "C" fn spawn(
         Arc::from_raw(books)
     };
     books.lock().count += 1;
-    let start = Box::into_raw(Box::new(Start {
-        books,
-        start,
-        argument,
-    }));
+    let start = Box::into_raw(Box::new(Start { books, start, argument }));
     // SAFETY: thread and attributes are the caller's; `main` takes the box.
-    let result =
-        unsafe { libc::pthread_create(thread.cast(), attributes.cast(), main, start.cast()) };
+    let result = unsafe { libc::pthread_create(thread.cast(), attributes.cast(), main, start.cast()) };
     if result != 0 {
         // SAFETY: no thread was created, so the box is still ours.
         let start = unsafe { Box::from_raw(start) };
@@ -109,11 +99,7 @@ unsafe extern "C" fn spawn(
 /// First and last steps of a plugin's thread.
 extern "C" fn main(start: *mut c_void) -> *mut c_void {
     // SAFETY: `spawn` made the box for this thread.
-    let Start {
-        books,
-        start,
-        argument,
-    } = *unsafe { Box::from_raw(start.cast::<Start>()) };
+    let Start { books, start, argument } = *unsafe { Box::from_raw(start.cast::<Start>()) };
     // SAFETY: the call has no preconditions.
     let id = unsafe { libc::gettid() };
     books.lock().ids.insert(id);
@@ -154,11 +140,7 @@ impl SignalStack {
             if memory == libc::MAP_FAILED {
                 return None;
             }
-            let stack = libc::stack_t {
-                ss_sp: memory,
-                ss_flags: 0,
-                ss_size: SIGNAL_STACK_BYTES,
-            };
+            let stack = libc::stack_t { ss_sp: memory, ss_flags: 0, ss_size: SIGNAL_STACK_BYTES };
             if libc::sigaltstack(&stack, std::ptr::null_mut()) != 0 {
                 libc::munmap(memory, SIGNAL_STACK_BYTES);
                 return None;
@@ -173,11 +155,7 @@ impl Drop for SignalStack {
         // SAFETY: the stack is taken from the kernel before it is unmapped, on
         // the thread that installed it.
         unsafe {
-            let none = libc::stack_t {
-                ss_sp: std::ptr::null_mut(),
-                ss_flags: libc::SS_DISABLE,
-                ss_size: 0,
-            };
+            let none = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
             libc::sigaltstack(&none, std::ptr::null_mut());
             libc::munmap(self.memory, SIGNAL_STACK_BYTES);
         }

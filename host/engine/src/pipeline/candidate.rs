@@ -30,18 +30,9 @@ pub(crate) fn inspect(staged: Staged) -> Result<Candidate, DeployError> {
     let bytes = fs::read(staged.copy.path()).map_err(DeployError::Patch)?;
     let inspected = inspect::inspect(&bytes, &staged.source)?;
     let manifest = Arc::new(inspected.manifest);
-    let id = VersionId {
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        digest: staged.digest,
-    };
-    Ok(Candidate {
-        id,
-        manifest,
-        hazards: inspected.hazards,
-        staged,
-        patch: inspected.clear_nodelete,
-    })
+    let id =
+        VersionId { name: manifest.name.clone(), version: manifest.version.clone(), digest: staged.digest };
+    Ok(Candidate { id, manifest, hazards: inspected.hazards, staged, patch: inspected.clear_nodelete })
 }
 
 /// Reads any file without running it, for people: nothing is copied.
@@ -49,15 +40,10 @@ pub(crate) fn inspect(staged: Staged) -> Result<Candidate, DeployError> {
 /// # Errors
 /// What inspection refuses; a file that cannot be read is refused by I/O.
 pub(crate) fn read_manifest(path: &Path) -> Result<(Manifest, Vec<Hazard>), ReadError> {
-    let unreadable = |source| ReadError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let unreadable = |source| ReadError::Io { path: path.to_owned(), source };
     let metadata = fs::symlink_metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
-        return Err(ReadError::NotRegular {
-            path: path.to_owned(),
-        });
+        return Err(ReadError::NotRegular { path: path.to_owned() });
     }
     let bytes = fs::read(path).map_err(unreadable)?;
     let inspected = inspect::inspect(&bytes, path)?;
@@ -107,10 +93,7 @@ impl Candidate {
         let path = self.staged.copy.path();
         let write = || -> io::Result<()> {
             fs::set_permissions(path, Permissions::from_mode(0o600))?;
-            OpenOptions::new()
-                .write(true)
-                .open(path)?
-                .write_all_at(&patch.bytes, patch.offset)?;
+            OpenOptions::new().write(true).open(path)?.write_all_at(&patch.bytes, patch.offset)?;
             fs::set_permissions(path, Permissions::from_mode(0o400))
         };
         write().map_err(DeployError::Patch)

@@ -29,10 +29,7 @@ pub(crate) enum DeployError {
     #[error("{residents} unloaded versions are still in memory, which is the limit")]
     Residents { residents: usize },
     #[error("the state model changed from {from} to {to}")]
-    Model {
-        from: &'static str,
-        to: &'static str,
-    },
+    Model { from: &'static str, to: &'static str },
     #[error(transparent)]
     NoPath(#[from] NoPath),
     #[error("schema {from} to {to}: the plugin offers this step and does not make it")]
@@ -44,11 +41,7 @@ pub(crate) enum DeployError {
     #[error("saved state cannot be used: {0}")]
     Restore(#[source] StoreError),
     #[error("{calls} calls and {} leases{} did not end within {} ms", holders.len(), names(holders), waited.as_millis())]
-    Quiesce {
-        calls: usize,
-        holders: Vec<Holder>,
-        waited: Duration,
-    },
+    Quiesce { calls: usize, holders: Vec<Holder>, waited: Duration },
     #[error(transparent)]
     Gate(#[from] GateRefused),
 }
@@ -68,9 +61,7 @@ impl DeployError {
     pub(crate) fn stage(&self) -> Stage {
         use crate::load::Hook;
         match self {
-            DeployError::Stage(_) | DeployError::Patch(_) | DeployError::Replaced { .. } => {
-                Stage::Stage
-            }
+            DeployError::Stage(_) | DeployError::Patch(_) | DeployError::Replaced { .. } => Stage::Stage,
             DeployError::Inspect(_) => Stage::Inspect,
             DeployError::Load(_)
             | DeployError::Identity { .. }

@@ -9,18 +9,12 @@
 //! Each step takes what the one before gives. This module runs the steps and
 //! times them; which version is wanted, and when, is the host's business.
 
-mod candidate;
-
 mod error;
-
+mod candidate;
 mod worker;
-
 mod state;
-
 mod start;
-
 mod take_over;
-
 mod unload;
 
 pub use candidate::ReadError;

@@ -31,10 +31,7 @@ pub(crate) struct NotStarted {
 
 impl From<DeployError> for NotStarted {
     fn from(error: DeployError) -> Self {
-        NotStarted {
-            error,
-            library: None,
-        }
+        NotStarted { error, library: None }
     }
 }
 
@@ -50,9 +47,7 @@ pub(crate) fn start(
     let progress = Progress::at(Hook::Prepare);
     let inside = progress.clone();
     let (serving, load_time, prepare_time) = worker
-        .run(&progress, move || {
-            load_and_prepare(candidate, &directory, &config, &inside)
-        })
+        .run(&progress, move || load_and_prepare(candidate, &directory, &config, &inside))
         .map_err(|error| NotStarted::from(DeployError::from(error)))??;
     let version = Version::new(serving).map_err(|exhausted| {
         let (loaded, dropped) = exhausted.payload.destroy();
@@ -61,11 +56,7 @@ pub(crate) fn start(
         }
         NotStarted { error: DeployError::Exhausted { count: MAX_VERSIONS }, library: Some(Box::new(loaded)) }
     })?;
-    Ok(Started {
-        version,
-        load_time,
-        prepare_time,
-    })
+    Ok(Started { version, load_time, prepare_time })
 }
 
 fn load_and_prepare(
@@ -74,12 +65,7 @@ fn load_and_prepare(
     config: &str,
     progress: &Progress,
 ) -> Result<(Serving, Duration, Duration), NotStarted> {
-    let Candidate {
-        id,
-        manifest,
-        staged,
-        ..
-    } = candidate;
+    let Candidate { id, manifest, staged, .. } = candidate;
     let begun = Instant::now();
     let mut loaded = Loaded::open(staged.copy).map_err(DeployError::from)?;
     let load_time = begun.elapsed();
@@ -87,10 +73,7 @@ fn load_and_prepare(
     let found = format!("{}@{}", loaded.name(), loaded.version());
     if noted != found {
         let error = DeployError::Identity { noted, found };
-        return Err(NotStarted {
-            error,
-            library: Some(Box::new(loaded)),
-        });
+        return Err(NotStarted { error, library: Some(Box::new(loaded)) });
     }
     progress.enter(Hook::Prepare);
     let begun = Instant::now();
@@ -105,9 +88,6 @@ fn load_and_prepare(
             let serving = unsafe { Serving::new(id, manifest, loaded, instance) };
             Ok((serving, load_time, begun.elapsed()))
         }
-        Err(error) => Err(NotStarted {
-            error: error.into(),
-            library: Some(Box::new(loaded)),
-        }),
+        Err(error) => Err(NotStarted { error: error.into(), library: Some(Box::new(loaded)) }),
     }
 }

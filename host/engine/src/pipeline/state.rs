@@ -45,10 +45,7 @@ pub(super) fn plan(
 ) -> Result<(Plan, Option<Payload>), DeployError> {
     let wanted = to.manifest().schema_version;
     let older = if from > wanted {
-        store
-            .latest_of_schema(plugin, wanted)
-            .map_err(DeployError::Restore)?
-            .found
+        store.latest_of_schema(plugin, wanted).map_err(DeployError::Restore)?.found
     } else {
         None
     };
@@ -62,15 +59,8 @@ pub(super) fn plan(
     })?;
     let payload = match (&plan, older) {
         (Plan::SnapshotBefore { .. }, Some(found)) => {
-            let age = format!(
-                "all that was written since {} ms after 1970",
-                found.envelope.taken_at_unix_ms
-            );
-            Some(Payload {
-                schema: wanted,
-                bytes: found.envelope.payload,
-                loss: age,
-            })
+            let age = format!("all that was written since {} ms after 1970", found.envelope.taken_at_unix_ms);
+            Some(Payload { schema: wanted, bytes: found.envelope.payload, loss: age })
         }
         _ => None,
     };
@@ -89,17 +79,9 @@ pub(super) fn convert(
 ) -> Result<Option<Payload>, DeployError> {
     let loss = String::new();
     match plan {
-        Plan::Unchanged => Ok(Some(Payload {
-            schema: from,
-            bytes,
-            loss,
-        })),
+        Plan::Unchanged => Ok(Some(Payload { schema: from, bytes, loss })),
         // The bytes are what they were; the version is told its own number.
-        Plan::Preserve => Ok(Some(Payload {
-            schema: to,
-            bytes,
-            loss,
-        })),
+        Plan::Preserve => Ok(Some(Payload { schema: to, bytes, loss })),
         Plan::Steps(steps) => {
             for step in steps {
                 let (from, to) = step.versions();
@@ -108,11 +90,7 @@ pub(super) fn convert(
                     .migrate(from, to, &bytes, bytes_max)?
                     .ok_or(DeployError::BrokenStep { from, to })?;
             }
-            Ok(Some(Payload {
-                schema: to,
-                bytes,
-                loss,
-            }))
+            Ok(Some(Payload { schema: to, bytes, loss }))
         }
         Plan::Reset { .. } | Plan::SnapshotBefore { .. } => Ok(None),
     }
@@ -128,9 +106,7 @@ pub(crate) fn snapshot_of(
     worker.run(&progress, move || {
         let exported = lease.enter(|entered| {
             let serving = entered.payload();
-            serving
-                .export(bytes_max)
-                .map(|bytes| envelope(serving, bytes))
+            serving.export(bytes_max).map(|bytes| envelope(serving, bytes))
         });
         exported.unwrap_or_else(|refused| Err(not_entered(Hook::Export, refused)))
     })?
@@ -151,17 +127,11 @@ pub(super) fn envelope(serving: &Serving, payload: Vec<u8>) -> Envelope {
         plugin_version: serving.id().version.clone(),
         taken_at_unix_ms: SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| {
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            }),
+            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
         payload,
     }
 }
 
 pub(super) fn not_entered(hook: Hook, refused: crate::dispatch::Refused) -> HookError {
-    HookError {
-        hook,
-        kind: crate::load::HookErrorKind::Failed,
-        reason: refused.to_string(),
-    }
+    HookError { hook, kind: crate::load::HookErrorKind::Failed, reason: refused.to_string() }
 }

@@ -70,11 +70,7 @@ pub(crate) fn take_over(
     let old = entry.slot.lease(holder).ok();
     let result = match &old {
         Some(old) => has_state(old, &version).and_then(|stateful| {
-            if stateful {
-                Ok(true)
-            } else {
-                first_start_or_stateless(&version, means).map(|()| false)
-            }
+            if stateful { Ok(true) } else { first_start_or_stateless(&version, means).map(|()| false) }
         }),
         None => first_start_or_stateless(&version, means).map(|()| false),
     };
@@ -89,10 +85,7 @@ pub(crate) fn take_over(
 fn has_state(old: &Serving, new: &Version<Serving>) -> Result<bool, DeployError> {
     let (old, new) = (old.manifest().state, new.payload().manifest().state);
     match (old.snapshot, new.snapshot) {
-        (true, false) => Err(DeployError::Model {
-            from: "snapshot",
-            to: "stateless",
-        }),
+        (true, false) => Err(DeployError::Model { from: "snapshot", to: "stateless" }),
         (true, true) => Ok(true),
         (false, _) => Ok(false),
     }
@@ -100,10 +93,7 @@ fn has_state(old: &Serving, new: &Version<Serving>) -> Result<bool, DeployError>
 
 /// All that comes before the pointer where no state comes from a serving
 /// version: state from the disk, activation, self-test.
-fn first_start_or_stateless(
-    version: &Version<Serving>,
-    means: &mut Means<'_>,
-) -> Result<(), DeployError> {
+fn first_start_or_stateless(version: &Version<Serving>, means: &mut Means<'_>) -> Result<(), DeployError> {
     let restored = saved_state(version, means)?;
     let lease = version.lease(Holder::new("deployment", monotonic_ns()));
     let progress = Progress::at(Hook::Restore);
@@ -119,10 +109,7 @@ fn first_start_or_stateless(
 }
 
 /// The newest saved state, converted for `version`.
-fn saved_state(
-    version: &Version<Serving>,
-    means: &mut Means<'_>,
-) -> Result<Option<Payload>, DeployError> {
+fn saved_state(version: &Version<Serving>, means: &mut Means<'_>) -> Result<Option<Payload>, DeployError> {
     let serving = version.payload();
     if !serving.manifest().state.snapshot {
         return Ok(None);
@@ -145,27 +132,17 @@ fn saved_state(
     let lease = version.lease(Holder::new("deployment", monotonic_ns()));
     let (bytes, bytes_max) = (found.envelope.payload, means.policy.bytes_max);
     means.worker.run(&Progress::at(Hook::Migrate), move || {
-        enter(&lease, Hook::Migrate, |new| {
-            state::convert(new, &plan, from, to, bytes, bytes_max)
-        })
+        enter(&lease, Hook::Migrate, |new| state::convert(new, &plan, from, to, bytes, bytes_max))
     })?
 }
 
 fn publish(entry: &Entry, version: Version<Serving>) -> Result<Taken, Refused> {
     let begun = Instant::now();
     match entry.slot.publish(version) {
-        Ok(old) => Ok(Taken {
-            old,
-            pause: Duration::ZERO,
-            publish: begun.elapsed(),
-            state: None,
-        }),
+        Ok(old) => Ok(Taken { old, pause: Duration::ZERO, publish: begun.elapsed(), state: None }),
         Err(busy) => {
             let error = DeployError::Gate(crate::dispatch::GateRefused::Busy);
-            Err(Refused {
-                error,
-                version: busy.0,
-            })
+            Err(Refused { error, version: busy.0 })
         }
     }
 }
@@ -193,12 +170,7 @@ fn hand_over(
             let storing = Instant::now();
             let old = sealed.open(version);
             let (publish, pause) = (storing.elapsed(), begun.elapsed());
-            Ok(Taken {
-                old: Some(old),
-                pause,
-                publish,
-                state: Some(state),
-            })
+            Ok(Taken { old: Some(old), pause, publish, state: Some(state) })
         }
         Err(error) => {
             sealed.reopen();
@@ -225,18 +197,12 @@ fn seal(entry: &Entry, quiesce_timeout: Duration) -> Result<Sealed<'_, Serving>,
     Err(error)
 }
 
-fn wait_closed(
-    closed: Closed<'_, Serving>,
-    timeout: Duration,
-) -> Result<Closed<'_, Serving>, DeployError> {
+fn wait_closed(closed: Closed<'_, Serving>, timeout: Duration) -> Result<Closed<'_, Serving>, DeployError> {
     if poll_until(timeout, || closed.is_drained()) {
         return Ok(closed);
     }
-    let error = DeployError::Quiesce {
-        calls: closed.in_flight().stack,
-        holders: closed.holders(),
-        waited: timeout,
-    };
+    let error =
+        DeployError::Quiesce { calls: closed.in_flight().stack, holders: closed.holders(), waited: timeout };
     closed.reopen();
     Err(error)
 }
@@ -278,30 +244,16 @@ fn plan_transfer(
     new: &Version<Serving>,
     means: &mut Means<'_>,
 ) -> Result<Transfer, DeployError> {
-    let (from, to) = (
-        old.manifest().schema_version,
-        new.payload().manifest().schema_version,
-    );
+    let (from, to) = (old.manifest().schema_version, new.payload().manifest().schema_version);
     let old_converts = from > to;
-    let steps = if old_converts {
-        old.loaded().steps()?
-    } else {
-        new.payload().loaded().steps()?
-    };
+    let steps = if old_converts { old.loaded().steps()? } else { new.payload().loaded().steps()? };
     let name = new.payload().id().name.as_str();
     let (plan, older) = state::plan(name, from, new.payload(), &steps, means.policy, means.store)?;
     // A snapshot beside calls: it proves that the disk takes the state, and is
     // what a rollback falls back on.
     let envelope = state::snapshot_of(old, means.policy.bytes_max, means.worker)?;
     state::save(means.store, &envelope).map_err(DeployError::Save)?;
-    Ok(Transfer {
-        from,
-        to,
-        plan,
-        older,
-        old_converts,
-        bytes_max: means.policy.bytes_max,
-    })
+    Ok(Transfer { from, to, plan, older, old_converts, bytes_max: means.policy.bytes_max })
 }
 
 impl Transfer {
@@ -344,30 +296,15 @@ impl Transfer {
         let exported = state::envelope(old, old.export(self.bytes_max)?);
         let bytes = exported.payload.clone();
         let convert = |converter: &Serving| {
-            state::convert(
-                converter,
-                &self.plan,
-                self.from,
-                self.to,
-                bytes,
-                self.bytes_max,
-            )
+            state::convert(converter, &self.plan, self.from, self.to, bytes, self.bytes_max)
         };
         progress.enter(Hook::Migrate);
-        let converted = if self.old_converts {
-            convert(old)?
-        } else {
-            enter(new, Hook::Migrate, convert)?
-        };
+        let converted = if self.old_converts { convert(old)? } else { enter(new, Hook::Migrate, convert)? };
         let payload = converted.or(self.older);
         let taken = TakenState {
             schemas: (self.from, self.to),
-            bytes: payload
-                .as_ref()
-                .map_or(0, |payload| payload.bytes.len() as u64),
-            loss: payload
-                .as_ref()
-                .map_or_else(|| "all state".to_owned(), |payload| payload.loss.clone()),
+            bytes: payload.as_ref().map_or(0, |payload| payload.bytes.len() as u64),
+            loss: payload.as_ref().map_or_else(|| "all state".to_owned(), |payload| payload.loss.clone()),
             exported: Some(exported),
         };
         enter(new, Hook::Restore, |new| {

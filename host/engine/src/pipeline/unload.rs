@@ -96,9 +96,7 @@ impl Unloading {
         nudge: Nudge,
     ) -> io::Result<Unloading> {
         let id = retired.payload().id().clone();
-        Unloading::begin(id, options, events, nudge, move |shared| {
-            shared.unload(retired)
-        })
+        Unloading::begin(id, options, events, nudge, move |shared| shared.unload(retired))
     }
 
     /// Begins to unload a library without an instance.
@@ -112,9 +110,7 @@ impl Unloading {
         events: Arc<EventLog>,
         nudge: Nudge,
     ) -> io::Result<Unloading> {
-        Unloading::begin(id, options, events, nudge, move |shared| {
-            shared.close(*loaded, Instant::now())
-        })
+        Unloading::begin(id, options, events, nudge, move |shared| shared.close(*loaded, Instant::now()))
     }
 
     fn begin(
@@ -128,10 +124,7 @@ impl Unloading {
             stage: UnloadStage::Draining,
             since: Instant::now(),
             pins: Vec::new(),
-            in_flight: InFlight {
-                stack: 0,
-                leases: 0,
-            },
+            in_flight: InFlight { stack: 0, leases: 0 },
             holders: Vec::new(),
         };
         let shared = Arc::new(Shared {
@@ -142,17 +135,11 @@ impl Unloading {
             nudge,
             calls: Mutex::new(0),
         });
-        let thread = thread::Builder::new()
-            .name("replug-unload".to_owned())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || body(&shared)
-            })?;
-        Ok(Unloading {
-            id,
-            shared,
-            thread: Some(thread),
-        })
+        let thread = thread::Builder::new().name("replug-unload".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || body(&shared)
+        })?;
+        Ok(Unloading { id, shared, thread: Some(thread) })
     }
 
     /// What it is at.
@@ -199,11 +186,7 @@ impl Shared {
     }
 
     fn event(&self, kind: EventKind) {
-        self.events.write(
-            Some(self.id.name.to_string()),
-            Some(self.id.to_string()),
-            kind,
-        );
+        self.events.write(Some(self.id.name.to_string()), Some(self.id.to_string()), kind);
     }
 
     fn enter(&self, stage: UnloadStage) {
@@ -236,9 +219,7 @@ impl Shared {
     fn drain(&self, retired: Retired<Serving>) -> Retired<Serving> {
         let begun = Instant::now();
         let in_flight = retired.in_flight();
-        self.event(EventKind::Draining {
-            in_flight: (in_flight.stack + in_flight.leases) as u64,
-        });
+        self.event(EventKind::Draining { in_flight: (in_flight.stack + in_flight.leases) as u64 });
         loop {
             if poll_until(RECHECK, || retired.is_drained()) {
                 break;
@@ -249,16 +230,11 @@ impl Shared {
         }
         {
             let mut status = self.lock();
-            status.in_flight = InFlight {
-                stack: 0,
-                leases: 0,
-            };
+            status.in_flight = InFlight { stack: 0, leases: 0 };
             status.holders.clear();
         }
         *self.calls.lock().unwrap_or_else(PoisonError::into_inner) = retired.counters().calls;
-        self.event(EventKind::Drained {
-            micros: micros(begun.elapsed()),
-        });
+        self.event(EventKind::Drained { micros: micros(begun.elapsed()) });
         retired
     }
 
@@ -266,11 +242,8 @@ impl Shared {
         self.enter(UnloadStage::Stopping);
         let lease = retired.lease(Holder::new("stop", monotonic_ns()));
         let timeout_ns = u64::try_from(self.options.hook_timeout.as_nanos()).unwrap_or(u64::MAX);
-        let stopped = lease.enter(|entered| {
-            entered
-                .payload()
-                .stop(monotonic_ns().saturating_add(timeout_ns))
-        });
+        let stopped =
+            lease.enter(|entered| entered.payload().stop(monotonic_ns().saturating_add(timeout_ns)));
         match stopped {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -319,9 +292,7 @@ impl Shared {
 
     fn close(&self, mut loaded: Loaded, drained_at: Instant) {
         self.enter(UnloadStage::Closing);
-        poll_until(self.options.threads_timeout, || {
-            loaded.threads().count() == 0
-        });
+        poll_until(self.options.threads_timeout, || loaded.threads().count() == 0);
         loop {
             // SAFETY: drained, detached and destroyed: no call, no lease, no
             // instance; threads of the plugin are looked for by `close`.
@@ -364,11 +335,7 @@ impl Shared {
             micros: micros(drained_at.elapsed()),
             calls,
             leftover_bytes: residue.bytes_freed,
-            companions: residue
-                .companions
-                .iter()
-                .map(|path| path.display().to_string())
-                .collect(),
+            companions: residue.companions.iter().map(|path| path.display().to_string()).collect(),
         });
         self.enter(UnloadStage::Unloaded);
     }

@@ -44,10 +44,7 @@ impl Progress {
 impl Worker {
     /// A worker whose jobs may spend `timeout` in each hook.
     pub(crate) fn start(timeout: Duration) -> io::Result<Worker> {
-        Ok(Worker {
-            jobs: thread()?,
-            timeout,
-        })
+        Ok(Worker { jobs: thread()?, timeout })
     }
 
     /// Runs `job` and waits for it.
@@ -81,13 +78,8 @@ impl Worker {
                     if let Ok(jobs) = thread() {
                         self.jobs = jobs;
                     }
-                    let reason =
-                        format!("it did not return within {} ms", self.timeout.as_millis());
-                    return Err(HookError {
-                        hook,
-                        kind: HookErrorKind::TimedOut,
-                        reason,
-                    });
+                    let reason = format!("it did not return within {} ms", self.timeout.as_millis());
+                    return Err(HookError { hook, kind: HookErrorKind::TimedOut, reason });
                 }
             }
         }
@@ -114,23 +106,17 @@ impl Nudge {
 
 fn ended(progress: &Progress) -> HookError {
     let (hook, _) = progress.now();
-    HookError {
-        hook,
-        kind: HookErrorKind::Failed,
-        reason: "the host's hook thread ended".to_owned(),
-    }
+    HookError { hook, kind: HookErrorKind::Failed, reason: "the host's hook thread ended".to_owned() }
 }
 
 fn thread() -> io::Result<Sender<Job>> {
     let (jobs, queue) = channel::bounded::<Job>(1);
-    thread::Builder::new()
-        .name("replug-hooks".to_owned())
-        .spawn(move || {
-            for job in queue {
-                job();
-                dispatch::pass_by();
-            }
-        })?;
+    thread::Builder::new().name("replug-hooks".to_owned()).spawn(move || {
+        for job in queue {
+            job();
+            dispatch::pass_by();
+        }
+    })?;
     Ok(jobs)
 }
 
@@ -149,10 +135,7 @@ mod tests {
             drop(wait.recv());
         });
         let error = hung.expect_err("it hangs");
-        assert_eq!(
-            (error.hook, error.kind),
-            (Hook::Restore, HookErrorKind::TimedOut)
-        );
+        assert_eq!((error.hook, error.kind), (Hook::Restore, HookErrorKind::TimedOut));
         assert_eq!(worker.run(&Progress::at(Hook::Stop), || 7), Ok(7));
         drop(release);
     }

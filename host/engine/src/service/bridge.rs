@@ -8,8 +8,7 @@ use crate::{
 };
 use abi_stable::{prefix_type::WithMetadata, std_types::RStr};
 use replug_abi::{
-    ForeignWaker, HostContext, HostVtable, HostVtableRef, LogRecord, Part, Pending, Request, Sink,
-    Status,
+    ForeignWaker, HostContext, HostVtable, HostVtableRef, LogRecord, Part, Pending, Request, Sink, Status,
 };
 use std::{
     ffi::c_void,
@@ -37,22 +36,12 @@ impl PluginContext {
 
     /// The context as the ABI has it. Valid for as long as the box.
     pub(crate) fn as_host_context(&self) -> HostContext {
-        HostContext {
-            data: std::ptr::from_ref(self).cast(),
-            vtable: VTABLE.0.to_raw_ptr().cast(),
-        }
+        HostContext { data: std::ptr::from_ref(self).cast(), vtable: VTABLE.0.to_raw_ptr().cast() }
     }
 }
 
-const VALUE: WithMetadata<HostVtable> = WithMetadata::new(HostVtable {
-    log,
-    log_level,
-    call,
-    start,
-    poll,
-    cancel,
-    current_chain: chain,
-});
+const VALUE: WithMetadata<HostVtable> =
+    WithMetadata::new(HostVtable { log, log_level, call, start, poll, cancel, current_chain: chain });
 static STATIC: &WithMetadata<HostVtable> = &VALUE;
 static VTABLE: HostVtableRef = HostVtableRef(STATIC.static_as_prefix());
 
@@ -73,11 +62,7 @@ unsafe extern "C" fn log(data: *const c_void, record: &LogRecord<'_>) {
             .map(|field| format!("{}={}", field.name.as_str(), field.value.as_str()))
             .collect();
         let (plugin, version) = (context.plugin.as_str(), context.version.as_str());
-        let (target, message, fields) = (
-            record.target.as_str(),
-            record.message.as_str(),
-            fields.join(" "),
-        );
+        let (target, message, fields) = (record.target.as_str(), record.message.as_str(), fields.join(" "));
         // A fixed set of callsites: metadata of the plugin's own would dangle
         // in the subscriber once the library is gone.
         match record.level {
@@ -134,21 +119,15 @@ unsafe extern "C" fn call(
             return refuse(sink, Code::CallUnknownPlugin, &message);
         };
         // The callee writes to its caller's sink: no copy between them.
-        let called = entry
-            .slot
-            .enter_chained(ChainToken::from_raw(request.chain), |entered| {
-                let status = entered.payload().call(request, sink);
-                if !status.is_ok() {
-                    entered.fail();
-                }
-                status
-            });
+        let called = entry.slot.enter_chained(ChainToken::from_raw(request.chain), |entered| {
+            let status = entered.payload().call(request, sink);
+            if !status.is_ok() {
+                entered.fail();
+            }
+            status
+        });
         called.unwrap_or_else(|error| {
-            refuse(
-                sink,
-                error.code(),
-                &format!("plugin {}: {error}", plugin.as_str()),
-            )
+            refuse(sink, error.code(), &format!("plugin {}: {error}", plugin.as_str()))
         })
     })
 }
@@ -206,18 +185,10 @@ unsafe extern "C" fn poll(pending: Pending, waker: &ForeignWaker, sink: &Sink) -
             Poll::Ready(Ok(reply)) => {
                 // A sink that refuses says so by its own status.
                 let status = sink.write(Part::CONTENT_TYPE, reply.content_type().as_bytes());
-                if status.is_ok() {
-                    sink.write(Part::BODY, reply.body())
-                } else {
-                    status
-                }
+                if status.is_ok() { sink.write(Part::BODY, reply.body()) } else { status }
             }
             Poll::Ready(Err(error)) => {
-                sink.error(
-                    error.code().as_str(),
-                    &error.to_string(),
-                    error.is_retryable(),
-                );
+                sink.error(error.code().as_str(), &error.to_string(), error.is_retryable());
                 Status::ERROR
             }
         }
@@ -260,11 +231,7 @@ impl Foreign {
     fn of(lent: &ForeignWaker) -> Self {
         // SAFETY: `lent` is valid during the call that lent it.
         let data = unsafe { (lent.clone)(lent.data) };
-        Foreign {
-            data,
-            wake: lent.wake_by_ref,
-            drop: lent.drop,
-        }
+        Foreign { data, wake: lent.wake_by_ref, drop: lent.drop }
     }
 }
 

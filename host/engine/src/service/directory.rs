@@ -119,9 +119,7 @@ impl Directory {
     }
 
     pub(super) fn answer_limits(&self) -> AnswerLimits {
-        AnswerLimits {
-            body_bytes_max: self.limits.answer_bytes_max,
-        }
+        AnswerLimits { body_bytes_max: self.limits.answer_bytes_max }
     }
 }
 

@@ -136,26 +136,14 @@ pub(super) fn outcome(
     }
     Err(match status {
         Status::OK => return Ok(Reply::new(answer.body, answer.content_type)),
-        Status::NO_METHOD => CallError::UnknownMethod {
-            plugin: plugin(),
-            message: answer.error_message,
-        },
-        Status::PANIC => CallError::Panicked {
-            plugin: plugin(),
-            method: method.to_owned(),
-            message: answer.error_text(),
-        },
-        Status::DEADLINE => CallError::Deadline {
-            plugin: plugin(),
-            method: method.to_owned(),
-        },
+        Status::NO_METHOD => CallError::UnknownMethod { plugin: plugin(), message: answer.error_message },
+        Status::PANIC => {
+            CallError::Panicked { plugin: plugin(), method: method.to_owned(), message: answer.error_text() }
+        }
+        Status::DEADLINE => CallError::Deadline { plugin: plugin(), method: method.to_owned() },
         other => CallError::Plugin {
             plugin: plugin(),
-            code: if answer.error_code.is_empty() {
-                other.to_string()
-            } else {
-                answer.error_code
-            },
+            code: if answer.error_code.is_empty() { other.to_string() } else { answer.error_code },
             message: answer.error_message,
             retryable: answer.retryable,
         },

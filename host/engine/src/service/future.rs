@@ -43,10 +43,7 @@ pub struct CallFuture {
 enum State {
     Failed(Option<CallError>),
     NotStarted,
-    Waiting {
-        lease: Lease<Serving>,
-        pending: Pending,
-    },
+    Waiting { lease: Lease<Serving>, pending: Pending },
     Done,
 }
 
@@ -94,10 +91,7 @@ impl CallFuture {
                 Ok(admitted) => self.admitted = Some(admitted),
                 Err(in_flight_max) => {
                     let plugin = self.entry.name.clone();
-                    return Poll::Ready(Err(CallError::Overloaded {
-                        plugin,
-                        in_flight_max,
-                    }));
+                    return Poll::Ready(Err(CallError::Overloaded { plugin, in_flight_max }));
                 }
             }
         }
@@ -113,9 +107,8 @@ impl CallFuture {
             let mut request = request(&self.method, &self.body, &self.options);
             request.deadline_ns = self.deadline_ns;
             request.chain = lease.chain().to_raw();
-            let (status, answer) = Answer::collect(limits, |sink| {
-                entered.payload().start(&request, &mut pending, sink)
-            });
+            let (status, answer) =
+                Answer::collect(limits, |sink| entered.payload().start(&request, &mut pending, sink));
             self.settle(&entered, status, answer)
         });
         match started {
@@ -160,13 +153,7 @@ impl CallFuture {
             entered.fail();
         }
         let answer_bytes_max = self.directory.limits.answer_bytes_max;
-        Poll::Ready(outcome(
-            &self.entry.name,
-            &self.method,
-            answer_bytes_max,
-            status,
-            answer,
-        ))
+        Poll::Ready(outcome(&self.entry.name, &self.method, answer_bytes_max, status, answer))
     }
 
     fn deadline_passed(&self) -> bool {
@@ -174,10 +161,7 @@ impl CallFuture {
     }
 
     fn refused(&self, source: Refused) -> CallError {
-        CallError::Refused {
-            plugin: self.entry.name.clone(),
-            source,
-        }
+        CallError::Refused { plugin: self.entry.name.clone(), source }
     }
 
     /// Ends what is pending and lets the version go.
@@ -229,11 +213,7 @@ impl Future for CallFuture {
             if let Some(key) = this.timer.take() {
                 this.directory.timer.cancel(key);
             }
-            this.timer = Some(
-                this.directory
-                    .timer
-                    .wake_at(this.deadline_ns, cx.waker().clone()),
-            );
+            this.timer = Some(this.directory.timer.wake_at(this.deadline_ns, cx.waker().clone()));
         }
         Poll::Pending
     }
@@ -247,13 +227,7 @@ impl Drop for CallFuture {
 
 /// Lends this task's waker to the other side, which clones it to keep it.
 pub(super) fn lend(waker: &Waker) -> ForeignWaker {
-    ForeignWaker {
-        data: std::ptr::from_ref(waker).cast(),
-        clone,
-        wake,
-        wake_by_ref,
-        drop: release,
-    }
+    ForeignWaker { data: std::ptr::from_ref(waker).cast(), clone, wake, wake_by_ref, drop: release }
 }
 
 /// SAFETY: `data` is a `Waker`, lent or made by this function.

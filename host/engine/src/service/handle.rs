@@ -59,32 +59,17 @@ impl Plugin {
     ///
     /// # Errors
     /// As for [`call`](Plugin::call).
-    pub fn call_with(
-        &self,
-        method: &str,
-        body: &[u8],
-        options: &CallOptions,
-    ) -> Result<Reply, CallError> {
+    pub fn call_with(&self, method: &str, body: &[u8], options: &CallOptions) -> Result<Reply, CallError> {
         self.check_body(body)?;
-        let _admitted = self
-            .entry
-            .admit(&self.directory.limits)
-            .map_err(|max| self.overloaded(max))?;
+        let _admitted = self.entry.admit(&self.directory.limits).map_err(|max| self.overloaded(max))?;
         let request = request(method, body, options);
         let limits = self.directory.answer_limits();
         let result = self.enter(|entered| {
-            let (status, answer) =
-                Answer::collect(limits, |sink| entered.payload().call(&request, sink));
+            let (status, answer) = Answer::collect(limits, |sink| entered.payload().call(&request, sink));
             if !status.is_ok() {
                 entered.fail();
             }
-            outcome(
-                &self.entry.name,
-                method,
-                limits.body_bytes_max,
-                status,
-                answer,
-            )
+            outcome(&self.entry.name, method, limits.body_bytes_max, status, answer)
         })?;
         if request.deadline_ns != 0 && monotonic_ns() > request.deadline_ns {
             // A statistic, which orders nothing.
@@ -98,14 +83,7 @@ impl Plugin {
     /// version.
     pub fn call_async(&self, method: &str, body: &[u8], options: CallOptions) -> CallFuture {
         let early = self.check_body(body).err();
-        CallFuture::new(
-            Arc::clone(&self.entry),
-            Arc::clone(&self.directory),
-            method,
-            body,
-            options,
-            early,
-        )
+        CallFuture::new(Arc::clone(&self.entry), Arc::clone(&self.directory), method, body, options, early)
     }
 
     /// Runs `use_it` with the version that serves, on this thread: the form
@@ -115,10 +93,7 @@ impl Plugin {
     /// [`CallError::Refused`]; the closure then was not run.
     #[inline]
     pub fn enter<R>(&self, use_it: impl FnOnce(Entered<'_, Serving>) -> R) -> Result<R, CallError> {
-        self.entry
-            .slot
-            .enter(use_it)
-            .map_err(|source| self.refused(source))
+        self.entry.slot.enter(use_it).map_err(|source| self.refused(source))
     }
 
     /// Keeps the version that serves now, for as long as the lease lives: for
@@ -128,10 +103,7 @@ impl Plugin {
     /// [`CallError::Refused`].
     pub fn lease(&self, label: &'static str) -> Result<Lease<Serving>, CallError> {
         let holder = Holder::new(label, monotonic_ns());
-        self.entry
-            .slot
-            .lease(holder)
-            .map_err(|source| self.refused(source))
+        self.entry.slot.lease(holder).map_err(|source| self.refused(source))
     }
 
     /// The methods of the version that serves, as it describes them: a JSON
@@ -161,35 +133,21 @@ impl Plugin {
         if body.len() <= bytes_max {
             return Ok(());
         }
-        Err(CallError::TooLarge {
-            plugin: self.entry.name.clone(),
-            what: "the body",
-            bytes_max,
-        })
+        Err(CallError::TooLarge { plugin: self.entry.name.clone(), what: "the body", bytes_max })
     }
 
     #[cold]
     fn refused(&self, source: Refused) -> CallError {
-        CallError::Refused {
-            plugin: self.entry.name.clone(),
-            source,
-        }
+        CallError::Refused { plugin: self.entry.name.clone(), source }
     }
 
     #[cold]
     fn overloaded(&self, in_flight_max: usize) -> CallError {
-        CallError::Overloaded {
-            plugin: self.entry.name.clone(),
-            in_flight_max,
-        }
+        CallError::Overloaded { plugin: self.entry.name.clone(), in_flight_max }
     }
 }
 
-pub(super) fn request<'a>(
-    method: &'a str,
-    body: &'a [u8],
-    options: &'a CallOptions,
-) -> Request<'a> {
+pub(super) fn request<'a>(method: &'a str, body: &'a [u8], options: &'a CallOptions) -> Request<'a> {
     Request {
         content_type: RStr::from_str(&options.content_type),
         request_id: RStr::from_str(&options.request_id),

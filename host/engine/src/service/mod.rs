@@ -5,20 +5,13 @@
 //! load, which knows the functions behind it. It knows nothing of files,
 //! deployments or state.
 
-mod error;
-
 mod message;
-
+mod error;
 mod timer;
-
 mod serving;
-
 mod directory;
-
-mod handle;
-
 mod future;
-
+mod handle;
 mod bridge;
 
 pub use error::CallError;

@@ -29,12 +29,7 @@ impl Serving {
         loaded: Loaded,
         instance: Instance,
     ) -> Self {
-        Serving {
-            id,
-            manifest,
-            loaded,
-            instance,
-        }
+        Serving { id, manifest, loaded, instance }
     }
 
     /// Which version this is.
@@ -67,12 +62,7 @@ impl Serving {
 
     /// # Safety
     /// `pending` came from [`start`](Serving::start) and was not cancelled.
-    pub(crate) unsafe fn poll(
-        &self,
-        pending: Pending,
-        waker: &ForeignWaker,
-        sink: &Sink,
-    ) -> Status {
+    pub(crate) unsafe fn poll(&self, pending: Pending, waker: &ForeignWaker, sink: &Sink) -> Status {
         // SAFETY: the caller's promise.
         unsafe { self.loaded.poll(pending, waker, sink) }
     }

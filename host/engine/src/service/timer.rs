@@ -37,16 +37,11 @@ struct State {
 impl Timer {
     pub(crate) fn start() -> io::Result<Timer> {
         let shared = Arc::new(Shared::default());
-        let thread = thread::Builder::new()
-            .name("replug-timer".to_owned())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || shared.run()
-            })?;
-        Ok(Timer {
-            shared,
-            thread: Mutex::new(Some(thread)),
-        })
+        let thread = thread::Builder::new().name("replug-timer".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.run()
+        })?;
+        Ok(Timer { shared, thread: Mutex::new(Some(thread)) })
     }
 
     /// Wakes `waker` once at the deadline (`CLOCK_MONOTONIC`, nanoseconds).
@@ -54,10 +49,7 @@ impl Timer {
         let mut state = self.shared.lock();
         let key = (deadline_ns, state.next);
         state.next += 1;
-        let is_first = state
-            .waiting
-            .first_key_value()
-            .is_none_or(|(first, _)| key < *first);
+        let is_first = state.waiting.first_key_value().is_none_or(|(first, _)| key < *first);
         state.waiting.insert(key, waker);
         drop(state);
         if is_first {
@@ -74,11 +66,7 @@ impl Timer {
     pub(crate) fn stop(&self) {
         self.shared.lock().stopped = true;
         self.shared.changed.notify_one();
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // It does nothing that could panic but wake; a waker's panic was
             // reported on its thread.
@@ -102,20 +90,13 @@ impl Shared {
         let mut state = self.lock();
         while !state.stopped {
             let Some((&(deadline_ns, _), _)) = state.waiting.first_key_value() else {
-                state = self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let left = deadline_ns.saturating_sub(monotonic_ns());
             if left > 0 {
                 let left = Duration::from_nanos(left);
-                state = self
-                    .changed
-                    .wait_timeout(state, left)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
+                state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
             if let Some((_, waker)) = state.waiting.pop_first() {

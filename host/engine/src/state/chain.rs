@@ -113,9 +113,7 @@ pub enum Plan {
 /// # Errors
 /// [`NoPath`] if a step is missing and nothing else is allowed instead.
 pub fn plan(request: &Request<'_>) -> Result<Plan, NoPath> {
-    let Request {
-        from, to, policy, ..
-    } = *request;
+    let Request { from, to, policy, .. } = *request;
     match policy {
         MigratePolicy::Reset => Ok(Plan::Reset { lost: from }),
         _ if from == to => Ok(Plan::Unchanged),
@@ -172,9 +170,7 @@ impl Failure for NoPath {
 }
 
 fn up(request: &Request<'_>) -> Result<Plan, NoPath> {
-    let Request {
-        from, to, steps, ..
-    } = *request;
+    let Request { from, to, steps, .. } = *request;
     // From the wanted version back, as far as steps are offered.
     let mut path = Vec::new();
     let mut reached = to;
@@ -186,17 +182,9 @@ fn up(request: &Request<'_>) -> Result<Plan, NoPath> {
     }
     if reached > from {
         // The steps may begin above the state's version, but may have no gap.
-        if steps
-            .iter()
-            .any(|step| step.from < step.to && step.from < reached)
-        {
+        if steps.iter().any(|step| step.from < step.to && step.from < reached) {
             let missing = (reached - 1, reached);
-            return Err(NoPath {
-                from,
-                to,
-                missing,
-                instead: Instead::NotOnTheWayUp,
-            });
+            return Err(NoPath { from, to, missing, instead: Instead::NotOnTheWayUp });
         }
         path.push(Step::ByFieldName { from, to: reached });
     }
@@ -205,14 +193,7 @@ fn up(request: &Request<'_>) -> Result<Plan, NoPath> {
 }
 
 fn down(request: &Request<'_>) -> Result<Plan, NoPath> {
-    let Request {
-        from,
-        to,
-        steps,
-        has_older_snapshot,
-        allow_loss,
-        ..
-    } = *request;
+    let Request { from, to, steps, has_older_snapshot, allow_loss, .. } = *request;
     let mut path = Vec::new();
     let mut reached = from;
     while reached > to
@@ -225,26 +206,13 @@ fn down(request: &Request<'_>) -> Result<Plan, NoPath> {
     match (has_older_snapshot, allow_loss) {
         _ if reached == to => Ok(Plan::Steps(path)),
         (true, true) => Ok(Plan::SnapshotBefore { schema_version: to }),
-        (true, false) => Err(NoPath {
-            from,
-            to,
-            missing,
-            instead: Instead::LossNotAllowed,
-        }),
-        (false, _) => Err(NoPath {
-            from,
-            to,
-            missing,
-            instead: Instead::NoSnapshot,
-        }),
+        (true, false) => Err(NoPath { from, to, missing, instead: Instead::LossNotAllowed }),
+        (false, _) => Err(NoPath { from, to, missing, instead: Instead::NoSnapshot }),
     }
 }
 
 fn offered(steps: &[StepInfo], from: u32, to: u32) -> Option<StepInfo> {
-    steps
-        .iter()
-        .copied()
-        .find(|step| (step.from, step.to) == (from, to))
+    steps.iter().copied().find(|step| (step.from, step.to) == (from, to))
 }
 
 #[cfg(test)]
@@ -253,11 +221,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn step(from: u32, to: u32) -> StepInfo {
-        StepInfo {
-            from,
-            to,
-            kind: StepKind::Hook,
-        }
+        StepInfo { from, to, kind: StepKind::Hook }
     }
 
     fn request(from: u32, to: u32, steps: &[StepInfo]) -> Request<'_> {
@@ -281,10 +245,7 @@ mod tests {
     #[test]
     fn steps_across_several_versions_are_planned_in_order() {
         let steps = [step(2, 3), step(3, 2), step(1, 2), step(2, 1), step(3, 4)];
-        assert_eq!(
-            versions(plan(&request(1, 4, &steps))),
-            [(1, 2), (2, 3), (3, 4)]
-        );
+        assert_eq!(versions(plan(&request(1, 4, &steps))), [(1, 2), (2, 3), (3, 4)]);
         assert_eq!(versions(plan(&request(3, 1, &steps))), [(3, 2), (2, 1)]);
     }
 
@@ -314,43 +275,20 @@ mod tests {
     fn a_rollback_without_a_step_down_takes_the_snapshot_with_declared_loss_or_is_refused() {
         let steps = [step(1, 2), step(2, 3), step(3, 2)];
         let none = request(3, 1, &steps);
-        let kept = Request {
-            has_older_snapshot: true,
-            ..none
-        };
-        let allowed = Request {
-            allow_loss: true,
-            ..kept
-        };
-        assert_eq!(
-            plan(&allowed),
-            Ok(Plan::SnapshotBefore { schema_version: 1 })
-        );
+        let kept = Request { has_older_snapshot: true, ..none };
+        let allowed = Request { allow_loss: true, ..kept };
+        assert_eq!(plan(&allowed), Ok(Plan::SnapshotBefore { schema_version: 1 }));
         let refused = plan(&kept).expect_err("the loss is not allowed");
-        assert_eq!(
-            (refused.missing, refused.instead),
-            ((2, 1), Instead::LossNotAllowed)
-        );
-        assert!(
-            refused
-                .to_string()
-                .contains("would lose what was written since")
-        );
+        assert_eq!((refused.missing, refused.instead), ((2, 1), Instead::LossNotAllowed));
+        assert!(refused.to_string().contains("would lose what was written since"));
         let refused = plan(&none).expect_err("there is no snapshot");
-        assert_eq!(
-            (refused.missing, refused.instead),
-            ((2, 1), Instead::NoSnapshot)
-        );
+        assert_eq!((refused.missing, refused.instead), ((2, 1), Instead::NoSnapshot));
     }
 
     #[test]
     fn a_step_down_is_preferred_to_the_snapshot_that_would_lose_writes() {
         let steps = [step(2, 1)];
-        let kept = Request {
-            has_older_snapshot: true,
-            allow_loss: true,
-            ..request(2, 1, &steps)
-        };
+        let kept = Request { has_older_snapshot: true, allow_loss: true, ..request(2, 1, &steps) };
         assert_eq!(versions(plan(&kept)), [(2, 1)]);
     }
 
@@ -358,22 +296,13 @@ mod tests {
     fn the_policies_preserve_and_reset_run_no_step() {
         let steps = [step(1, 2)];
         let migrate = request(1, 2, &steps);
-        let preserve = Request {
-            policy: MigratePolicy::Preserve,
-            ..migrate
-        };
-        let reset = Request {
-            policy: MigratePolicy::Reset,
-            ..migrate
-        };
+        let preserve = Request { policy: MigratePolicy::Preserve, ..migrate };
+        let reset = Request { policy: MigratePolicy::Reset, ..migrate };
         assert_eq!(plan(&preserve), Ok(Plan::Preserve));
         assert_eq!(plan(&reset), Ok(Plan::Reset { lost: 1 }));
         assert_eq!(plan(&Request { to: 1, ..migrate }), Ok(Plan::Unchanged));
         assert_eq!(plan(&Request { to: 1, ..preserve }), Ok(Plan::Unchanged));
-        assert_eq!(
-            plan(&Request { to: 1, ..reset }),
-            Ok(Plan::Reset { lost: 1 })
-        );
+        assert_eq!(plan(&Request { to: 1, ..reset }), Ok(Plan::Reset { lost: 1 }));
     }
 
     /// The steps of a chain as an SDK lists them: all ways up, some ways down.

@@ -99,25 +99,17 @@ impl Envelope {
     /// One [`EnvelopeError`] per check, in the order: complete, undamaged,
     /// readable, known format, known encoding, declared length.
     pub fn open(bytes: &[u8]) -> Result<Self, EnvelopeError> {
-        let sealed = bytes
-            .len()
-            .checked_sub(DIGEST_BYTES)
-            .map(|end| bytes.split_at(end));
+        let sealed = bytes.len().checked_sub(DIGEST_BYTES).map(|end| bytes.split_at(end));
         let (before, expected) = match sealed {
             Some((before, digest)) if before.ends_with(SEAL) => (before, digest),
             _ => {
-                return Err(EnvelopeError::Incomplete {
-                    length: bytes.len(),
-                });
+                return Err(EnvelopeError::Incomplete { length: bytes.len() });
             }
         };
         let actual = digest(before);
         if actual != expected {
             let expected = hex(expected);
-            return Err(EnvelopeError::Digest {
-                expected,
-                actual: hex(&actual),
-            });
+            return Err(EnvelopeError::Digest { expected, actual: hex(&actual) });
         }
         match read::<Wire<'_>>(bytes) {
             Ok(wire) => wire.into_envelope(),
@@ -163,9 +155,7 @@ pub enum EnvelopeError {
         supported: u32,
     },
     /// Packed in a way that this host does not know.
-    #[error(
-        "the state envelope's payload is encoded as {found:?}, and this host reads \"identity\""
-    )]
+    #[error("the state envelope's payload is encoded as {found:?}, and this host reads \"identity\"")]
     Encoding {
         /// As the envelope says.
         found: String,
@@ -213,36 +203,23 @@ impl Format {
     fn check(&self) -> Result<(), EnvelopeError> {
         match self.format {
             FORMAT => Ok(()),
-            found => Err(EnvelopeError::Format {
-                found,
-                supported: FORMAT,
-            }),
+            found => Err(EnvelopeError::Format { found, supported: FORMAT }),
         }
     }
 }
 
 impl Wire<'_> {
     fn into_envelope(self) -> Result<Envelope, EnvelopeError> {
-        Format {
-            format: self.format,
-        }
-        .check()?;
+        Format { format: self.format }.check()?;
         if self.encoding != IDENTITY {
-            return Err(EnvelopeError::Encoding {
-                found: self.encoding.into_owned(),
-            });
+            return Err(EnvelopeError::Encoding { found: self.encoding.into_owned() });
         }
         let actual = self.payload.0.len() as u64;
         if self.length != actual {
-            return Err(EnvelopeError::Length {
-                declared: self.length,
-                actual,
-            });
+            return Err(EnvelopeError::Length { declared: self.length, actual });
         }
-        let plugin_version =
-            Version::parse(&self.plugin_version).map_err(|error| EnvelopeError::Malformed {
-                reason: format!("plugin_version: {error}"),
-            })?;
+        let plugin_version = Version::parse(&self.plugin_version)
+            .map_err(|error| EnvelopeError::Malformed { reason: format!("plugin_version: {error}") })?;
         Ok(Envelope {
             plugin: self.plugin.into_owned(),
             schema_version: self.schema_version,
@@ -255,14 +232,11 @@ impl Wire<'_> {
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, EnvelopeError> {
     let mut rest = bytes;
-    let value = ciborium::from_reader(&mut rest).map_err(|error| EnvelopeError::Malformed {
-        reason: error.to_string(),
-    })?;
+    let value = ciborium::from_reader(&mut rest)
+        .map_err(|error| EnvelopeError::Malformed { reason: error.to_string() })?;
     match rest.len() {
         0 => Ok(value),
-        more => Err(EnvelopeError::Malformed {
-            reason: format!("{more} bytes follow its end"),
-        }),
+        more => Err(EnvelopeError::Malformed { reason: format!("{more} bytes follow its end") }),
     }
 }
 
@@ -317,10 +291,8 @@ mod tests {
 
     /// An envelope of other fields, with a right digest.
     fn sealed(fields: &[(&str, Value)]) -> Vec<u8> {
-        let mut fields: Vec<_> = fields
-            .iter()
-            .map(|(key, value)| (Value::from(*key), value.clone()))
-            .collect();
+        let mut fields: Vec<_> =
+            fields.iter().map(|(key, value)| (Value::from(*key), value.clone())).collect();
         fields.push((Value::from("sha256"), Value::Bytes(vec![0; DIGEST_BYTES])));
         let mut bytes = Vec::new();
         ciborium::into_writer(&Value::Map(fields), &mut bytes).expect("memory");
@@ -390,15 +362,9 @@ mod tests {
         later.insert(3, ("signed_by", Value::Array(vec!["someone".into()])));
         let mut bytes = sealed(&later);
         assert_eq!(Envelope::open(&bytes), Ok(sample()));
-        let place = bytes
-            .windows(7)
-            .position(|text| text == b"someone")
-            .expect("is there");
+        let place = bytes.windows(7).position(|text| text == b"someone").expect("is there");
         bytes[place] ^= 1;
-        assert!(matches!(
-            Envelope::open(&bytes),
-            Err(EnvelopeError::Digest { .. })
-        ));
+        assert!(matches!(Envelope::open(&bytes), Err(EnvelopeError::Digest { .. })));
     }
 
     #[test]
@@ -406,49 +372,19 @@ mod tests {
         use EnvelopeError as E;
         let whole = sample().seal().bytes;
         let error = |bytes: &[u8]| Envelope::open(bytes).expect_err("must be refused");
-        assert!(matches!(
-            error(&whole[..whole.len() - 1]),
-            E::Incomplete { .. }
-        ));
+        assert!(matches!(error(&whole[..whole.len() - 1]), E::Incomplete { .. }));
         assert!(matches!(error(b""), E::Incomplete { length: 0 }));
-        assert!(matches!(
-            error(&with("format", 2.into())),
-            E::Format {
-                found: 2,
-                supported: 1
-            }
-        ));
-        assert!(matches!(
-            error(&sealed(&[("format", 9.into())])),
-            E::Format { found: 9, .. }
-        ));
-        assert!(matches!(
-            error(&sealed(&[("format", 1.into())])),
-            E::Malformed { .. }
-        ));
-        assert!(matches!(
-            error(&with("length", 8.into())),
-            E::Length {
-                declared: 8,
-                actual: 7
-            }
-        ));
-        assert!(matches!(
-            error(&with("plugin_version", "1".into())),
-            E::Malformed { .. }
-        ));
-        assert!(matches!(
-            error(&with("payload", "text".into())),
-            E::Malformed { .. }
-        ));
+        assert!(matches!(error(&with("format", 2.into())), E::Format { found: 2, supported: 1 }));
+        assert!(matches!(error(&sealed(&[("format", 9.into())])), E::Format { found: 9, .. }));
+        assert!(matches!(error(&sealed(&[("format", 1.into())])), E::Malformed { .. }));
+        assert!(matches!(error(&with("length", 8.into())), E::Length { declared: 8, actual: 7 }));
+        assert!(matches!(error(&with("plugin_version", "1".into())), E::Malformed { .. }));
+        assert!(matches!(error(&with("payload", "text".into())), E::Malformed { .. }));
         let E::Encoding { found } = error(&with("encoding", "zstd".into())) else {
             panic!("an unknown encoding must be named");
         };
         assert_eq!(found, "zstd");
-        assert_eq!(
-            error(&with("encoding", "zstd".into())).code(),
-            Code::StateFormat
-        );
+        assert_eq!(error(&with("encoding", "zstd".into())).code(), Code::StateFormat);
         assert_eq!(error(&with("length", 8.into())).code(), Code::StateCorrupt);
     }
 

@@ -14,8 +14,8 @@
 
 mod disk;
 mod error;
-mod folder;
 mod name;
+mod folder;
 #[cfg(test)]
 mod tests;
 
@@ -47,10 +47,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     /// 256 MiB; the 5 newest.
     fn default() -> Self {
-        StoreOptions {
-            max_state_bytes: 256 * 1024 * 1024,
-            keep_newest: 5,
-        }
+        StoreOptions { max_state_bytes: 256 * 1024 * 1024, keep_newest: 5 }
     }
 }
 
@@ -131,23 +128,14 @@ impl SnapshotStore {
         Self::open_on(Box::new(RealDisk), folder.into(), options)
     }
 
-    fn open_on(
-        disk: Box<dyn Disk>,
-        folder: PathBuf,
-        options: StoreOptions,
-    ) -> Result<Self, StoreError> {
+    fn open_on(disk: Box<dyn Disk>, folder: PathBuf, options: StoreOptions) -> Result<Self, StoreError> {
         make_folder(&*disk, &folder)?;
         for plugin in entries(&folder)? {
             if plugin.is_dir() {
                 remove_temporaries(&plugin)?;
             }
         }
-        Ok(SnapshotStore {
-            folder,
-            options,
-            disk,
-            health: Mutex::new(Health::Sound),
-        })
+        Ok(SnapshotStore { folder, options, disk, health: Mutex::new(Health::Sound) })
     }
 
     /// Saves `envelope` as its plugin's newest snapshot, durably, and removes
@@ -163,18 +151,12 @@ impl SnapshotStore {
         let limit = self.options.max_state_bytes;
         if size > limit {
             let plugin = envelope.plugin.clone();
-            return Err(StoreError::TooLarge {
-                plugin,
-                size,
-                limit,
-            });
+            return Err(StoreError::TooLarge { plugin, size, limit });
         }
         let folder = self.plugin_folder(&envelope.plugin)?;
         let mut health = self.lock();
         if *health == Health::SyncFailed {
-            return Err(StoreError::SyncFailed {
-                folder: self.folder.clone(),
-            });
+            return Err(StoreError::SyncFailed { folder: self.folder.clone() });
         }
         let saved = self.write_newest(&folder, envelope);
         if let Err(StoreError::Sync { source, .. }) = &saved
@@ -184,10 +166,7 @@ impl SnapshotStore {
         }
         let snapshots = saved?;
         let problems = self.retire(&snapshots);
-        let snapshot = snapshots
-            .into_iter()
-            .next()
-            .expect("holds the one just saved");
+        let snapshot = snapshots.into_iter().next().expect("holds the one just saved");
         Ok(Saved { snapshot, problems })
     }
 
@@ -205,14 +184,8 @@ impl SnapshotStore {
     ///
     /// # Errors
     /// As for [`SnapshotStore::latest`].
-    pub fn latest_of_schema(
-        &self,
-        plugin: &str,
-        schema_version: u32,
-    ) -> Result<Lookup, StoreError> {
-        self.search(plugin, |snapshot| {
-            snapshot.schema_version() == schema_version
-        })
+    pub fn latest_of_schema(&self, plugin: &str, schema_version: u32) -> Result<Lookup, StoreError> {
+        self.search(plugin, |snapshot| snapshot.schema_version() == schema_version)
     }
 
     /// The plugin's snapshots, newest first, by their names; damaged ones are
@@ -226,33 +199,20 @@ impl SnapshotStore {
         Ok(scan(&folder)?.snapshots)
     }
 
-    fn search(
-        &self,
-        plugin: &str,
-        wanted: impl Fn(&Snapshot) -> bool,
-    ) -> Result<Lookup, StoreError> {
+    fn search(&self, plugin: &str, wanted: impl Fn(&Snapshot) -> bool) -> Result<Lookup, StoreError> {
         let folder = self.plugin_folder(plugin)?;
         let _held = self.lock();
-        let Scan {
-            snapshots,
-            mut problems,
-        } = scan(&folder)?;
+        let Scan { snapshots, mut problems } = scan(&folder)?;
         for snapshot in snapshots.into_iter().filter(wanted) {
             match self.read(plugin, &snapshot) {
                 Ok(envelope) => {
-                    return Ok(Lookup {
-                        found: Some(Found { snapshot, envelope }),
-                        problems,
-                    });
+                    return Ok(Lookup { found: Some(Found { snapshot, envelope }), problems });
                 }
                 Err(error) if error.code() == Code::StateCorrupt => problems.push(error),
                 Err(error) => return Err(error),
             }
         }
-        Ok(Lookup {
-            found: None,
-            problems,
-        })
+        Ok(Lookup { found: None, problems })
     }
 
     fn read(&self, plugin: &str, snapshot: &Snapshot) -> Result<Envelope, StoreError> {
@@ -261,83 +221,45 @@ impl SnapshotStore {
         let size = file.metadata().map_err(io_error("read", path))?.len();
         let limit = self.options.max_state_bytes.saturating_add(OVERHEAD_BYTES);
         if size > limit {
-            return Err(StoreError::TooLarge {
-                plugin: plugin.into(),
-                size,
-                limit,
-            });
+            return Err(StoreError::TooLarge { plugin: plugin.into(), size, limit });
         }
         let mut bytes = Vec::with_capacity(size as usize);
-        file.take(limit)
-            .read_to_end(&mut bytes)
-            .map_err(io_error("read", path))?;
-        let envelope = Envelope::open(&bytes).map_err(|source| StoreError::Envelope {
-            path: path.into(),
-            source,
-        })?;
+        file.take(limit).read_to_end(&mut bytes).map_err(io_error("read", path))?;
+        let envelope =
+            Envelope::open(&bytes).map_err(|source| StoreError::Envelope { path: path.into(), source })?;
         let sha256 = bytes.last_chunk().expect("an envelope ends in its digest");
-        let name = Name::new(
-            snapshot.sequence(),
-            envelope.taken_at_unix_ms,
-            envelope.schema_version,
-            sha256,
-        );
+        let name = Name::new(snapshot.sequence(), envelope.taken_at_unix_ms, envelope.schema_version, sha256);
         if envelope.plugin != plugin || name != snapshot.name {
-            return Err(StoreError::Misplaced {
-                path: path.into(),
-                plugin: envelope.plugin,
-            });
+            return Err(StoreError::Misplaced { path: path.into(), plugin: envelope.plugin });
         }
         Ok(envelope)
     }
 
     /// Writes the envelope; the plugin's snapshots with it, newest first.
-    fn write_newest(
-        &self,
-        folder: &Path,
-        envelope: &Envelope,
-    ) -> Result<Vec<Snapshot>, StoreError> {
+    fn write_newest(&self, folder: &Path, envelope: &Envelope) -> Result<Vec<Snapshot>, StoreError> {
         make_folder(&*self.disk, folder)?;
         let mut snapshots = scan(folder)?.snapshots;
-        let sequence = snapshots
-            .first()
-            .map_or(0, Snapshot::sequence)
-            .saturating_add(1);
+        let sequence = snapshots.first().map_or(0, Snapshot::sequence).saturating_add(1);
         let sealed = envelope.seal();
-        let name = Name::new(
-            sequence,
-            envelope.taken_at_unix_ms,
-            envelope.schema_version,
-            &sealed.sha256,
-        );
+        let name = Name::new(sequence, envelope.taken_at_unix_ms, envelope.schema_version, &sealed.sha256);
         let (path, temporary) = name.paths(folder);
-        self.write_durably(&temporary, &path, &sealed.bytes)
-            .inspect_err(|_| {
-                // What cannot be removed now is removed when the store is opened;
-                // a renamed file is whole, and was only not confirmed.
-                let _ = fs::remove_file(&temporary);
-                let _ = fs::remove_file(&path);
-            })?;
+        self.write_durably(&temporary, &path, &sealed.bytes).inspect_err(|_| {
+            // What cannot be removed now is removed when the store is opened;
+            // a renamed file is whole, and was only not confirmed.
+            let _ = fs::remove_file(&temporary);
+            let _ = fs::remove_file(&path);
+        })?;
         snapshots.insert(0, Snapshot { path, name });
         Ok(snapshots)
     }
 
     fn write_durably(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut file = self
-            .disk
-            .create(temporary)
-            .map_err(io_error("create", temporary))?;
-        self.disk
-            .write(&mut file, bytes)
-            .map_err(io_error("write", temporary))?;
+        let mut file = self.disk.create(temporary).map_err(io_error("create", temporary))?;
+        self.disk.write(&mut file, bytes).map_err(io_error("write", temporary))?;
         self.disk.sync(&file).map_err(sync_error(temporary))?;
         drop(file);
-        self.disk
-            .rename(temporary, path)
-            .map_err(io_error("rename", temporary))?;
-        let folder = path
-            .parent()
-            .expect("a snapshot lies in its plugin's folder");
+        self.disk.rename(temporary, path).map_err(io_error("rename", temporary))?;
+        let folder = path.parent().expect("a snapshot lies in its plugin's folder");
         self.disk.sync_folder(folder).map_err(sync_error(folder))
     }
 
@@ -351,11 +273,7 @@ impl SnapshotStore {
             let newest_of_schema = schemas.insert(snapshot.schema_version());
             if place >= keep && !newest_of_schema {
                 let path = snapshot.path();
-                problems.extend(
-                    fs::remove_file(path)
-                        .map_err(io_error("remove", path))
-                        .err(),
-                );
+                problems.extend(fs::remove_file(path).map_err(io_error("remove", path)).err());
             }
         }
         problems
@@ -363,9 +281,7 @@ impl SnapshotStore {
 
     fn plugin_folder(&self, plugin: &str) -> Result<PathBuf, StoreError> {
         if !is_plugin_name(plugin) {
-            return Err(StoreError::PluginName {
-                name: plugin.into(),
-            });
+            return Err(StoreError::PluginName { name: plugin.into() });
         }
         Ok(self.folder.join(plugin))
     }

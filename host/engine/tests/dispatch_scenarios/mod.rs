@@ -43,17 +43,11 @@ impl Payload for Plugin {
     fn detach_thread(&self) -> u64 {
         self.check(self.loaded);
         let _ = INSIDE.try_with(|inside| {
-            assert!(
-                !inside.borrow().contains(&self.number),
-                "detached inside of a call"
-            );
+            assert!(!inside.borrow().contains(&self.number), "detached inside of a call");
         });
         // At a thread's end this may be gone before.
         let _ = USED.try_with(|used| {
-            assert!(
-                used.borrow_mut().remove(&self.number),
-                "detached twice, or never used"
-            );
+            assert!(used.borrow_mut().remove(&self.number), "detached twice, or never used");
         });
         self.check(self.loaded);
         1
@@ -120,11 +114,7 @@ impl Served {
                 Ok(drained) => break drained,
                 Err(not_yet) => retired = not_yet,
             }
-            assert!(
-                Instant::now() < deadline,
-                "never drained: {:?}",
-                retired.in_flight()
-            );
+            assert!(Instant::now() < deadline, "never drained: {:?}", retired.in_flight());
             thread::yield_now();
         };
         let (serving, loaded) = (drained.payload().serving, drained.payload().loaded);
@@ -265,10 +255,7 @@ pub(crate) fn every_call_runs_on_a_version_in_memory_and_is_counted_once() {
     assert_eq!(served.calls.into_inner(), made.calls.into_inner());
     assert_eq!(served.errors.into_inner(), made.errors.into_inner());
     let versions = served.versions.into_inner();
-    assert!(
-        versions > 20,
-        "only {versions} versions: nothing was stressed"
-    );
+    assert!(versions > 20, "only {versions} versions: nothing was stressed");
 }
 
 /// A thread that is gone, thread-locals and all, when this returns.
@@ -333,30 +320,18 @@ pub(crate) fn no_update_is_lost_when_state_is_handed_over() {
             }
             let deadline = deadline();
             while !closed.is_drained() {
-                assert!(
-                    Instant::now() < deadline,
-                    "never drained: {:?}",
-                    closed.in_flight()
-                );
+                assert!(Instant::now() < deadline, "never drained: {:?}", closed.in_flight());
                 thread::yield_now();
             }
             let sealed = closed.seal();
             while !sealed.is_drained() {
-                assert!(
-                    Instant::now() < deadline,
-                    "never drained: {:?}",
-                    sealed.in_flight()
-                );
+                assert!(Instant::now() < deadline, "never drained: {:?}", sealed.in_flight());
                 thread::yield_now();
             }
             let export = sealed.lease(Holder::new("export", 0));
             let state = export.state.load(SeqCst);
             thread::yield_now();
-            assert_eq!(
-                state,
-                export.state.load(SeqCst),
-                "a call runs behind a sealed gate"
-            );
+            assert_eq!(state, export.state.load(SeqCst), "a call runs behind a sealed gate");
             drop(export);
             if dice.roll(8) == 0 {
                 sealed.reopen();
@@ -372,10 +347,7 @@ pub(crate) fn no_update_is_lost_when_state_is_handed_over() {
     assert_eq!(last.payload().state.load(SeqCst), updates.load(SeqCst));
     served.unload(last, 3);
     assert_eq!(served.calls.into_inner(), updates.into_inner());
-    assert!(
-        opened > 20 && reopened > 2,
-        "only {opened} and {reopened}: nothing was stressed"
-    );
+    assert!(opened > 20 && reopened > 2, "only {opened} and {reopened}: nothing was stressed");
 }
 
 /// Threads detach while the one that unloads gives up on them at once: each
@@ -403,18 +375,12 @@ pub(crate) fn a_thread_is_detached_or_abandoned_but_never_both() {
         let end = Instant::now() + LOAD;
         let mut dice = Dice(7);
         while Instant::now() < end {
-            let old = slot
-                .publish(version(0))
-                .expect("open")
-                .expect("one was live");
+            let old = slot.publish(version(0)).expect("open").expect("one was live");
             served.unload(old, dice.roll(3) as u32);
         }
         stop.store(true, SeqCst);
     });
     served.unload(slot.withdraw().expect("live"), 0);
     let (versions, abandoned) = (served.versions.into_inner(), served.abandoned.into_inner());
-    assert!(
-        versions > 100 && abandoned > 0,
-        "{versions} versions, {abandoned} abandoned"
-    );
+    assert!(versions > 100 && abandoned > 0, "{versions} versions, {abandoned} abandoned");
 }

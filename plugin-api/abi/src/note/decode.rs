@@ -134,9 +134,7 @@ impl<'a> RawRecord<'a> {
         str::from_utf8(bytes)
             .ok()
             .filter(|text| !text.is_empty() && !text.contains(char::is_control))
-            .ok_or(NoteError::NotText {
-                kind: self.number(),
-            })
+            .ok_or(NoteError::NotText { kind: self.number() })
     }
 }
 
@@ -169,19 +167,12 @@ impl fmt::Display for NoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             NoteError::Cut { at } => {
-                write!(
-                    f,
-                    "the record at byte {at} of the note goes beyond the note's end"
-                )
+                write!(f, "the record at byte {at} of the note goes beyond the note's end")
             }
             NoteError::NotText { kind } => {
                 write!(f, "{} is not a printable text", Label(kind))
             }
-            NoteError::Short {
-                kind,
-                expected,
-                found,
-            } => {
+            NoteError::Short { kind, expected, found } => {
                 let label = Label(kind);
                 write!(f, "{label} has {found} bytes, expected {expected}")
             }

@@ -48,10 +48,7 @@ pub const fn encode<const N: usize>(records: &[Record<'_>]) -> Note<N> {
         N - HEADER_BYTES <= MAX_DESC_BYTES,
         "the plugin's note may have 64 KiB: shorten names, routes or dependencies"
     );
-    let mut out = Writer {
-        bytes: [0; N],
-        at: 0,
-    };
+    let mut out = Writer { bytes: [0; N], at: 0 };
     out.word(OWNER.len() as u32);
     out.word((N - HEADER_BYTES) as u32);
     out.word(FORMAT);
@@ -86,9 +83,7 @@ const fn value<'a>(record: &Record<'a>) -> Value<'a> {
         | Record::Capability(text)
         | Record::Rustc(text)
         | Record::Target(text) => Value::Text(text),
-        Record::Interface { id, version } | Record::Requires { id, version } => {
-            Value::Pair(id, version)
-        }
+        Record::Interface { id, version } | Record::Requires { id, version } => Value::Pair(id, version),
         Record::Dependency { name, range } => Value::Pair(name, range),
         Record::State { model, schema } => Value::Words(model.bits(), schema),
         Record::Profile(profile) => Value::Text(profile.as_str()),
@@ -121,10 +116,7 @@ const fn check(record: &Record<'_>) {
         }
         Value::Word(_) | Value::Words(..) => {}
     }
-    assert!(
-        value_len(record) <= u16::MAX as usize,
-        "a record of a plugin's note may have 65535 bytes"
-    );
+    assert!(value_len(record) <= u16::MAX as usize, "a record of a plugin's note may have 65535 bytes");
 }
 
 const fn check_text(text: &str) {
@@ -134,10 +126,7 @@ const fn check_text(text: &str) {
     while at < bytes.len() {
         // U+0080 to U+009F are control characters too: C2 80 to C2 9F in UTF-8.
         let c1 = bytes[at] == 0xc2 && bytes[at + 1] < 0xa0;
-        assert!(
-            !bytes[at].is_ascii_control() && !c1,
-            "a text in a plugin's note has a control character"
-        );
+        assert!(!bytes[at].is_ascii_control() && !c1, "a text in a plugin's note has a control character");
         at += 1;
     }
 }

@@ -262,11 +262,7 @@ impl State {
 
     /// The model of a word, if this reader knows all of its bits.
     pub const fn from_bits(bits: u32) -> Option<State> {
-        if State::SNAPSHOT.and(State::TABLES).includes(State(bits)) {
-            Some(State(bits))
-        } else {
-            None
-        }
+        if State::SNAPSHOT.and(State::TABLES).includes(State(bits)) { Some(State(bits)) } else { None }
     }
 }
 
@@ -282,11 +278,7 @@ pub enum Profile {
 impl Profile {
     /// The profile; pass `cfg!(debug_assertions)`, evaluated in the plugin.
     pub const fn of(debug_assertions: bool) -> Profile {
-        if debug_assertions {
-            Profile::Debug
-        } else {
-            Profile::Release
-        }
+        if debug_assertions { Profile::Debug } else { Profile::Release }
     }
 
     /// The text in the note.

@@ -8,22 +8,10 @@ const RECORDS: &[Record<'static>] = &[
     Record::Sdk("0.1.0"),
     Record::Abi("1.0.0"),
     Record::AbiStable("0.11.3"),
-    Record::Interface {
-        id: "replug.service",
-        version: "1.0.0",
-    },
-    Record::Requires {
-        id: "host.log",
-        version: "1.1.0",
-    },
-    Record::State {
-        model: State::SNAPSHOT.and(State::TABLES),
-        schema: 0x0102_0304,
-    },
-    Record::Dependency {
-        name: "templates",
-        range: "^2.1",
-    },
+    Record::Interface { id: "replug.service", version: "1.0.0" },
+    Record::Requires { id: "host.log", version: "1.1.0" },
+    Record::State { model: State::SNAPSHOT.and(State::TABLES), schema: 0x0102_0304 },
+    Record::Dependency { name: "templates", range: "^2.1" },
     Record::Route("/render"),
     Record::Capability("stream/2"),
     Record::Rustc("rustc 1.95.0"),
@@ -66,9 +54,8 @@ fn the_encoding_is_the_golden_one() {
 
 #[test]
 fn every_kind_is_in_the_golden_note_and_reads_back() {
-    let kinds: Vec<Kind> = records(&GOLDEN.concat()[20..])
-        .map(|record| record.expect("whole").kind().expect("known"))
-        .collect();
+    let kinds: Vec<Kind> =
+        records(&GOLDEN.concat()[20..]).map(|record| record.expect("whole").kind().expect("known")).collect();
     assert_eq!(kinds, Kind::ALL);
     for (record, kind) in RECORDS.iter().zip(kinds) {
         assert_eq!(record.kind(), kind);
@@ -88,8 +75,7 @@ fn texts_pairs_and_words_read_back() {
 
 #[test]
 fn a_value_may_grow_at_its_end() {
-    let mut grown =
-        records(b"\x06\x80\x0c\0a.b\x001.0.0\0zz\x10\x80\x08\0\x01\0\0\0\xff\xff\xff\xff");
+    let mut grown = records(b"\x06\x80\x0c\0a.b\x001.0.0\0zz\x10\x80\x08\0\x01\0\0\0\xff\xff\xff\xff");
     let pair = grown.next().expect("first").expect("whole");
     assert_eq!(pair.pair(), Ok(("a.b", "1.0.0")));
     let words = grown.next().expect("second").expect("whole");
@@ -140,10 +126,7 @@ fn names_are_lowercase_and_short() {
 #[test]
 fn the_versions_stated_are_the_versions_in_use() {
     assert_eq!(ABI_VERSION, env!("CARGO_PKG_VERSION"));
-    assert_eq!(
-        ABI_STABLE_VERSION,
-        abi_stable::ABI_STABLE_VERSION.version.as_str()
-    );
+    assert_eq!(ABI_STABLE_VERSION, abi_stable::ABI_STABLE_VERSION.version.as_str());
 }
 
 #[test]

@@ -26,10 +26,7 @@ static KEYS: [AtomicUsize; KEYS_MAX] = [const { AtomicUsize::new(NOT_OURS) }; KE
 ///
 /// # Safety
 /// As `pthread_key_create`.
-pub unsafe extern "C" fn key_create(
-    key: *mut libc::pthread_key_t,
-    destructor: Option<Destructor>,
-) -> c_int {
+pub unsafe extern "C" fn key_create(key: *mut libc::pthread_key_t, destructor: Option<Destructor>) -> c_int {
     type Create = unsafe extern "C" fn(*mut libc::pthread_key_t, Option<Destructor>) -> c_int;
     let create = CREATE.resolve();
     if create == 0 {
@@ -49,10 +46,7 @@ pub unsafe extern "C" fn key_create(
         unsafe { key_delete(created as libc::pthread_key_t) };
         return libc::EAGAIN;
     };
-    slot.store(
-        destructor.map_or(NO_DESTRUCTOR, |run| run as usize),
-        Ordering::Release,
-    );
+    slot.store(destructor.map_or(NO_DESTRUCTOR, |run| run as usize), Ordering::Release);
     0
 }
 

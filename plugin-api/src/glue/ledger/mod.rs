@@ -33,10 +33,7 @@ struct Real {
 
 impl Real {
     const fn new(name: &'static CStr) -> Self {
-        Real {
-            name,
-            address: AtomicUsize::new(0),
-        }
+        Real { name, address: AtomicUsize::new(0) }
     }
 
     /// Looks the function up; done for all of them when the host installs the
@@ -57,9 +54,7 @@ impl Real {
 
 /// Looks all libc functions up before they are needed.
 fn resolve_all() -> bool {
-    [&keys::CREATE, &keys::DELETE, &threads::CREATE]
-        .iter()
-        .all(|real| real.resolve() != 0)
+    [&keys::CREATE, &keys::DELETE, &threads::CREATE].iter().all(|real| real.resolve() != 0)
 }
 
 /// Defines the hidden symbols. Expanded by the export macro in the final
@@ -68,14 +63,8 @@ fn resolve_all() -> bool {
 #[macro_export]
 macro_rules! __hidden_symbols {
     () => {
-        $crate::__hidden_symbol!(
-            "__cxa_thread_atexit_impl",
-            $crate::glue::ledger::register_destructor
-        );
-        $crate::__hidden_symbol!(
-            "__cxa_thread_atexit",
-            $crate::glue::ledger::register_destructor
-        );
+        $crate::__hidden_symbol!("__cxa_thread_atexit_impl", $crate::glue::ledger::register_destructor);
+        $crate::__hidden_symbol!("__cxa_thread_atexit", $crate::glue::ledger::register_destructor);
         $crate::__hidden_symbol!("pthread_key_create", $crate::glue::ledger::key_create);
         $crate::__hidden_symbol!("pthread_key_delete", $crate::glue::ledger::key_delete);
         $crate::__hidden_symbol!("pthread_create", $crate::glue::ledger::thread_create);

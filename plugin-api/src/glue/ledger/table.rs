@@ -41,10 +41,7 @@ pub trait LedgerHeap {
 impl<T: LedgerHeap> HeapBooks for T {
     fn live() -> Option<HeapUse> {
         let live = T::heap().live();
-        Some(HeapUse {
-            bytes: live.bytes as u64,
-            blocks: live.blocks as u64,
-        })
+        Some(HeapUse { bytes: live.bytes as u64, blocks: live.blocks as u64 })
     }
 
     fn leftovers(visit: &mut dyn FnMut(*mut c_void)) {

@@ -69,15 +69,7 @@ pub unsafe extern "C" fn thread_create(
     if let Some(Installed(host)) = HOST.get() {
         // SAFETY: the host keeps its part valid while the library is loaded;
         // the arguments are the caller's.
-        return unsafe {
-            (host.spawn)(
-                host.context,
-                thread,
-                attributes,
-                ThreadStart(start),
-                argument,
-            )
-        };
+        return unsafe { (host.spawn)(host.context, thread, attributes, ThreadStart(start), argument) };
     }
     type Create = unsafe extern "C" fn(
         *mut c_void,
@@ -135,10 +127,7 @@ fn free_list() {
         // SAFETY: as in `register_destructor`.
         let list = unsafe { &mut *list.get() };
         if list.is_empty() {
-            drop(ManuallyDrop::into_inner(std::mem::replace(
-                list,
-                ManuallyDrop::new(Vec::new()),
-            )));
+            drop(ManuallyDrop::into_inner(std::mem::replace(list, ManuallyDrop::new(Vec::new()))));
         }
     });
 }

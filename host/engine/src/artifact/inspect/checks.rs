@@ -17,12 +17,8 @@ type ImageCheck = fn(&Image<'_>) -> Result<(), Refusal>;
 type PluginCheck = fn(&Plugin<'_>) -> Result<(), Refusal>;
 
 /// What is checked as soon as the headers are read.
-pub(super) const OF_THE_IMAGE: &[ImageCheck] = &[
-    is_for_this_machine,
-    is_a_library,
-    is_whole,
-    has_segments_in_order,
-];
+pub(super) const OF_THE_IMAGE: &[ImageCheck] =
+    &[is_for_this_machine, is_a_library, is_whole, has_segments_in_order];
 
 /// What is checked when all parts of the plugin are read.
 pub(super) const OF_THE_PLUGIN: &[PluginCheck] = &[
@@ -46,10 +42,7 @@ fn is_for_this_machine(image: &Image<'_>) -> Result<(), Refusal> {
     if found == HOST_MACHINE {
         return Ok(());
     }
-    Err(Refusal::WrongMachine {
-        expected: machine_name(HOST_MACHINE),
-        found: machine_name(found),
-    })
+    Err(Refusal::WrongMachine { expected: machine_name(HOST_MACHINE), found: machine_name(found) })
 }
 
 fn is_a_library(image: &Image<'_>) -> Result<(), Refusal> {
@@ -75,12 +68,7 @@ fn is_whole(image: &Image<'_>) -> Result<(), Refusal> {
     }
     let header = image.header;
     let sections = u64::from(header.e_shnum.get(LE)) * u64::from(header.e_shentsize.get(LE));
-    within(
-        image.bytes,
-        "the section headers",
-        header.e_shoff.get(LE),
-        sections,
-    )
+    within(image.bytes, "the section headers", header.e_shoff.get(LE), sections)
 }
 
 /// Overlapping segments would let ld.so map other bytes than are checked here.
@@ -92,9 +80,7 @@ fn has_segments_in_order(image: &Image<'_>) -> Result<(), Refusal> {
         end = start
             .checked_add(len)
             .filter(|_| start >= end)
-            .ok_or(Refusal::Malformed {
-                what: "the loaded segments overlap or are out of order",
-            })?;
+            .ok_or(Refusal::Malformed { what: "the loaded segments overlap or are out of order" })?;
     }
     Ok(())
 }
@@ -104,9 +90,7 @@ fn is_no_static_executable(plugin: &Plugin<'_>) -> Result<(), Refusal> {
     if flags & elf::DF_1_PIE.0 == 0 {
         return Ok(());
     }
-    Err(Refusal::NotLibrary {
-        found: "a position-independent executable",
-    })
+    Err(Refusal::NotLibrary { found: "a position-independent executable" })
 }
 
 fn has_the_root_symbol(plugin: &Plugin<'_>) -> Result<(), Refusal> {
@@ -121,9 +105,7 @@ fn says_that_it_unwinds(plugin: &Plugin<'_>) -> Result<(), Refusal> {
     if plugin.manifest.panic == PanicStrategy::Unwind {
         return Ok(());
     }
-    Err(Refusal::PanicAbort {
-        found: "panic = \"abort\" in the note",
-    })
+    Err(Refusal::PanicAbort { found: "panic = \"abort\" in the note" })
 }
 
 /// Code that raises panics imports this function. It would also be missing with
@@ -133,9 +115,7 @@ fn imports_the_unwinder(plugin: &Plugin<'_>) -> Result<(), Refusal> {
     if !unwinder.is_empty() {
         return Ok(());
     }
-    Err(Refusal::PanicAbort {
-        found: "no import of _Unwind_RaiseException",
-    })
+    Err(Refusal::PanicAbort { found: "no import of _Unwind_RaiseException" })
 }
 
 fn has_no_static_tls(plugin: &Plugin<'_>) -> Result<(), Refusal> {
@@ -153,10 +133,7 @@ fn speaks_the_hosts_abi(plugin: &Plugin<'_>) -> Result<(), Refusal> {
     if found.major == host.major {
         return Ok(());
     }
-    Err(Refusal::AbiMajor {
-        expected: host.major,
-        found: found.clone(),
-    })
+    Err(Refusal::AbiMajor { expected: host.major, found: found.clone() })
 }
 
 fn speaks_the_hosts_abi_stable(plugin: &Plugin<'_>) -> Result<(), Refusal> {
@@ -166,10 +143,7 @@ fn speaks_the_hosts_abi_stable(plugin: &Plugin<'_>) -> Result<(), Refusal> {
     if host.major == found.major && same_minor {
         return Ok(());
     }
-    Err(Refusal::AbiStable {
-        expected: host,
-        found: found.clone(),
-    })
+    Err(Refusal::AbiStable { expected: host, found: found.clone() })
 }
 
 fn own(version: &str) -> Version {

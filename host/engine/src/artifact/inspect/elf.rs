@@ -33,32 +33,21 @@ impl<'a> Image<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Image<'a>, Refusal> {
         let found = &bytes[..bytes.len().min(elf::ELFMAG.len())];
         if found != elf::ELFMAG {
-            return Err(Refusal::NotElf {
-                found: found.escape_ascii().to_string(),
-            });
+            return Err(Refusal::NotElf { found: found.escape_ascii().to_string() });
         }
         within(bytes, "the ELF header", 0, size_of::<Header>() as u64)?;
         let (class, order) = (bytes[4], bytes[5]);
         if (class, order) != (elf::ELFCLASS64.0, elf::ELFDATA2LSB.0) {
-            return Err(Refusal::WrongClass {
-                found: class_name(class, order),
-            });
+            return Err(Refusal::WrongClass { found: class_name(class, order) });
         }
         let header = Header::parse(bytes).map_err(malformed)?;
         let table = u64::from(header.e_phnum.get(LE)) * u64::from(header.e_phentsize.get(LE));
         within(bytes, "the program headers", header.e_phoff.get(LE), table)?;
-        Ok(Image {
-            bytes,
-            header,
-            programs: header.program_headers(LE, bytes).map_err(malformed)?,
-        })
+        Ok(Image { bytes, header, programs: header.program_headers(LE, bytes).map_err(malformed)? })
     }
 
     /// The program headers of one type.
-    pub(super) fn programs_of(
-        &self,
-        kind: elf::ProgramType,
-    ) -> impl Iterator<Item = &'a Program> + use<'a> {
+    pub(super) fn programs_of(&self, kind: elf::ProgramType) -> impl Iterator<Item = &'a Program> + use<'a> {
         self.programs.iter().filter(move |p| p.p_type(LE) == kind)
     }
 
@@ -75,22 +64,13 @@ impl<'a> Image<'a> {
 }
 
 /// Refuses a file that ends before `offset + len`.
-pub(super) fn within(
-    bytes: &[u8],
-    part: &'static str,
-    offset: u64,
-    len: u64,
-) -> Result<(), Refusal> {
+pub(super) fn within(bytes: &[u8], part: &'static str, offset: u64, len: u64) -> Result<(), Refusal> {
     let expected = offset.checked_add(len).ok_or(Refusal::Malformed {
         what: "an offset and a length in the headers add up to more than 64 bits",
     })?;
     let found = bytes.len() as u64;
     if expected > found {
-        return Err(Refusal::Truncated {
-            part,
-            expected,
-            found,
-        });
+        return Err(Refusal::Truncated { part, expected, found });
     }
     Ok(())
 }
@@ -128,27 +108,17 @@ impl<'a> Dynamic<'a> {
         let program = image
             .programs_of(elf::PT_DYNAMIC)
             .last()
-            .ok_or(Refusal::NotLibrary {
-                found: "a file without a dynamic section",
-            })?;
+            .ok_or(Refusal::NotLibrary { found: "a file without a dynamic section" })?;
         let (offset, bytes) = image
             .at_address(program.p_vaddr(LE))
-            .ok_or(Refusal::Malformed {
-                what: "the dynamic section lies outside of the loaded segments",
-            })?;
-        let mut dynamic = Dynamic {
-            entries: entries(bytes)?,
-            offset,
-            strings: &[],
-        };
+            .ok_or(Refusal::Malformed { what: "the dynamic section lies outside of the loaded segments" })?;
+        let mut dynamic = Dynamic { entries: entries(bytes)?, offset, strings: &[] };
         dynamic.strings = dynamic
             .value(elf::DT_STRTAB)
             .and_then(|address| image.at_address(address))
             .zip(dynamic.value(elf::DT_STRSZ))
             .and_then(|((_, bytes), len)| bytes.get(..usize::try_from(len).ok()?))
-            .ok_or(Refusal::Malformed {
-                what: "the dynamic strings lie outside of the loaded segments",
-            })?;
+            .ok_or(Refusal::Malformed { what: "the dynamic strings lie outside of the loaded segments" })?;
         Ok(dynamic)
     }
 
@@ -159,10 +129,7 @@ impl<'a> Dynamic<'a> {
 
     /// Where in the file the value of a tag stands, and the value.
     pub(super) fn place_of(&self, tag: DynamicTag) -> Option<(u64, u64)> {
-        let index = self
-            .entries
-            .iter()
-            .rposition(|entry| entry.d_tag.get(LE) == tag)?;
+        let index = self.entries.iter().rposition(|entry| entry.d_tag.get(LE) == tag)?;
         let start = self.offset + (index * size_of::<Dyn64<LE>>()) as u64;
         Some((start + 8, self.entries[index].d_val.get(LE)))
     }
@@ -181,15 +148,11 @@ impl<'a> Dynamic<'a> {
 fn entries(bytes: &[u8]) -> Result<&[Dyn64<LE>], Refusal> {
     let all = bytes
         .read_slice_at::<Dyn64<LE>>(0, bytes.len() / size_of::<Dyn64<LE>>())
-        .map_err(|()| Refusal::Malformed {
-            what: "the dynamic section cannot be read",
-        })?;
+        .map_err(|()| Refusal::Malformed { what: "the dynamic section cannot be read" })?;
     let end = all
         .iter()
         .position(|entry| entry.d_tag.get(LE) == elf::DT_NULL)
-        .ok_or(Refusal::Malformed {
-            what: "the dynamic section has no end",
-        })?;
+        .ok_or(Refusal::Malformed { what: "the dynamic section has no end" })?;
     Ok(&all[..end])
 }
 
@@ -215,13 +178,8 @@ impl<'a> Symbols<'a> {
             .value(elf::DT_SYMTAB)
             .and_then(|address| image.at_address(address))
             .and_then(|(_, bytes)| bytes.read_slice_at(0, count as usize).ok())
-            .ok_or(Refusal::Malformed {
-                what: "the dynamic symbols lie outside of the loaded segments",
-            })?;
-        Ok(Symbols {
-            table,
-            strings: dynamic.strings,
-        })
+            .ok_or(Refusal::Malformed { what: "the dynamic symbols lie outside of the loaded segments" })?;
+        Ok(Symbols { table, strings: dynamic.strings })
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Symbol<'a>> + use<'a> {
@@ -247,9 +205,8 @@ impl<'a> Symbols<'a> {
 
     /// Whether dlsym would find `name`.
     pub(super) fn exports(&self, name: &str) -> bool {
-        self.iter().any(|symbol| {
-            !symbol.imported && symbol.bind != elf::STB_LOCAL && symbol.name == name.as_bytes()
-        })
+        self.iter()
+            .any(|symbol| !symbol.imported && symbol.bind != elf::STB_LOCAL && symbol.name == name.as_bytes())
     }
 }
 
@@ -261,19 +218,14 @@ fn symbol_count(image: &Image<'_>, dynamic: &Dynamic<'_>) -> Result<u32, Refusal
         let count = hash.symbol_table_length(LE);
         return Ok(count.unwrap_or(hash.symbol_base()));
     }
-    let bytes = table(elf::DT_HASH).ok_or(Refusal::Malformed {
-        what: "there is no symbol hash table",
-    })?;
+    let bytes = table(elf::DT_HASH).ok_or(Refusal::Malformed { what: "there is no symbol hash table" })?;
     let hash = HashTable::<Header>::parse(LE, bytes).map_err(malformed)?;
     Ok(hash.symbol_table_length())
 }
 
 /// The NUL-terminated name at an offset; empty where there is none.
 fn name_at(strings: &[u8], offset: u64) -> &[u8] {
-    let rest = usize::try_from(offset)
-        .ok()
-        .and_then(|offset| strings.get(offset..))
-        .unwrap_or_default();
+    let rest = usize::try_from(offset).ok().and_then(|offset| strings.get(offset..)).unwrap_or_default();
     let rest = &rest[..rest.len().min(MAX_NAME_BYTES)];
     let end = rest.iter().position(|byte| *byte == 0);
     &rest[..end.unwrap_or(rest.len())]

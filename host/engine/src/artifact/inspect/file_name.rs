@@ -51,12 +51,9 @@ mod tests {
 
     #[test]
     fn a_name_that_ends_in_a_version_is_a_claim() {
-        for file in [
-            "markdown-1.2.0.so",
-            "libmarkdown-1.2.0.so",
-            "plugins/markdown@1.2.0.so",
-            "libmarkdown_1.2.0.so",
-        ] {
+        for file in
+            ["markdown-1.2.0.so", "libmarkdown-1.2.0.so", "plugins/markdown@1.2.0.so", "libmarkdown_1.2.0.so"]
+        {
             assert_eq!(holds(file, "markdown", "1.2.0"), Some(true), "{file}");
             assert_eq!(holds(file, "markdown", "1.2.1"), Some(false), "{file}");
             assert_eq!(holds(file, "markup", "1.2.0"), Some(false), "{file}");

@@ -55,13 +55,8 @@ pub enum Hazard {
 }
 
 /// One look for each hazard, in the order in which they are listed.
-pub(super) const TABLE: &[fn(&Plugin<'_>) -> Option<Hazard>] = &[
-    no_ledger,
-    unique_symbols,
-    constructors,
-    process_wide,
-    libraries,
-];
+pub(super) const TABLE: &[fn(&Plugin<'_>) -> Option<Hazard>] =
+    &[no_ledger, unique_symbols, constructors, process_wide, libraries];
 
 /// A list in a hazard has at most so many names: they come from the file.
 const MAX_LISTED: usize = 16;
@@ -72,12 +67,8 @@ const MAX_LISTED: usize = 16;
 const USUAL_CONSTRUCTORS: u64 = 2;
 
 /// What the ledger defines itself, so that it is not imported.
-const LEDGER_SYMBOLS: &[&str] = &[
-    "__cxa_thread_atexit_impl",
-    "pthread_key_create",
-    "pthread_key_delete",
-    "pthread_create",
-];
+const LEDGER_SYMBOLS: &[&str] =
+    &["__cxa_thread_atexit_impl", "pthread_key_create", "pthread_key_delete", "pthread_create"];
 
 const PROCESS_WIDE_SYMBOLS: &[&str] = &[
     "sigaction",
@@ -110,12 +101,7 @@ fn no_ledger(plugin: &Plugin<'_>) -> Option<Hazard> {
 }
 
 fn unique_symbols(plugin: &Plugin<'_>) -> Option<Hazard> {
-    let unique = || {
-        plugin
-            .symbols
-            .iter()
-            .filter(|symbol| symbol.bind == elf::STB_GNU_UNIQUE)
-    };
+    let unique = || plugin.symbols.iter().filter(|symbol| symbol.bind == elf::STB_GNU_UNIQUE);
     let count = unique().count();
     (count > 0).then(|| Hazard::UniqueSymbols {
         count,
@@ -126,10 +112,7 @@ fn unique_symbols(plugin: &Plugin<'_>) -> Option<Hazard> {
 fn constructors(plugin: &Plugin<'_>) -> Option<Hazard> {
     let bytes = plugin.dynamic.value(elf::DT_INIT_ARRAYSZ).unwrap_or(0);
     let found = bytes / 8;
-    (found > USUAL_CONSTRUCTORS).then_some(Hazard::Constructors {
-        found,
-        usual: USUAL_CONSTRUCTORS,
-    })
+    (found > USUAL_CONSTRUCTORS).then_some(Hazard::Constructors { found, usual: USUAL_CONSTRUCTORS })
 }
 
 fn process_wide(plugin: &Plugin<'_>) -> Option<Hazard> {

@@ -222,9 +222,7 @@ impl Draft {
 
 fn skip(record: RawRecord<'_>) -> Result<(), NoteFault> {
     if record.is_critical() {
-        return Err(NoteFault::UnknownCritical {
-            kind: record.number(),
-        });
+        return Err(NoteFault::UnknownCritical { kind: record.number() });
     }
     Ok(())
 }
@@ -232,9 +230,7 @@ fn skip(record: RawRecord<'_>) -> Result<(), NoteFault> {
 fn once<T>(place: &mut Option<T>, kind: Kind, value: T) -> Result<(), NoteFault> {
     match place.replace(value) {
         None => Ok(()),
-        Some(_) => Err(NoteFault::Twice {
-            record: kind.as_str(),
-        }),
+        Some(_) => Err(NoteFault::Twice { record: kind.as_str() }),
     }
 }
 
@@ -244,9 +240,7 @@ fn many<T>(list: &mut Vec<T>, value: T) -> Result<(), NoteFault> {
 }
 
 fn required<T>(value: Option<T>, kind: Kind) -> Result<T, NoteFault> {
-    value.ok_or(NoteFault::Missing {
-        record: kind.as_str(),
-    })
+    value.ok_or(NoteFault::Missing { record: kind.as_str() })
 }
 
 fn name(kind: Kind, text: &str) -> Result<PluginName, NoteFault> {
@@ -260,10 +254,7 @@ fn version(kind: Kind, text: &str) -> Result<Version, NoteFault> {
 
 fn interface(kind: Kind, record: RawRecord<'_>) -> Result<Interface, NoteFault> {
     let (name, of) = record.pair()?;
-    Ok(Interface {
-        id: id(kind, name)?,
-        version: version(kind, of)?,
-    })
+    Ok(Interface { id: id(kind, name)?, version: version(kind, of)? })
 }
 
 fn dependency(kind: Kind, record: RawRecord<'_>) -> Result<Dependency, NoteFault> {
@@ -279,10 +270,7 @@ fn capability(kind: Kind, text: &str) -> Result<Capability, NoteFault> {
         .rsplit_once('/')
         .and_then(|(name, revision)| Some((name, revision.parse().ok()?)))
         .ok_or_else(|| invalid(kind, "name/revision", text))?;
-    Ok(Capability {
-        name: id(kind, name)?,
-        revision,
-    })
+    Ok(Capability { name: id(kind, name)?, revision })
 }
 
 fn id(kind: Kind, text: &str) -> Result<String, NoteFault> {
@@ -321,19 +309,11 @@ fn panic(kind: Kind, text: &str) -> Result<PanicStrategy, NoteFault> {
 }
 
 fn invalid(kind: Kind, expected: &'static str, text: &str) -> NoteFault {
-    NoteFault::Invalid {
-        record: kind.as_str(),
-        expected,
-        found: clip(text),
-    }
+    NoteFault::Invalid { record: kind.as_str(), expected, found: clip(text) }
 }
 
 fn not_semver(kind: Kind, text: &str, source: semver::Error) -> NoteFault {
-    NoteFault::NotSemver {
-        record: kind.as_str(),
-        found: clip(text),
-        source,
-    }
+    NoteFault::NotSemver { record: kind.as_str(), found: clip(text), source }
 }
 
 /// So much of a text of the file as fits into one line.
@@ -346,10 +326,7 @@ fn clip(text: &str) -> String {
 #[non_exhaustive]
 pub enum NoteFault {
     /// The note has more bytes than a host reads.
-    #[error(
-        "expected a note of at most {} bytes, found {found}",
-        note::MAX_DESC_BYTES
-    )]
+    #[error("expected a note of at most {} bytes, found {found}", note::MAX_DESC_BYTES)]
     TooLarge {
         /// The length of its description in bytes.
         found: usize,

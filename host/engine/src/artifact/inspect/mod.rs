@@ -12,12 +12,12 @@
 //! may be stripped), the dynamic section as ld.so finds it, the dynamic
 //! symbols, the note. The checks stand in the tables of `checks` and `hazard`.
 
-mod checks;
 mod elf;
 mod file_name;
 mod hazard;
 mod manifest;
 mod refusal;
+mod checks;
 
 use std::path::Path;
 
@@ -116,8 +116,5 @@ struct Plugin<'a> {
 
 fn nodelete(dynamic: &Dynamic<'_>) -> Option<Patch> {
     let (offset, flags) = dynamic.place_of(object::elf::DT_FLAGS_1)?;
-    (flags & DF_1_NODELETE.0 != 0).then(|| Patch {
-        offset,
-        bytes: (flags & !DF_1_NODELETE.0).to_le_bytes(),
-    })
+    (flags & DF_1_NODELETE.0 != 0).then(|| Patch { offset, bytes: (flags & !DF_1_NODELETE.0).to_le_bytes() })
 }

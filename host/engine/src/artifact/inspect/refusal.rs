@@ -19,10 +19,7 @@ pub struct InspectError {
 
 impl InspectError {
     pub(super) fn new(path: &Path, refusal: Refusal) -> InspectError {
-        InspectError {
-            path: path.to_owned(),
-            refusal,
-        }
+        InspectError { path: path.to_owned(), refusal }
     }
 
     /// The file, under the name that was given to the inspection.
@@ -131,10 +128,7 @@ pub enum Refusal {
     #[error("expected one replug note, found several")]
     ManyNotes,
     /// The note is of a format that this host does not know.
-    #[error(
-        "expected a note of format {}, found format {found}",
-        replug_abi::note::FORMAT
-    )]
+    #[error("expected a note of format {}, found format {found}", replug_abi::note::FORMAT)]
     NoteFormat {
         /// The note's format.
         found: u32,

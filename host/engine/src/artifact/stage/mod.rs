@@ -38,9 +38,7 @@ pub struct StageLimits {
 
 impl Default for StageLimits {
     fn default() -> Self {
-        StageLimits {
-            max_bytes: 512 * 1024 * 1024,
-        }
+        StageLimits { max_bytes: 512 * 1024 * 1024 }
     }
 }
 
@@ -107,19 +105,12 @@ impl Stager {
     /// `stage.store` if the directory cannot be made or written.
     pub fn new(directory: impl Into<PathBuf>, limits: StageLimits) -> Result<Stager, StageError> {
         let directory = directory.into();
-        prepare(&directory).map_err(|source| StageError::Store {
-            path: directory.clone(),
-            source,
-        })?;
+        prepare(&directory).map_err(|source| StageError::Store { path: directory.clone(), source })?;
         // Counting on from the clock, no name comes twice in a process, even if
         // it makes several stagers: dlopen would return the library that it
         // already has under that name.
         let serial = AtomicU64::new(monotonic_ns());
-        Ok(Stager {
-            directory,
-            limits,
-            serial,
-        })
+        Ok(Stager { directory, limits, serial })
     }
 
     /// Copies the file at `path`, which is not followed if it is a link.
@@ -135,33 +126,20 @@ impl Stager {
         let mut part = self.begin()?;
         let digest = self.copy(path, &mut source, &metadata, &mut part)?;
         let copy = self.commit(part, digest)?;
-        Ok(Staged {
-            source: path.into(),
-            digest,
-            size_bytes: metadata.len(),
-            metadata,
-            copy,
-        })
+        Ok(Staged { source: path.into(), digest, size_bytes: metadata.len(), metadata, copy })
     }
 
     fn open(&self, path: &Path) -> Result<(File, Metadata), StageError> {
         let refuse = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                StageError::Gone { path: path.into() }
-            }
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StageError::Gone { path: path.into() },
             // A link or a socket that was put there since the first look.
-            _ if source.raw_os_error() == Some(libc::ELOOP) => StageError::NotRegular {
-                path: path.into(),
-                found: FileKind::Symlink,
-            },
-            _ if source.raw_os_error() == Some(libc::ENXIO) => StageError::NotRegular {
-                path: path.into(),
-                found: FileKind::Socket,
-            },
-            _ => StageError::Unreadable {
-                path: path.into(),
-                source,
-            },
+            _ if source.raw_os_error() == Some(libc::ELOOP) => {
+                StageError::NotRegular { path: path.into(), found: FileKind::Symlink }
+            }
+            _ if source.raw_os_error() == Some(libc::ENXIO) => {
+                StageError::NotRegular { path: path.into(), found: FileKind::Socket }
+            }
+            _ => StageError::Unreadable { path: path.into(), source },
         };
         // Before it is opened, since opening a device can already do something.
         self.check(path, &fs::symlink_metadata(path).map_err(refuse)?)?;
@@ -179,18 +157,13 @@ impl Stager {
     fn check(&self, path: &Path, metadata: &Metadata) -> Result<(), StageError> {
         let path = || path.to_path_buf();
         if let Some(found) = FileKind::unless_regular(metadata.file_type()) {
-            return Err(StageError::NotRegular {
-                path: path(),
-                found,
-            });
+            return Err(StageError::NotRegular { path: path(), found });
         }
         match metadata.len() {
             0 => Err(StageError::Empty { path: path() }),
-            size_bytes if size_bytes > self.limits.max_bytes => Err(StageError::TooLarge {
-                path: path(),
-                size_bytes,
-                max_bytes: self.limits.max_bytes,
-            }),
+            size_bytes if size_bytes > self.limits.max_bytes => {
+                Err(StageError::TooLarge { path: path(), size_bytes, max_bytes: self.limits.max_bytes })
+            }
             _ => Ok(()),
         }
     }
@@ -198,17 +171,8 @@ impl Stager {
     fn begin(&self) -> Result<Part, StageError> {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.join(format!("{serial}{TEMPORARY_SUFFIX}"));
-        match OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o400)
-            .open(&path)
-        {
-            Ok(file) => Ok(Part {
-                file,
-                copy: PrivateCopy { path },
-                serial,
-            }),
+        match OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path) {
+            Ok(file) => Ok(Part { file, copy: PrivateCopy { path }, serial }),
             Err(source) => Err(StageError::Store { path, source }),
         }
     }
@@ -221,10 +185,7 @@ impl Stager {
         before: &Metadata,
         part: &mut Part,
     ) -> Result<Digest, StageError> {
-        let unreadable = |source| StageError::Unreadable {
-            path: path.into(),
-            source,
-        };
+        let unreadable = |source| StageError::Unreadable { path: path.into(), source };
         let changing = |found_bytes| StageError::Changing {
             path: path.into(),
             expected_bytes: before.len(),
@@ -244,10 +205,7 @@ impl Stager {
             hasher.update(bytes);
             part.file
                 .write_all(bytes)
-                .map_err(|source| StageError::Store {
-                    path: part.copy.path.clone(),
-                    source,
-                })?;
+                .map_err(|source| StageError::Store { path: part.copy.path.clone(), source })?;
             left -= bytes.len() as u64;
         }
         let after = source.metadata().map_err(unreadable)?;
@@ -280,20 +238,12 @@ struct Part {
 /// Size, and times of content and of metadata in seconds and nanoseconds: a
 /// write changes at least one.
 fn state_of(metadata: &Metadata) -> (u64, [i64; 4]) {
-    let times = [
-        metadata.mtime(),
-        metadata.mtime_nsec(),
-        metadata.ctime(),
-        metadata.ctime_nsec(),
-    ];
+    let times = [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
     (metadata.len(), times)
 }
 
 fn prepare(directory: &Path) -> io::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     // It may have been there with other permissions.
     fs::set_permissions(directory, Permissions::from_mode(0o700))?;
     for entry in fs::read_dir(directory)? {
@@ -314,9 +264,7 @@ fn is_ours(name: &OsStr) -> bool {
     if let Some(serial) = name.strip_suffix(TEMPORARY_SUFFIX) {
         return is_serial(serial);
     }
-    let parts = name
-        .strip_suffix(".so")
-        .and_then(|name| name.split_once('-'));
+    let parts = name.strip_suffix(".so").and_then(|name| name.split_once('-'));
     parts.is_some_and(|(digest, serial)| digest.parse::<Digest>().is_ok() && is_serial(serial))
 }
 

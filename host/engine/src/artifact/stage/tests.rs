@@ -37,9 +37,7 @@ impl Workshop {
     }
 
     fn left_behind(&self) -> usize {
-        fs::read_dir(self.path("private"))
-            .expect("readable")
-            .count()
+        fs::read_dir(self.path("private")).expect("readable").count()
     }
 
     /// Expects a refusal with this code, and nothing left behind.
@@ -64,16 +62,8 @@ fn the_copy_is_private_named_by_its_digest_and_never_again() {
     assert_eq!(one.source, path);
     assert_eq!(fs::read(one.copy.path()).expect("readable"), content);
     assert_ne!(one.copy.path(), two.copy.path());
-    let name = one
-        .copy
-        .path()
-        .file_name()
-        .and_then(OsStr::to_str)
-        .expect("text");
-    assert!(
-        name.starts_with(&one.digest.to_string()) && name.ends_with(".so"),
-        "{name}"
-    );
+    let name = one.copy.path().file_name().and_then(OsStr::to_str).expect("text");
+    assert!(name.starts_with(&one.digest.to_string()) && name.ends_with(".so"), "{name}");
     let mode = |path: &Path| fs::metadata(path).expect("there").mode() & 0o777;
     assert_eq!(mode(one.copy.path()), 0o400);
     assert_eq!(mode(&workshop.path("private")), 0o700);
@@ -82,10 +72,7 @@ fn the_copy_is_private_named_by_its_digest_and_never_again() {
 #[test]
 fn the_copy_lives_as_long_as_its_owner() {
     let workshop = Workshop::new();
-    let staged = workshop
-        .stager
-        .stage(&workshop.write("a.so", b"content"))
-        .expect("staged");
+    let staged = workshop.stager.stage(&workshop.write("a.so", b"content")).expect("staged");
     let Staged { copy, .. } = staged;
     assert!(copy.path().exists());
     drop(copy);
@@ -112,10 +99,7 @@ fn a_file_swapped_after_the_check_is_not_what_is_copied() {
     let (mut source, metadata) = workshop.stager.open(&path).expect("opened");
     fs::rename(workshop.write("b.so", b"swapped"), &path).expect("renamed");
     let mut part = workshop.stager.begin().expect("begun");
-    match workshop
-        .stager
-        .copy(&path, &mut source, &metadata, &mut part)
-    {
+    match workshop.stager.copy(&path, &mut source, &metadata, &mut part) {
         Ok(digest) => assert_eq!(digest, Digest::of(b"checked")),
         Err(error) => assert_eq!(error.code(), Code::StageChanging),
     }
@@ -125,9 +109,7 @@ fn a_file_swapped_after_the_check_is_not_what_is_copied() {
 fn a_file_that_changes_during_the_copy_is_refused_as_changing() {
     type Change = fn(&Path);
     let changes: [(&str, Change); 4] = [
-        ("truncated", |path| {
-            File::create(path).map(drop).expect("truncated")
-        }),
+        ("truncated", |path| File::create(path).map(drop).expect("truncated")),
         ("shortened", |path| {
             let file = OpenOptions::new().write(true).open(path).expect("opened");
             file.set_len(150_000).expect("shortened");
@@ -136,27 +118,18 @@ fn a_file_that_changes_during_the_copy_is_refused_as_changing() {
             let mut file = OpenOptions::new().append(true).open(path).expect("opened");
             file.write_all(b"more").expect("written");
         }),
-        ("overwritten", |path| {
-            fs::write(path, [2; 200_000]).expect("written")
-        }),
+        ("overwritten", |path| fs::write(path, [2; 200_000]).expect("written")),
     ];
     for (what, change) in changes {
         let workshop = Workshop::new();
         let path = workshop.write("a.so", &[1; 200_000]);
         // Older than the tick of the file system's clock.
         let past = std::time::SystemTime::now() - Duration::from_secs(60);
-        File::options()
-            .write(true)
-            .open(&path)
-            .expect("opened")
-            .set_modified(past)
-            .expect("set");
+        File::options().write(true).open(&path).expect("opened").set_modified(past).expect("set");
         let (mut source, metadata) = workshop.stager.open(&path).expect("opened");
         change(&path);
         let mut part = workshop.stager.begin().expect("begun");
-        let error = workshop
-            .stager
-            .copy(&path, &mut source, &metadata, &mut part);
+        let error = workshop.stager.copy(&path, &mut source, &metadata, &mut part);
         assert_eq!(error.expect_err(what).code(), Code::StageChanging, "{what}");
         drop(part);
         assert_eq!(workshop.left_behind(), 0, "{what}");
@@ -176,21 +149,13 @@ fn a_symlink_named_so_is_refused_even_to_a_good_file() {
 fn a_fifo_named_so_is_refused_and_never_blocks() {
     let workshop = Workshop::new();
     let path = workshop.path("pipe.so");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&path)
-            .status()
-            .expect("mkfifo")
-            .success()
-    );
+    assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
     let (done, refused) = mpsc::channel();
     std::thread::spawn(move || {
         let error = workshop.refused(&path, Code::StageNotRegular);
         done.send(error.to_string()).expect("the test waits");
     });
-    let error = refused
-        .recv_timeout(Duration::from_secs(10))
-        .expect("it does not block");
+    let error = refused.recv_timeout(Duration::from_secs(10)).expect("it does not block");
     assert!(error.contains("named pipe"), "{error}");
 }
 
@@ -218,10 +183,7 @@ fn an_empty_file_is_refused() {
 fn a_sparse_file_of_4_gib_is_refused_without_reading_it() {
     let workshop = Workshop::new();
     let path = workshop.path("huge.so");
-    File::create(&path)
-        .expect("created")
-        .set_len(4 << 30)
-        .expect("sparse");
+    File::create(&path).expect("created").set_len(4 << 30).expect("sparse");
     let error = workshop.refused(&path, Code::StageTooLarge);
     assert!(error.to_string().contains("4294967296"), "{error}");
 }
@@ -229,10 +191,7 @@ fn a_sparse_file_of_4_gib_is_refused_without_reading_it() {
 #[test]
 fn the_size_limit_is_inclusive() {
     let workshop = Workshop::with(StageLimits { max_bytes: 10 });
-    workshop
-        .stager
-        .stage(&workshop.write("ten.so", &[1; 10]))
-        .expect("staged");
+    workshop.stager.stage(&workshop.write("ten.so", &[1; 10])).expect("staged");
     workshop.refused(&workshop.write("eleven.so", &[1; 11]), Code::StageTooLarge);
 }
 
@@ -279,10 +238,7 @@ fn a_store_that_cannot_be_written_is_the_host_s_fault() {
 fn a_new_stager_removes_what_an_earlier_process_left_and_nothing_else() {
     let workshop = Workshop::new();
     let private = |name: &str| workshop.path("private").join(name);
-    let staged = workshop
-        .stager
-        .stage(&workshop.write("a.so", b"content"))
-        .expect("staged");
+    let staged = workshop.stager.stage(&workshop.write("a.so", b"content")).expect("staged");
     let orphan = staged.copy.path().to_path_buf();
     std::mem::forget(staged.copy);
     fs::write(private("12.part"), b"half").expect("written");

@@ -23,11 +23,7 @@ use crate::clock::{Clock, SystemClock};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     /// A file should be looked at.
-    Hint {
-        name: OsString,
-        hint: Hint,
-        at: Duration,
-    },
+    Hint { name: OsString, hint: Hint, at: Duration },
     /// Events were lost.
     Overflow,
     /// The directory that this arming watches was removed or moved away.
@@ -36,11 +32,7 @@ pub(super) enum Signal {
 
 impl Signal {
     pub(super) fn hint(name: &OsStr, hint: Hint) -> Signal {
-        Signal::Hint {
-            name: name.into(),
-            hint,
-            at: SystemClock.now(),
-        }
+        Signal::Hint { name: name.into(), hint, at: SystemClock.now() }
     }
 }
 
@@ -54,10 +46,7 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) fn new(signals: Sender<Signal>) -> Sink {
-        Sink {
-            signals,
-            has_overflowed: Arc::default(),
-        }
+        Sink { signals, has_overflowed: Arc::default() }
     }
 
     fn put(&self, signal: Signal) {
@@ -81,19 +70,13 @@ impl Events {
     /// Arms a watch on `directory`; `Err` says why there are no events.
     pub(super) fn arm(directory: &Path, arming: u64, sink: Sink) -> Result<Events, String> {
         if let Some(name) = remote_file_system(directory) {
-            return Err(format!(
-                "a {name} file system does not tell of every change"
-            ));
+            return Err(format!("a {name} file system does not tell of every change"));
         }
         let root = directory.to_path_buf();
-        let watcher = RecommendedWatcher::new(
-            move |event| translate(&root, arming, event, &sink),
-            Config::default(),
-        );
+        let watcher =
+            RecommendedWatcher::new(move |event| translate(&root, arming, event, &sink), Config::default());
         let watcher = watcher.map_err(|error| explain(&error))?;
-        let mut events = Events {
-            watcher: ManuallyDrop::new(watcher),
-        };
+        let mut events = Events { watcher: ManuallyDrop::new(watcher) };
         if !events.is_served() {
             return Err("no thread for the events".into());
         }

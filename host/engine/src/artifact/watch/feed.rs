@@ -122,9 +122,7 @@ impl Feed {
         self.next_check = Duration::ZERO;
         self.armed_on = None;
         let mode = match Identity::of(&self.directory) {
-            Err(error) => WatchMode::Absent {
-                reason: error.to_string(),
-            },
+            Err(error) => WatchMode::Absent { reason: error.to_string() },
             Ok(identity) => {
                 self.armed_on = Some(identity);
                 match self.arm_events() {
@@ -190,30 +188,21 @@ impl Feed {
             Ok((found, is_crowded)) => {
                 self.settle.scanned(&found, !is_crowded, now);
                 if let Some(cause) = self.cause.take() {
-                    self.settle.notice(Report::Rescanned {
-                        cause,
-                        files: found.len(),
-                    });
+                    self.settle.notice(Report::Rescanned { cause, files: found.len() });
                 }
                 if is_crowded && !self.is_crowded {
-                    self.settle
-                        .notice(Report::TooManyFiles { limit: MAX_FILES });
+                    self.settle.notice(Report::TooManyFiles { limit: MAX_FILES });
                 }
                 self.is_crowded = is_crowded;
             }
             Err(error) => {
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) {
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
                     self.settle.scanned(&[], true, now);
                 }
                 self.events = None;
                 self.armed_on = None;
                 self.next_check = now + ABSENT_INTERVAL;
-                self.set_mode(WatchMode::Absent {
-                    reason: error.to_string(),
-                });
+                self.set_mode(WatchMode::Absent { reason: error.to_string() });
             }
         }
     }
@@ -299,10 +288,6 @@ impl Identity {
         // A directory that cannot be read is as good as away.
         drop(fs::read_dir(directory)?);
         let metadata = fs::metadata(directory)?;
-        Ok(Identity {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            born: metadata.created().ok(),
-        })
+        Ok(Identity { device: metadata.dev(), inode: metadata.ino(), born: metadata.created().ok() })
     }
 }

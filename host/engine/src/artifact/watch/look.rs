@@ -83,10 +83,7 @@ pub(super) fn look(path: &Path) -> Looked {
     if !metadata.is_file() {
         return Looked::File(look_from(&metadata, Writer::Unknown));
     }
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path);
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     let Ok(file) = opened else {
         // Not readable: the next stage says so. Removed since: the event says so.
         return Looked::File(look_from(&metadata, Writer::Unknown));
@@ -99,10 +96,7 @@ pub(super) fn look(path: &Path) -> Looked {
 }
 
 /// The plugin files of a directory; at most `max_files`, which the flag tells.
-pub(super) fn scan(
-    directory: &Path,
-    max_files: usize,
-) -> io::Result<(Vec<(OsString, Fingerprint)>, bool)> {
+pub(super) fn scan(directory: &Path, max_files: usize) -> io::Result<(Vec<(OsString, Fingerprint)>, bool)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -190,9 +184,7 @@ fn writer_of(file: &File) -> Writer {
 
 fn look_from(metadata: &Metadata, writer: Writer) -> Look {
     let fingerprint = fingerprint_of(metadata);
-    let now_ns = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as i128);
+    let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
     Look {
         fingerprint,
         is_regular: metadata.is_file(),
@@ -264,16 +256,7 @@ mod tests {
         for good in ["a.so", "libmarkdown-1.2.0.so", "A.so"] {
             assert!(is_plugin_name(OsStr::new(good)), "{good}");
         }
-        for bad in [
-            ".so",
-            ".hidden.so",
-            "a.so.tmp",
-            "a.so~",
-            "a.SO",
-            "aso",
-            "",
-            "a.so.1",
-        ] {
+        for bad in [".so", ".hidden.so", "a.so.tmp", "a.so~", "a.SO", "aso", "", "a.so.1"] {
             assert!(!is_plugin_name(OsStr::new(bad)), "{bad}");
         }
     }

@@ -23,10 +23,10 @@
 //! # Ok::<(), replug_host::artifact::watch::WatchError>(())
 //! ```
 
-mod events;
-mod feed;
 mod look;
 mod settle;
+mod events;
+mod feed;
 
 use std::fmt;
 use std::fs;
@@ -186,15 +186,9 @@ impl Watcher {
     /// `watch.directory` if it cannot be made or read, or is no directory;
     /// `host.thread` if the system gives no thread. That there are no events is
     /// not an error: see [`Watcher::mode`].
-    pub fn start(
-        directory: impl AsRef<Path>,
-        options: WatchOptions,
-    ) -> Result<Watcher, WatchError> {
+    pub fn start(directory: impl AsRef<Path>, options: WatchOptions) -> Result<Watcher, WatchError> {
         let directory = directory.as_ref();
-        let unusable = |source| WatchError::Directory {
-            path: directory.into(),
-            source,
-        };
+        let unusable = |source| WatchError::Directory { path: directory.into(), source };
         let directory = std::path::absolute(directory).map_err(unusable)?;
         fs::create_dir_all(&directory).map_err(unusable)?;
         fs::read_dir(&directory).map_err(unusable)?;
@@ -207,17 +201,8 @@ impl Watcher {
         let thread = thread::Builder::new()
             .name("replug-watch".into())
             .spawn(move || feed.run(&signal_receiver, &stop_receiver))
-            .map_err(|source| WatchError::Thread {
-                path: directory.clone(),
-                source,
-            })?;
-        Ok(Watcher {
-            directory,
-            reports,
-            signals,
-            mode,
-            running: Some((stop, thread)),
-        })
+            .map_err(|source| WatchError::Thread { path: directory.clone(), source })?;
+        Ok(Watcher { directory, reports, signals, mode, running: Some((stop, thread)) })
     }
 
     /// The reports. The channel closes when the watch stops.
@@ -232,10 +217,7 @@ impl Watcher {
 
     /// How changes are noticed at present.
     pub fn mode(&self) -> WatchMode {
-        self.mode
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.mode.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Something that reads the mode, for whoever does not own the watch.

@@ -34,11 +34,7 @@ impl Watched {
 
     fn start_in(workshop: TempDir, directory: &Path, options: WatchOptions) -> Self {
         let watcher = Watcher::start(directory, options).expect("a watch");
-        Watched {
-            watcher,
-            workshop,
-            passed_over: RefCell::default(),
-        }
+        Watched { watcher, workshop, passed_over: RefCell::default() }
     }
 
     fn by_events() -> Self {
@@ -115,19 +111,12 @@ fn what_is_there_at_the_start_is_reported() {
     }
     let directory = dir.path().to_path_buf();
     let watched = Watched::start_in(dir, &directory, WatchOptions::default());
-    watched.wait_for(|r| {
-        *r == Report::Rescanned {
-            cause: RescanCause::Start,
-            files: 2,
-        }
-    });
+    watched.wait_for(|r| *r == Report::Rescanned { cause: RescanCause::Start, files: 2 });
     let mut names: Vec<_> = (0..2)
-        .map(
-            |_| match watched.wait_for(|r| matches!(r, Report::Candidate(_))) {
-                Report::Candidate(candidate) => candidate.path,
-                other => panic!("{other:?}"),
-            },
-        )
+        .map(|_| match watched.wait_for(|r| matches!(r, Report::Candidate(_))) {
+            Report::Candidate(candidate) => candidate.path,
+            other => panic!("{other:?}"),
+        })
         .collect();
     names.sort();
     assert_eq!(names, [watched.path("a.so"), watched.path("b.so")]);
@@ -240,13 +229,7 @@ fn what_is_not_a_regular_file_is_reported_so_that_it_can_be_refused() {
     fs::create_dir(watched.path("folder.so")).expect("made");
     watched.candidate("folder.so");
     let fifo = watched.path("pipe.so");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .expect("mkfifo")
-            .success()
-    );
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
     watched.candidate("pipe.so");
 }
 
@@ -287,10 +270,7 @@ fn count_until_last(watched: &Watched) -> HashMap<PathBuf, u32> {
 #[test]
 fn a_thousand_files_at_once_are_all_reported() {
     // The reader sleeps while they come, and has room for few.
-    let watched = Watched::start(WatchOptions {
-        report_queue: 8,
-        ..WatchOptions::default()
-    });
+    let watched = Watched::start(WatchOptions { report_queue: 8, ..WatchOptions::default() });
     for n in 0..1_000 {
         fs::write(watched.path(&format!("{n}.so")), format!("content {n}")).expect("written");
     }
@@ -307,10 +287,7 @@ fn a_thousand_files_at_once_are_all_reported() {
 
 #[test]
 fn nothing_is_lost_when_the_event_queue_is_too_small() {
-    let watched = Watched::start(WatchOptions {
-        event_queue: 1,
-        ..WatchOptions::default()
-    });
+    let watched = Watched::start(WatchOptions { event_queue: 1, ..WatchOptions::default() });
     for n in 0..300 {
         fs::write(watched.path(&format!("{n}.so")), format!("content {n}")).expect("written");
     }
@@ -333,17 +310,8 @@ fn overflow_leads_to_a_full_rescan() {
     watched.wait_for(|report| matches!(report, Report::Rescanned { .. }));
     watched.drop_in("missed.so", b"content");
     watched.assert_silence();
-    watched
-        .watcher
-        .signals
-        .send(Signal::Overflow)
-        .expect("the watch runs");
-    watched.wait_for(|r| {
-        *r == Report::Rescanned {
-            cause: RescanCause::Overflow,
-            files: 1,
-        }
-    });
+    watched.watcher.signals.send(Signal::Overflow).expect("the watch runs");
+    watched.wait_for(|r| *r == Report::Rescanned { cause: RescanCause::Overflow, files: 1 });
     watched.candidate("missed.so");
 }
 
@@ -364,10 +332,8 @@ fn directory_deleted_and_made_again_is_rearmed() {
 
 #[test]
 fn directory_replaced_in_a_moment_is_rearmed_by_its_event() {
-    let watched = Watched::start(WatchOptions {
-        check_interval: Duration::from_secs(3600),
-        ..WatchOptions::default()
-    });
+    let watched =
+        Watched::start(WatchOptions { check_interval: Duration::from_secs(3600), ..WatchOptions::default() });
     watched.wait_for(|report| matches!(report, Report::Rescanned { .. }));
     fs::create_dir(watched.outside("next")).expect("made");
     fs::write(watched.outside("next/a.so"), b"one").expect("written");
@@ -385,10 +351,7 @@ fn directory_replaced_in_a_moment_is_rearmed_by_its_event() {
 fn a_directory_that_goes_with_its_parent_is_found_out_without_an_event() {
     let workshop = tempfile::tempdir().expect("a directory");
     let parent = workshop.path().join("parent");
-    let options = WatchOptions {
-        check_interval: Duration::from_millis(20),
-        ..WatchOptions::default()
-    };
+    let options = WatchOptions { check_interval: Duration::from_millis(20), ..WatchOptions::default() };
     let watched = Watched::start_in(workshop, &parent.join("plugins"), options);
     watched.drop_in("a.so", b"one");
     watched.candidate("a.so");
@@ -414,18 +377,12 @@ fn polling_takes_over_when_events_are_not_to_be_had() {
         .output()
         .expect("the child runs");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}"
-    );
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 /// Leaves the process two file descriptors: enough to scan, not for events.
 fn without_descriptors() {
-    let limit = libc::rlimit {
-        rlim_cur: 64,
-        rlim_max: 64,
-    };
+    let limit = libc::rlimit { rlim_cur: 64, rlim_max: 64 };
     // SAFETY: `limit` is a valid rlimit for the length of the call.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
     let workshop = tempfile::tempdir().expect("a directory");
@@ -468,10 +425,7 @@ fn polling_sees_copies_overwrites_and_links() {
 
 #[test]
 fn stop_is_prompt_even_if_nobody_reads() {
-    let watched = Watched::start(WatchOptions {
-        report_queue: 1,
-        ..WatchOptions::default()
-    });
+    let watched = Watched::start(WatchOptions { report_queue: 1, ..WatchOptions::default() });
     for n in 0..50 {
         watched.drop_in(&format!("{n}.so"), b"content");
     }

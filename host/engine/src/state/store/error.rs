@@ -90,23 +90,13 @@ impl Failure for StoreError {
 
 /// Whether room has to be made, rather than a disk replaced.
 pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    move |source| StoreError::Io {
-        action,
-        path: path.into(),
-        source,
-    }
+    move |source| StoreError::Io { action, path: path.into(), source }
 }
 
 pub(super) fn sync_error(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    move |source| StoreError::Sync {
-        path: path.into(),
-        source,
-    }
+    move |source| StoreError::Sync { path: path.into(), source }
 }

@@ -53,8 +53,7 @@ pub(super) fn scan(folder: &Path) -> Result<Scan, StoreError> {
             Kind::Temporary | Kind::Other => {}
         }
     }
-    scan.snapshots
-        .sort_by_key(|snapshot| Reverse(snapshot.sequence()));
+    scan.snapshots.sort_by_key(|snapshot| Reverse(snapshot.sequence()));
     Ok(scan)
 }
 
@@ -72,11 +71,7 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         listing => listing
-            .and_then(|listing| {
-                listing
-                    .map(|entry| entry.map(|entry| entry.path()))
-                    .collect()
-            })
+            .and_then(|listing| listing.map(|entry| entry.map(|entry| entry.path())).collect())
             .map_err(io_error("list", folder)),
     }
 }

@@ -26,28 +26,13 @@ pub(super) struct Name {
 }
 
 impl Name {
-    pub(super) fn new(
-        sequence: u64,
-        taken_at_unix_ms: u64,
-        schema_version: u32,
-        sha256: &[u8; 32],
-    ) -> Self {
-        Name {
-            sequence,
-            taken_at_unix_ms,
-            schema_version,
-            digest: hex(&sha256[..4]),
-        }
+    pub(super) fn new(sequence: u64, taken_at_unix_ms: u64, schema_version: u32, sha256: &[u8; 32]) -> Self {
+        Name { sequence, taken_at_unix_ms, schema_version, digest: hex(&sha256[..4]) }
     }
 
     /// The file of this name, and where it is written first.
     pub(super) fn paths(&self, folder: &Path) -> (PathBuf, PathBuf) {
-        let Name {
-            sequence,
-            taken_at_unix_ms,
-            schema_version,
-            digest,
-        } = self;
+        let Name { sequence, taken_at_unix_ms, schema_version, digest } = self;
         let stem = format!("{sequence:010}-{taken_at_unix_ms}-v{schema_version}-{digest}");
         let path = |ending| folder.join(format!("{stem}{ending}"));
         (path(ENDING), path(TEMPORARY_ENDING))
@@ -62,8 +47,7 @@ impl Name {
             schema_version: parts.next()?.strip_prefix('v')?.parse().ok()?,
             digest: parts.next()?.to_owned(),
         };
-        (parts.next().is_none() && parsed.paths(Path::new("")).0 == Path::new(name))
-            .then_some(parsed)
+        (parts.next().is_none() && parsed.paths(Path::new("")).0 == Path::new(name)).then_some(parsed)
     }
 }
 
@@ -81,10 +65,7 @@ pub(super) enum Kind {
 pub(super) fn classify(path: &Path) -> Kind {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     match Name::parse(&name) {
-        Some(name) => Kind::Snapshot(Snapshot {
-            path: path.to_owned(),
-            name,
-        }),
+        Some(name) => Kind::Snapshot(Snapshot { path: path.to_owned(), name }),
         None if name.ends_with(TEMPORARY_ENDING) => Kind::Temporary,
         None if name.ends_with(ENDING) => Kind::Foreign,
         None => Kind::Other,
@@ -94,9 +75,7 @@ pub(super) fn classify(path: &Path) -> Kind {
 /// Whether the name can be a folder inside the store and nowhere else.
 pub(super) fn is_plugin_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (1..=MAX_PLUGIN_NAME_BYTES).contains(&name.len())
-        && !name.starts_with('.')
-        && name.bytes().all(plain)
+    (1..=MAX_PLUGIN_NAME_BYTES).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain)
 }
 
 #[cfg(test)]
@@ -125,18 +104,7 @@ mod tests {
         for name in ["markdown", "rate-limit_2.x", "A"] {
             assert!(is_plugin_name(name), "{name}");
         }
-        for name in [
-            "",
-            ".",
-            "..",
-            ".hidden",
-            "a/b",
-            "/etc",
-            "a b",
-            "a\0",
-            "é",
-            &"x".repeat(129),
-        ] {
+        for name in ["", ".", "..", ".hidden", "a/b", "/etc", "a b", "a\0", "é", &"x".repeat(129)] {
             assert!(!is_plugin_name(name), "{name}");
         }
     }

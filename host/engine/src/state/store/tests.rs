@@ -30,10 +30,7 @@ fn store(options: StoreOptions) -> (TempDir, SnapshotStore) {
 
 /// Saves snapshots of schema 1 with the given numbers.
 fn save_all(store: &SnapshotStore, numbers: impl IntoIterator<Item = u8>) -> Vec<Snapshot> {
-    numbers
-        .into_iter()
-        .map(|number| save(store, &envelope(1, number)))
-        .collect()
+    numbers.into_iter().map(|number| save(store, &envelope(1, number))).collect()
 }
 
 fn save(store: &SnapshotStore, envelope: &Envelope) -> Snapshot {
@@ -45,10 +42,7 @@ fn save(store: &SnapshotStore, envelope: &Envelope) -> Snapshot {
 /// The number of the snapshot that a lookup found, and its problems.
 fn outcome(lookup: Result<Lookup, StoreError>) -> (Option<u8>, Vec<StoreError>) {
     let lookup = lookup.expect("the search itself works");
-    (
-        lookup.found.map(|found| found.envelope.payload[0]),
-        lookup.problems,
-    )
+    (lookup.found.map(|found| found.envelope.payload[0]), lookup.problems)
 }
 
 fn files(store: &SnapshotStore) -> Vec<PathBuf> {
@@ -60,13 +54,7 @@ fn the_newest_snapshot_is_found_even_if_the_wall_clock_jumps_back() {
     let (_folder, store) = store(StoreOptions::default());
     assert_eq!(outcome(store.latest(PLUGIN)).0, None);
     save(&store, &envelope(1, 1));
-    save(
-        &store,
-        &Envelope {
-            taken_at_unix_ms: 5,
-            ..envelope(1, 2)
-        },
-    );
+    save(&store, &Envelope { taken_at_unix_ms: 5, ..envelope(1, 2) });
     assert_eq!(outcome(store.latest(PLUGIN)).0, Some(2));
     assert_eq!(outcome(store.latest("other")).0, None);
 }
@@ -156,10 +144,7 @@ fn a_snapshot_that_is_not_what_its_name_says_is_reported() {
 
 #[test]
 fn the_newest_and_the_newest_of_each_schema_are_kept() {
-    let (_folder, store) = store(StoreOptions {
-        keep_newest: 2,
-        ..StoreOptions::default()
-    });
+    let (_folder, store) = store(StoreOptions { keep_newest: 2, ..StoreOptions::default() });
     for (schema, number) in [(1, 1), (1, 2), (2, 3), (2, 4), (3, 5), (3, 6), (3, 7)] {
         save(&store, &envelope(schema, number));
     }
@@ -175,38 +160,19 @@ fn the_newest_and_the_newest_of_each_schema_are_kept() {
 
 #[test]
 fn oversized_state_is_refused_when_it_is_saved_and_when_it_is_loaded() {
-    let (folder, first) = store(StoreOptions {
-        max_state_bytes: 100,
-        ..StoreOptions::default()
-    });
+    let (folder, first) = store(StoreOptions { max_state_bytes: 100, ..StoreOptions::default() });
     save(&first, &envelope(1, 1));
-    let error = first.save(&Envelope {
-        payload: vec![0; 101],
-        ..envelope(1, 2)
-    });
+    let error = first.save(&Envelope { payload: vec![0; 101], ..envelope(1, 2) });
     let error = error.expect_err("too large");
-    assert!(matches!(
-        error,
-        StoreError::TooLarge {
-            size: 101,
-            limit: 100,
-            ..
-        }
-    ));
+    assert!(matches!(error, StoreError::TooLarge { size: 101, limit: 100, .. }));
     assert_eq!(error.code(), Code::StateTooLarge);
-    assert_eq!(
-        (outcome(first.latest(PLUGIN)).0, files(&first).len()),
-        (Some(1), 1)
-    );
+    assert_eq!((outcome(first.latest(PLUGIN)).0, files(&first).len()), (Some(1), 1));
 
     // An older snapshot must not stand in for one above a lowered limit.
     let newest = save(&first, &envelope(1, 3));
     fs::write(newest.path(), vec![0; 300_000]).expect("can be written");
     let again = SnapshotStore::open(folder.path().join("state"), first.options).expect("opens");
-    assert!(matches!(
-        again.latest(PLUGIN),
-        Err(StoreError::TooLarge { size: 300_000, .. })
-    ));
+    assert!(matches!(again.latest(PLUGIN), Err(StoreError::TooLarge { size: 300_000, .. })));
 }
 
 #[test]
@@ -222,18 +188,9 @@ fn files_and_folders_are_closed_to_others() {
 #[test]
 fn a_plugin_name_that_would_leave_the_store_is_refused() {
     let (_folder, store) = store(StoreOptions::default());
-    let envelope = Envelope {
-        plugin: "../escape".into(),
-        ..envelope(1, 1)
-    };
-    assert!(matches!(
-        store.save(&envelope),
-        Err(StoreError::PluginName { .. })
-    ));
-    assert!(matches!(
-        store.latest("../escape"),
-        Err(StoreError::PluginName { .. })
-    ));
+    let envelope = Envelope { plugin: "../escape".into(), ..envelope(1, 1) };
+    assert!(matches!(store.save(&envelope), Err(StoreError::PluginName { .. })));
+    assert!(matches!(store.latest("../escape"), Err(StoreError::PluginName { .. })));
 }
 
 #[test]
@@ -283,11 +240,7 @@ impl Disk for FaultyDisk {
     }
     fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
         let fault = self.fault(Call::Write);
-        let fits = if fault.is_err() {
-            bytes.len() / 2
-        } else {
-            bytes.len()
-        };
+        let fits = if fault.is_err() { bytes.len() / 2 } else { bytes.len() };
         RealDisk.write(file, &bytes[..fits])?;
         fault
     }
@@ -309,15 +262,8 @@ impl Disk for FaultyDisk {
 fn failing_store(call: Call, kind: ErrorKind) -> (TempDir, SnapshotStore, Arc<AtomicBool>) {
     let folder = TempDir::new().expect("a temporary folder");
     let armed = Arc::new(AtomicBool::new(false));
-    let disk = FaultyDisk {
-        call,
-        kind,
-        armed: Arc::clone(&armed),
-    };
-    let options = StoreOptions {
-        keep_newest: 1,
-        ..StoreOptions::default()
-    };
+    let disk = FaultyDisk { call, kind, armed: Arc::clone(&armed) };
+    let options = StoreOptions { keep_newest: 1, ..StoreOptions::default() };
     let store = SnapshotStore::open_on(Box::new(disk), folder.path().join("state"), options);
     let store = store.expect("opens");
     save(&store, &envelope(1, 1));
@@ -327,13 +273,7 @@ fn failing_store(call: Call, kind: ErrorKind) -> (TempDir, SnapshotStore, Arc<At
 
 #[test]
 fn a_full_disk_leaves_the_previous_snapshot_intact() {
-    for call in [
-        Call::Create,
-        Call::Write,
-        Call::Sync,
-        Call::Rename,
-        Call::SyncFolder,
-    ] {
+    for call in [Call::Create, Call::Write, Call::Sync, Call::Rename, Call::SyncFolder] {
         let (_folder, store, armed) = failing_store(call, ErrorKind::StorageFull);
         let before = files(&store);
         let error = store.save(&envelope(1, 2)).expect_err("the disk is full");
@@ -355,9 +295,7 @@ fn after_a_failed_sync_nothing_is_saved_until_the_store_is_opened_again() {
         let error = store.save(&envelope(1, 2)).expect_err("the sync fails");
         assert!(matches!(error, StoreError::Sync { .. }), "{error:?}");
         armed.store(false, Ordering::Relaxed);
-        let error = store
-            .save(&envelope(1, 3))
-            .expect_err("is not trusted any more");
+        let error = store.save(&envelope(1, 3)).expect_err("is not trusted any more");
         assert!(matches!(error, StoreError::SyncFailed { .. }), "{error:?}");
         assert_eq!(outcome(store.latest(PLUGIN)).0, Some(1));
 
@@ -370,13 +308,7 @@ fn after_a_failed_sync_nothing_is_saved_until_the_store_is_opened_again() {
 #[test]
 fn the_first_failed_create_does_not_condemn_the_store() {
     let (_folder, store, armed) = failing_store(Call::Create, ErrorKind::PermissionDenied);
-    assert!(matches!(
-        store.save(&envelope(1, 2)),
-        Err(StoreError::Io {
-            action: "create",
-            ..
-        })
-    ));
+    assert!(matches!(store.save(&envelope(1, 2)), Err(StoreError::Io { action: "create", .. })));
     armed.store(false, Ordering::Relaxed);
     save(&store, &envelope(1, 3));
 }

@@ -175,8 +175,7 @@ impl File {
 
     /// Whether the reader knows this state once it has the report that is ready.
     pub(super) fn tells_of(&self, fingerprint: &Fingerprint) -> bool {
-        self.tells()
-            .is_some_and(|taken| taken.fingerprint == *fingerprint)
+        self.tells().is_some_and(|taken| taken.fingerprint == *fingerprint)
     }
 
     /// Whether nothing about it has to be kept.
@@ -194,19 +193,15 @@ impl File {
     }
 
     fn take(&mut self, look: &Look, noticed: Duration) {
-        let taken = Taken {
-            fingerprint: look.fingerprint,
-            is_aged: look.is_aged,
-        };
+        let taken = Taken { fingerprint: look.fingerprint, is_aged: look.is_aged };
         let known = match self.ready {
             Some(Ready::Gone) => self.told,
             _ => self.tells(),
         };
         // Equal times prove equal bytes unless a write was seen that may have
         // fallen into the same tick of the file system's clock.
-        let is_same = known.is_some_and(|known| {
-            known.fingerprint == taken.fingerprint && (known.is_aged || !self.is_dirty)
-        });
+        let is_same = known
+            .is_some_and(|known| known.fingerprint == taken.fingerprint && (known.is_aged || !self.is_dirty));
         self.is_dirty = false;
         if !is_same {
             self.ready = Some(Ready::Candidate { taken, noticed });
@@ -235,13 +230,7 @@ impl File {
 
 impl Pending {
     fn new(now: Duration) -> Self {
-        Pending {
-            noticed: now,
-            is_complete: false,
-            seen: None,
-            delay: LOOK_AGAIN_FIRST,
-            is_held_told: false,
-        }
+        Pending { noticed: now, is_complete: false, seen: None, delay: LOOK_AGAIN_FIRST, is_held_told: false }
     }
 
     /// The table at the top of this file.
@@ -263,10 +252,7 @@ impl Pending {
         if unchanged_for >= needed {
             Verdict::Take
         } else {
-            Verdict::Again {
-                at: since + needed,
-                held_since: None,
-            }
+            Verdict::Again { at: since + needed, held_since: None }
         }
     }
 
@@ -283,15 +269,10 @@ impl Pending {
 impl Ready {
     pub(super) fn report(self, path: PathBuf) -> Report {
         match self {
-            Ready::Candidate { taken, noticed } => Report::Candidate(Candidate {
-                path,
-                size_bytes: taken.fingerprint.size_bytes,
-                noticed,
-            }),
-            Ready::Held { since, now } => Report::Held {
-                path,
-                unchanged_for: now.saturating_sub(since),
-            },
+            Ready::Candidate { taken, noticed } => {
+                Report::Candidate(Candidate { path, size_bytes: taken.fingerprint.size_bytes, noticed })
+            }
+            Ready::Held { since, now } => Report::Held { path, unchanged_for: now.saturating_sub(since) },
             Ready::Gone => Report::Gone { path },
         }
     }

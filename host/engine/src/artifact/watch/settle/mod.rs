@@ -67,12 +67,7 @@ impl Settle {
 
     /// Compares a scan with what the reader was told, and plans a look at every
     /// difference. `is_whole` says that a name that is missing is not there.
-    pub(super) fn scanned(
-        &mut self,
-        found: &[(OsString, Fingerprint)],
-        is_whole: bool,
-        now: Duration,
-    ) {
+    pub(super) fn scanned(&mut self, found: &[(OsString, Fingerprint)], is_whole: bool, now: Duration) {
         for (name, fingerprint) in found {
             let known = self.files.get(&**name);
             if !known.is_some_and(|file| file.is_pending() || file.tells_of(fingerprint)) {

@@ -20,13 +20,7 @@ fn look(version: u64, writer: Writer, links: u64) -> Look {
         modified_ns: i128::from(version),
         changed_ns: i128::from(version),
     };
-    Look {
-        fingerprint,
-        is_regular: true,
-        links,
-        writer,
-        is_aged: false,
-    }
+    Look { fingerprint, is_regular: true, links, writer, is_aged: false }
 }
 
 /// A machine with one file, and the answer that every look gets.
@@ -37,10 +31,7 @@ struct One {
 
 impl One {
     fn new() -> Self {
-        One {
-            settle: Settle::new("/plugins".into()),
-            now: Duration::from_secs(100),
-        }
+        One { settle: Settle::new("/plugins".into()), now: Duration::from_secs(100) }
     }
 
     fn hint(&mut self, hint: Hint) -> &mut Self {
@@ -92,11 +83,7 @@ fn a_hard_link_is_taken_in_the_same_instant() {
 #[test]
 fn a_new_file_without_a_writer_is_taken_after_it_has_settled() {
     let mut one = One::new();
-    assert!(
-        one.hint(Hint::Appeared)
-            .pass(SETTLE - MS, look_none(1))
-            .is_empty()
-    );
+    assert!(one.hint(Hint::Appeared).pass(SETTLE - MS, look_none(1)).is_empty());
     assert!(is_candidate(&one.pass(MS, look_none(1))));
 }
 
@@ -109,20 +96,14 @@ fn where_the_kernel_does_not_tell_of_writers_only_quiet_or_a_close_counts() {
         assert!(one.pass(QUIET - MS, unknown(version)).is_empty());
     }
     assert!(is_candidate(&one.pass(QUIET * 2, unknown(10))));
-    assert!(is_candidate(
-        &one.hint(Hint::Complete).pass(Duration::ZERO, unknown(11))
-    ));
+    assert!(is_candidate(&one.hint(Hint::Complete).pass(Duration::ZERO, unknown(11))));
 }
 
 #[test]
 fn a_file_that_is_moved_into_place_while_it_is_written_waits_for_its_writer() {
     let mut one = One::new();
     let open = Looked::File(look(1, Writer::Open, 1));
-    assert!(
-        one.hint(Hint::Complete)
-            .pass(Duration::from_secs(4), open)
-            .is_empty()
-    );
+    assert!(one.hint(Hint::Complete).pass(Duration::from_secs(4), open).is_empty());
     assert!(is_candidate(&one.pass(LOOK_AGAIN_MAX, look_none(2))));
 }
 
@@ -138,21 +119,14 @@ fn a_writer_who_holds_a_file_without_changing_it_is_reported_once() {
 fn a_close_without_a_change_is_not_reported_again() {
     let mut one = One::new();
     one.hint(Hint::Complete).pass(MS, look_none(1));
-    assert!(
-        one.hint(Hint::Complete)
-            .pass(QUIET, look_none(1))
-            .is_empty()
-    );
+    assert!(one.hint(Hint::Complete).pass(QUIET, look_none(1)).is_empty());
 }
 
 #[test]
 fn a_write_within_one_tick_of_the_file_system_s_clock_is_not_missed() {
     let mut one = One::new();
     one.hint(Hint::Complete).pass(MS, look_none(1));
-    let reports = one
-        .hint(Hint::Modified)
-        .hint(Hint::Complete)
-        .pass(MS, look_none(1));
+    let reports = one.hint(Hint::Modified).hint(Hint::Complete).pass(MS, look_none(1));
     assert!(is_candidate(&reports), "{reports:?}");
 }
 
@@ -160,22 +134,14 @@ fn a_write_within_one_tick_of_the_file_system_s_clock_is_not_missed() {
 fn a_reader_can_ask_again_and_gets_one_report() {
     let mut one = One::new();
     one.hint(Hint::Complete).pass(MS, look_none(1));
-    let reports = one
-        .hint(Hint::Again)
-        .hint(Hint::Again)
-        .pass(QUIET, look_none(1));
+    let reports = one.hint(Hint::Again).hint(Hint::Again).pass(QUIET, look_none(1));
     assert!(is_candidate(&reports), "{reports:?}");
 }
 
 #[test]
 fn a_file_that_was_never_told_of_goes_in_silence() {
     let mut one = One::new();
-    assert!(
-        one.hint(Hint::Appeared)
-            .hint(Hint::Removed)
-            .pass(MS, Looked::Gone)
-            .is_empty()
-    );
+    assert!(one.hint(Hint::Appeared).hint(Hint::Removed).pass(MS, Looked::Gone).is_empty());
     assert!(one.settle.files.is_empty());
 }
 
@@ -295,11 +261,7 @@ impl Model {
         };
         let inode = &self.inodes[index];
         let links = self.names.values().filter(|other| **other == index).count() as u64;
-        let writer = if inode.is_open {
-            Writer::Open
-        } else {
-            Writer::None
-        };
+        let writer = if inode.is_open { Writer::Open } else { Writer::None };
         let mut look = look(inode.changed, writer, links);
         look.fingerprint.inode = inode.number;
         Looked::File(look)
@@ -317,11 +279,7 @@ impl Model {
                 // As with unlink and create: a new inode under the name.
                 self.step(Step::Remove(file));
                 self.tick += 1;
-                let inode = Inode {
-                    number: self.tick,
-                    changed: self.tick,
-                    is_open: true,
-                };
+                let inode = Inode { number: self.tick, changed: self.tick, is_open: true };
                 self.inodes.push(inode);
                 self.names.insert(file, self.inodes.len() - 1);
                 self.hint(file, Hint::Appeared);
@@ -349,8 +307,7 @@ impl Model {
                 }
             }
             Step::Link(from, to) => {
-                if let (Some(&index), false) = (self.names.get(&from), self.names.contains_key(&to))
-                {
+                if let (Some(&index), false) = (self.names.get(&from), self.names.contains_key(&to)) {
                     self.names.insert(to, index);
                     self.touch(index);
                     self.hint(to, Hint::Appeared);
@@ -405,11 +362,7 @@ impl Model {
     fn assert_not_offered_while_written(&self, name: &Name, looked: Looked) {
         let ready = self.settle.files.get(name).and_then(|file| file.ready);
         if let (Looked::File(look), Some(Ready::Candidate { .. })) = (looked, ready) {
-            assert_ne!(
-                look.writer,
-                Writer::Open,
-                "{name:?} is offered while it is written"
-            );
+            assert_ne!(look.writer, Writer::Open, "{name:?} is offered while it is written");
         }
     }
 
@@ -422,21 +375,14 @@ impl Model {
                 Report::Candidate(Candidate { path, .. }) => {
                     let name = path.file_name().expect("a name");
                     let ready = self.settle.files[name].ready;
-                    let Some(Ready::Candidate { taken, .. }) = ready else {
-                        panic!("{ready:?}")
-                    };
-                    let Fingerprint {
-                        inode, changed_ns, ..
-                    } = taken.fingerprint;
+                    let Some(Ready::Candidate { taken, .. }) = ready else { panic!("{ready:?}") };
+                    let Fingerprint { inode, changed_ns, .. } = taken.fingerprint;
                     let state = (inode, changed_ns as u64);
                     self.told.insert(path.clone(), state);
                     *self.reports.entry((path, state.0, state.1)).or_default() += 1;
                 }
                 Report::Gone { path } => {
-                    assert!(
-                        self.told.remove(&path).is_some(),
-                        "gone without having been there"
-                    );
+                    assert!(self.told.remove(&path).is_some(), "gone without having been there");
                 }
                 Report::Held { .. } => {}
                 other => panic!("{other:?}"),
