@@ -4,6 +4,8 @@
 //! Each test has a ledger of its own, torn down as the host does it: what is
 //! left is freed after the last use. Under Miri that also proves that nothing
 //! leaks and nothing is freed twice.
+//!
+//! long: one test for each promise of the books.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::collections::BTreeSet;

@@ -9,6 +9,8 @@
 //!
 //! Only the owning thread writes its record, but for `limit`, through which
 //! others ask it to come by the cold path.
+//!
+//! long: the record and its hazards are one invariant; half of it is its argument.
 
 use super::Refused;
 use super::barrier::{self, BarrierKind};

@@ -8,6 +8,8 @@
 //!
 //! Publishing and withdrawing are here too; handing state over behind a closed
 //! gate is in `gate.rs`. Neither waits for calls.
+//!
+//! long: the hot path and the two ways to publish share one argument.
 
 use super::barrier::{Asymmetric, Barrier};
 use super::chain::ChainToken;

@@ -2,6 +2,8 @@
 //!
 //! Everything process-wide is shared with the other tests of this binary, as
 //! it is between hosts: no test may depend on an index or on a record.
+//!
+//! long: one test for each promise of the core, in the order of its documentation.
 
 use super::*;
 use std::cell::RefCell;

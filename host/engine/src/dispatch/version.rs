@@ -6,6 +6,8 @@
 //! dropped: a version that is not finished stays in memory, because somebody
 //! may still run its code. The one way out is
 //! [`Drained::finish`](super::Drained::finish).
+//!
+//! long: a version, its header and its registry free each other.
 
 use super::counters::{Counters, Entry, sum};
 use super::lease::{self, Holder, Lease};

@@ -2,28 +2,28 @@
 
 use super::{
     control::{Command, Control, Shared},
+    error::HostError,
+    lock::lock,
     options::HostBuilder,
     status::{HostStatus, LeaseStatus, PluginState, PluginStatus, UnloadingStatus, VersionStatus},
 };
 use crate::{
     artifact::{
-        stage::{StageError, Stager},
-        watch::{WatchError, WatchMode, Watcher},
+        stage::Stager,
+        watch::{WatchMode, Watcher},
     },
     clock::monotonic_ns,
     dispatch::{Holder, SlotState, barrier},
     event::{EventLog, Events, FailureReport},
-    failure::{Code, Failure},
     id::{InvalidPluginName, PluginName, VersionId},
     pipeline::{Unloading, Worker},
     service::{Directory, Entry, Plugin},
-    state::store::{SnapshotStore, StoreError, StoreOptions},
+    state::store::{SnapshotStore, StoreOptions},
 };
 use crossbeam::channel::{self, Sender};
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, Write},
+    fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -331,90 +331,6 @@ where
     }
 }
 
-/// A host cannot start, or not do what it was asked for.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum HostError {
-    /// A directory cannot be used.
-    #[error("cannot use the directory {}", path.display())]
-    DataDirectory {
-        /// The directory.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// Another host uses the data directory.
-    #[error("the data directory {} is in use by process {pid}", path.display())]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-        /// The other host, as it wrote itself down.
-        pid: String,
-    },
-    /// The plugin directory cannot be watched.
-    #[error(transparent)]
-    Watch(#[from] WatchError),
-    /// The private store cannot be used.
-    #[error(transparent)]
-    Stage(#[from] StageError),
-    /// The snapshot store cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The system gives no more threads.
-    #[error("cannot start a thread")]
-    Thread(#[source] io::Error),
-    /// A command failed.
-    #[error("{0}")]
-    Failed(FailureReport),
-    /// The host has ended.
-    #[error("the host has stopped")]
-    Stopped,
-}
-
-impl Failure for HostError {
-    fn code(&self) -> Code {
-        match self {
-            HostError::DataDirectory { .. } => Code::HostDataDirectory,
-            HostError::Locked { .. } => Code::HostDataLocked,
-            HostError::Watch(error) => error.code(),
-            HostError::Stage(error) => error.code(),
-            HostError::Store(error) => error.code(),
-            HostError::Thread(_) => Code::HostThread,
-            HostError::Failed(report) => Code::from_name(report.code).unwrap_or(Code::HostStopped),
-            HostError::Stopped => Code::HostStopped,
-        }
-    }
-}
-
 fn beside(plugin_dir: &Path) -> PathBuf {
     plugin_dir.parent().unwrap_or(plugin_dir).join(".replug")
-}
-
-/// Locks the data directory; the system unlocks it when the process ends.
-fn lock(data_dir: &Path) -> Result<File, HostError> {
-    let unusable = |source| HostError::DataDirectory { path: data_dir.to_owned(), source };
-    fs::create_dir_all(data_dir).map_err(unusable)?;
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(data_dir.join("lock"))
-        .map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid).map_err(unusable)?;
-            return Err(HostError::Locked { path: data_dir.to_owned(), pid: pid.trim().to_owned() });
-        }
-        Err(TryLockError::Error(error)) => return Err(unusable(error)),
-    }
-    let write = |file: &mut File| {
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())
-    };
-    write(&mut file).map_err(unusable)?;
-    Ok(file)
 }

@@ -6,6 +6,7 @@ use super::{
     hooks::{Hook, HookError, HookErrorKind, StepInfo},
     library::{Library, OpenError},
     proof::{self, Pin, Residue},
+    remains::Remains,
     threads::ThreadBooks,
 };
 use crate::{
@@ -409,49 +410,6 @@ pub enum Closed {
         /// What keeps it, as far as can be found out.
         pins: Vec<Pin>,
     },
-}
-
-/// What a closed library leaves, to be freed when it is unmapped.
-pub struct Remains {
-    blocks: Vec<*mut c_void>,
-    bytes: u64,
-    // As in `Loaded`: dropped when the library is gone, and only then.
-    books: ManuallyDrop<Arc<ThreadBooks>>,
-    contexts: ManuallyDrop<Vec<Box<dyn Any + Send + Sync>>>,
-    copy: PrivateCopy,
-}
-
-// SAFETY: the blocks are owned by this value alone.
-unsafe impl Send for Remains {}
-
-impl Remains {
-    /// Looks again whether the library is gone.
-    pub fn recheck(self) -> Closed {
-        let pins = proof::still_mapped(self.copy.path());
-        if pins.is_empty() {
-            return Closed::Unmapped(self.free(Vec::new()));
-        }
-        Closed::Lingering { remains: self, pins }
-    }
-
-    /// The private copy.
-    pub fn path(&self) -> &Path {
-        self.copy.path()
-    }
-
-    fn free(self, companions: Vec<std::path::PathBuf>) -> Residue {
-        let Remains { blocks, bytes, books, contexts, copy } = self;
-        let residue = Residue { blocks_freed: blocks.len(), bytes_freed: bytes, companions };
-        for block in blocks {
-            // SAFETY: the plugin's allocator got the block from malloc and can
-            // neither free nor use it any more: its code is unmapped.
-            unsafe { libc::free(block) };
-        }
-        drop((ManuallyDrop::into_inner(books), ManuallyDrop::into_inner(contexts)));
-        // The file goes last: its name proves what is mapped.
-        drop(copy);
-        residue
-    }
 }
 
 /// A library could not be made ready.

@@ -17,12 +17,14 @@ mod proof;
 mod library;
 mod handshake;
 mod threads;
+mod remains;
 mod loaded;
 
 pub use answer::{Answer, AnswerLimits};
 pub use handshake::{HandshakeError, InterfaceRow};
 pub use hooks::{Hook, HookError, HookErrorKind, StepInfo, StepKind};
 pub use library::{Library, OpenError};
-pub use loaded::{Closed, LoadError, Loaded, Remains};
+pub use loaded::{Closed, LoadError, Loaded};
 pub use proof::{Pin, Residue};
+pub use remains::Remains;
 pub use threads::ThreadBooks;

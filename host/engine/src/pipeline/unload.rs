@@ -308,9 +308,8 @@ impl Shared {
                     loop {
                         thread::sleep(RECHECK);
                         match remains.recheck() {
-                            Closed::Unmapped(residue) => return self.unloaded(residue, drained_at),
-                            Closed::Lingering { remains: back, .. } => remains = back,
-                            Closed::Pinned { .. } => return,
+                            Ok(residue) => return self.unloaded(residue, drained_at),
+                            Err((back, _)) => remains = back,
                         }
                     }
                 }

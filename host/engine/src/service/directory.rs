@@ -1,7 +1,7 @@
 //! The plugins of a host, by name.
 
-use super::{message::CallOptions, serving::Serving, timer::Timer};
-use crate::{clock::monotonic_ns, dispatch::Slot, id::PluginName, load::AnswerLimits};
+use super::{serving::Serving, timer::Timer};
+use crate::{dispatch::Slot, id::PluginName, load::AnswerLimits};
 use arc_swap::ArcSwap;
 use std::{
     collections::BTreeMap,
@@ -121,13 +121,4 @@ impl Directory {
     pub(super) fn answer_limits(&self) -> AnswerLimits {
         AnswerLimits { body_bytes_max: self.limits.answer_bytes_max }
     }
-}
-
-/// The deadline of a call that begins now; 0 for none.
-pub(super) fn deadline_ns(options: &CallOptions) -> u64 {
-    let Some(timeout) = options.timeout else {
-        return 0;
-    };
-    let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-    monotonic_ns().saturating_add(timeout_ns)
 }

@@ -4,7 +4,6 @@
 use super::{
     directory::{Admitted, Directory, Entry},
     error::{CallError, outcome},
-    handle::request,
     message::{CallOptions, Reply},
     serving::Serving,
     timer::Key,
@@ -62,7 +61,7 @@ impl CallFuture {
             directory,
             method: method.to_owned(),
             body: body.to_vec(),
-            deadline_ns: super::directory::deadline_ns(&options),
+            deadline_ns: options.deadline_ns(),
             options,
             parent: current_chain(),
             timer: None,
@@ -104,7 +103,7 @@ impl CallFuture {
         let mut pending = Pending::NULL;
         let limits = self.directory.answer_limits();
         let started = lease.enter(|entered| {
-            let mut request = request(&self.method, &self.body, &self.options);
+            let mut request = self.options.request(&self.method, &self.body);
             request.deadline_ns = self.deadline_ns;
             request.chain = lease.chain().to_raw();
             let (status, answer) =

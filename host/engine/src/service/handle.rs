@@ -1,7 +1,7 @@
 //! The embedder's handle to a plugin.
 
 use super::{
-    directory::{Directory, Entry, deadline_ns},
+    directory::{Directory, Entry},
     error::{CallError, outcome},
     future::CallFuture,
     message::{CallOptions, Reply},
@@ -13,8 +13,6 @@ use crate::{
     id::{PluginName, VersionId},
     load::Answer,
 };
-use abi_stable::std_types::{RSlice, RStr};
-use replug_abi::Request;
 use std::sync::{Arc, atomic::Ordering};
 
 /// A plugin of a host, by name, whichever version serves.
@@ -62,7 +60,7 @@ impl Plugin {
     pub fn call_with(&self, method: &str, body: &[u8], options: &CallOptions) -> Result<Reply, CallError> {
         self.check_body(body)?;
         let _admitted = self.entry.admit(&self.directory.limits).map_err(|max| self.overloaded(max))?;
-        let request = request(method, body, options);
+        let request = options.request(method, body);
         let limits = self.directory.answer_limits();
         let result = self.enter(|entered| {
             let (status, answer) = Answer::collect(limits, |sink| entered.payload().call(&request, sink));
@@ -144,16 +142,5 @@ impl Plugin {
     #[cold]
     fn overloaded(&self, in_flight_max: usize) -> CallError {
         CallError::Overloaded { plugin: self.entry.name.clone(), in_flight_max }
-    }
-}
-
-pub(super) fn request<'a>(method: &'a str, body: &'a [u8], options: &'a CallOptions) -> Request<'a> {
-    Request {
-        content_type: RStr::from_str(&options.content_type),
-        request_id: RStr::from_str(&options.request_id),
-        trace_parent: RStr::from_str(&options.trace_parent),
-        sticky_key: RSlice::from_slice(&options.sticky_key),
-        deadline_ns: deadline_ns(options),
-        ..Request::new(method, body)
     }
 }

@@ -1,5 +1,8 @@
 //! What goes into a call and what comes back.
 
+use crate::clock::monotonic_ns;
+use abi_stable::std_types::{RSlice, RStr};
+use replug_abi::Request;
 use std::time::Duration;
 
 /// How long a caller waits when it does not say.
@@ -77,6 +80,25 @@ impl CallOptions {
     pub fn sticky_key(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.sticky_key = key.into();
         self
+    }
+
+    /// The deadline of a call that begins now; 0 for none.
+    pub(super) fn deadline_ns(&self) -> u64 {
+        let Some(timeout) = self.timeout else { return 0 };
+        let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        monotonic_ns().saturating_add(timeout_ns)
+    }
+
+    /// The request of a call that begins now.
+    pub(super) fn request<'a>(&'a self, method: &'a str, body: &'a [u8]) -> Request<'a> {
+        Request {
+            content_type: RStr::from_str(&self.content_type),
+            request_id: RStr::from_str(&self.request_id),
+            trace_parent: RStr::from_str(&self.trace_parent),
+            sticky_key: RSlice::from_slice(&self.sticky_key),
+            deadline_ns: self.deadline_ns(),
+            ..Request::new(method, body)
+        }
     }
 }
 

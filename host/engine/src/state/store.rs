@@ -20,7 +20,7 @@ mod folder;
 mod tests;
 
 pub use error::StoreError;
-pub use folder::Snapshot;
+pub use name::Snapshot;
 
 use super::envelope::{Envelope, OVERHEAD_BYTES};
 use crate::failure::{Code, Failure};

@@ -3,6 +3,8 @@
 //!
 //! The scenarios run with either barrier, which a process chooses once: each
 //! of the test binaries that include this file chooses one.
+//!
+//! long: the scenarios are shared by two test programs.
 
 use replug_host::dispatch::{
     ChainToken, Drained, Holder, Payload, Refused, Retired, Slot, Version, current_chain, pass_by,
@@ -245,6 +247,7 @@ pub(crate) fn every_call_runs_on_a_version_in_memory_and_is_counted_once() {
                 }
             });
         }
+        // sleep: the load is meant to last this long.
         thread::sleep(LOAD);
         stop.store(true, SeqCst);
         drop(callers);

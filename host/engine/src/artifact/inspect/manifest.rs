@@ -3,6 +3,8 @@
 //! The format and its rule for growing are [`replug_abi::note`]'s; this file
 //! owns what the records must contain. It serialises with stable field names,
 //! for `replug inspect -o json`, and knows nothing of ELF.
+//!
+//! long: one kind of record is one arm of one table, with its tests beside it.
 
 use std::fmt;
 

@@ -1,4 +1,6 @@
 //! The watch against real files and real events.
+//!
+//! long: one test for each way in which a file can arrive.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,40 +1,11 @@
 //! What lies in a folder of the store, by its names; no file is opened.
 
 use super::error::{StoreError, io_error};
-use super::name::{Kind, Name, classify};
+use super::name::{Kind, Snapshot, classify};
 use std::cmp::Reverse;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-/// A snapshot's file. What it says comes from its name; nothing was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    pub(super) path: PathBuf,
-    pub(super) name: Name,
-}
-
-impl Snapshot {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Its place in the order of its plugin's snapshots; later is higher.
-    pub fn sequence(&self) -> u64 {
-        self.name.sequence
-    }
-
-    /// The payload's schema version.
-    pub fn schema_version(&self) -> u32 {
-        self.name.schema_version
-    }
-
-    /// When it was taken, in milliseconds since 1970 by the wall clock.
-    pub fn taken_at_unix_ms(&self) -> u64 {
-        self.name.taken_at_unix_ms
-    }
-}
 
 /// A plugin's folder, by the names in it.
 #[derive(Default)]

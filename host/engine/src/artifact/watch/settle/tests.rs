@@ -1,5 +1,7 @@
 //! The decisions against a model of a directory: any order of creations, writes,
 //! links, renames and removals, with looks at any time between.
+//!
+//! long: a table of cases and one property over all of them.
 
 use std::collections::HashMap;
 

@@ -1,0 +1,64 @@
+//! Why a host cannot start, or not do what it was asked for.
+
+use crate::{
+    artifact::{stage::StageError, watch::WatchError},
+    event::FailureReport,
+    failure::{Code, Failure},
+    state::store::StoreError,
+};
+use std::{io, path::PathBuf};
+
+/// A host cannot start, or not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// A directory cannot be used.
+    #[error("cannot use the directory {}", path.display())]
+    DataDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Another host uses the data directory.
+    #[error("the data directory {} is in use by process {pid}", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The other host, as it wrote itself down.
+        pid: String,
+    },
+    /// The plugin directory cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The private store cannot be used.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// The snapshot store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system gives no more threads.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// A command failed.
+    #[error("{0}")]
+    Failed(FailureReport),
+    /// The host has ended.
+    #[error("the host has stopped")]
+    Stopped,
+}
+
+impl Failure for HostError {
+    fn code(&self) -> Code {
+        match self {
+            HostError::DataDirectory { .. } => Code::HostDataDirectory,
+            HostError::Locked { .. } => Code::HostDataLocked,
+            HostError::Watch(error) => error.code(),
+            HostError::Stage(error) => error.code(),
+            HostError::Store(error) => error.code(),
+            HostError::Thread(_) => Code::HostThread,
+            HostError::Failed(report) => Code::from_name(report.code).unwrap_or(Code::HostStopped),
+            HostError::Stopped => Code::HostStopped,
+        }
+    }
+}
