@@ -1,3 +1,4 @@
+//! Says hello.
 use replug_plugin_api::prelude::*;
 
 struct Hello;

@@ -1,4 +1,7 @@
 //! A loaded library, the instance in it, and their end.
+//!
+//! long: every function of a plugin that the engine calls stands here once,
+//! beside the promise that makes it sound.
 
 use super::{
     answer::{Answer, AnswerLimits},
