@@ -132,7 +132,7 @@ mod tests {
         let inside = progress.clone();
         let hung = worker.run(&progress, move || {
             inside.enter(Hook::Restore);
-            drop(wait.recv());
+            while wait.recv().is_ok() {}
         });
         let error = hung.expect_err("it hangs");
         assert_eq!((error.hook, error.kind), (Hook::Restore, HookErrorKind::TimedOut));
