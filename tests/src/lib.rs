@@ -1,3 +1,6 @@
 //! The harness, scenario tests and benches of replug.
 
 pub mod report;
+pub mod artifacts;
+pub mod harness;
+pub mod load;

@@ -18,3 +18,8 @@ fn no_update_is_lost_when_state_is_handed_over() {
 fn a_thread_is_detached_or_abandoned_but_never_both() {
     scenario::a_thread_is_detached_or_abandoned_but_never_both();
 }
+
+#[test]
+fn a_version_is_drained_only_when_nobody_can_still_enter_it() {
+    scenario::a_version_is_drained_only_when_nobody_can_still_enter_it();
+}

@@ -7,9 +7,10 @@
 //! the owning thread counts, with plain loads and stores. This file never
 //! waits and never calls a plugin.
 
+use super::index::MAX_VERSIONS;
 use super::record::ThreadRecord;
 use super::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
-use super::version::{Header, MAX_VERSIONS};
+use super::version::Header;
 use std::ptr::NonNull;
 
 /// How often a version was called.
@@ -118,6 +119,11 @@ pub(super) fn sum(header: &Header) -> Counters {
         total.errors += entry.errors;
     }
     total
+}
+
+/// How many threads have, or may have, thread-locals of the version.
+pub(super) fn attached(header: &Header) -> usize {
+    ThreadRecord::all().filter(|record| record.entry(header.index()).is_attached()).count()
 }
 
 static FOLDING: Mutex<()> = Mutex::new(());

@@ -65,7 +65,7 @@
 //!
 //! # What stays in memory
 //!
-//! A record per thread that ever lived at the same time (1.5 KiB, plus a page
+//! A record per thread that ever lived at the same time (1.2 KiB, plus a page
 //! of counters per 128 versions in use), never freed.
 //!
 //! Not covered: fork without exec while calls are in flight (the child's
@@ -77,6 +77,7 @@ mod chain;
 mod counters;
 mod frame;
 mod gate;
+mod index;
 mod lease;
 mod record;
 mod retire;
@@ -89,11 +90,12 @@ pub use chain::{ChainToken, current_chain};
 pub use counters::Counters;
 pub use frame::Entered;
 pub use gate::{Closed, GateRefused, Sealed};
+pub use index::MAX_VERSIONS;
 pub use lease::{Holder, Lease};
 pub use record::{MAX_CHAIN_DEPTH, MAX_THREADS, pass_by};
 pub use retire::{Drained, InFlight, Retired};
 pub use slot::{GateBusy, Refused, Slot, SlotState};
-pub use version::{Finished, MAX_VERSIONS, Payload, Version, VersionId, VersionsExhausted};
+pub use version::{Finished, Payload, Version, VersionId, VersionsExhausted};
 pub use watch::{Scan, StuckCall};
 
 #[cfg(test)]

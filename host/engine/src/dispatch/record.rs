@@ -8,7 +8,9 @@
 //! is walked without a lock.
 //!
 //! Only the owning thread writes its record, but for `limit`, through which
-//! others ask it to come by the cold path.
+//! others ask it to come by the cold path, and for the entry of a drained
+//! version that is abandoned. The file is long so that who writes what, and
+//! when, can be checked in one place.
 //!
 //! long: the record and its hazards are one invariant; half of it is its argument.
 
@@ -16,8 +18,9 @@ use super::Refused;
 use super::barrier::{self, BarrierKind};
 use super::chain::ChainToken;
 use super::counters::{Entry, new_table};
+use super::index::{self, MAX_VERSIONS};
 use super::sync::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use super::version::{self, Header};
+use super::version::Header;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
@@ -148,7 +151,7 @@ impl ThreadRecord {
     }
 
     pub(super) fn entry(&self, index: usize) -> &Entry {
-        assert!(index < version::MAX_VERSIONS, "version indices are dense");
+        assert!(index < MAX_VERSIONS, "version indices are dense");
         // SAFETY: the index is in bounds.
         unsafe { self.entry_at(index * size_of::<Entry>()) }
     }
@@ -242,7 +245,7 @@ impl ThreadRecord {
         }
         // Partner: `kick`. Who kicks after this is served the next time.
         self.limit.swap(open_limit(), Ordering::AcqRel);
-        self.detach_where(version::is_detachable);
+        self.detach_where(index::is_detachable);
         self.settling.store(false, Ordering::Relaxed);
     }
 
@@ -264,7 +267,7 @@ impl ThreadRecord {
         };
         // SAFETY: the claim came first, so the version cannot be finished
         // until it is given back: the index still is this version's.
-        let header = unsafe { version::pinned(index) };
+        let header = unsafe { index::pinned(index) };
         // Plugin code, on the thread that it belongs to, outside of any call.
         // If it panics, nobody knows how far it came: the claim is not given
         // back, so the version stays in memory, safe and visibly attached.
@@ -295,7 +298,7 @@ impl ThreadRecord {
         for index in 1..=self.highest.load(Ordering::Relaxed) {
             if let Some(claim) = self.entry(index).claim() {
                 // SAFETY: claimed, as in `detach`.
-                claim.settle(unsafe { version::pinned(index).as_ref() });
+                claim.settle(unsafe { index::pinned(index).as_ref() });
             }
         }
         CURRENT.with(|current| current.set(&raw const UNREGISTERED));

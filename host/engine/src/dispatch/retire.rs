@@ -5,14 +5,14 @@
 //! has the time; none waits, and none takes a lock that a call needs.
 
 use super::barrier::HeavyOnce;
-use super::counters::Counters;
+use super::counters::{Counters, attached};
 use super::lease::{Holder, Lease};
 use super::record::{ThreadRecord, pass_by};
-use super::version::{Finished, Header, Owned, Payload, Version, VersionId, attached};
+use super::version::{Finished, Header, Owned, Payload, Version, VersionId};
 use std::fmt;
 
 /// What still uses a version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InFlight {
     /// Frames on threads' stacks. One that is just being given up may be
     /// counted.

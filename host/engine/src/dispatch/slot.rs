@@ -7,7 +7,8 @@
 //! through [`enter_cold`](Slot::enter_cold), once per reason.
 //!
 //! Publishing and withdrawing are here too; handing state over behind a closed
-//! gate is in `gate.rs`. Neither waits for calls.
+//! gate is in `gate.rs`. Neither waits for calls. Half of the file is what
+//! callers read: the errors of a call and the contract of each way to make one.
 //!
 //! long: the hot path and the two ways to publish share one argument.
 
@@ -374,7 +375,7 @@ impl<P: Payload> Slot<P> {
     pub fn in_flight(&self) -> InFlight {
         let control = lock(&self.control);
         let version = control.version.as_ref();
-        version.map_or(InFlight { stack: 0, leases: 0 }, |version| InFlight::of(version.header()))
+        version.map_or(InFlight::default(), |version| InFlight::of(version.header()))
     }
 
     /// Who holds leases on the version that the slot has.

@@ -60,10 +60,18 @@ fn replace(slot: &Slot<Plugin>, name: u64) -> Retired<Plugin> {
 /// Empties a slot and frees its version, on whatever threads it was used;
 /// returns how many calls it served.
 fn clean_up(slot: &Slot<Plugin>) -> u64 {
-    let drained = slot.withdraw().expect("live").try_drained().expect("idle");
-    drained.detach_threads();
-    drained.abandon();
-    drained.finish().expect("abandoned").counters.calls
+    let retired = slot.withdraw().expect("live");
+    let mut drained = retired.try_drained().expect("idle");
+    loop {
+        drained.detach_threads();
+        drained.abandon();
+        match drained.finish() {
+            Ok(finished) => return finished.counters.calls,
+            // A thread that ends is just detaching; it will be done.
+            Err(not_yet) => drained = not_yet,
+        }
+        thread::yield_now();
+    }
 }
 
 /// A thread that stays inside of a call until it is told to leave.

@@ -1,30 +1,22 @@
-//! Versions: what a slot publishes, and the process-wide index they stand in.
+//! Versions: what a slot publishes.
 //!
 //! A version is a payload behind a small erased header. Its index is dense, so
-//! that a thread finds its counters by adding an offset, and is used again
-//! once the version is finished. Handles never free a version by being
+//! that a thread finds its counters by adding an offset (`index.rs` gives them
+//! out). Handles never free a version by being
 //! dropped: a version that is not finished stays in memory, because somebody
 //! may still run its code. The one way out is
 //! [`Drained::finish`](super::Drained::finish).
-//!
-//! long: a version, its header and its registry free each other.
 
 use super::counters::{Counters, Entry, sum};
+use super::index::{self, MAX_VERSIONS};
 use super::lease::{self, Holder, Lease};
-use super::record::ThreadRecord;
 use super::retire::Retired;
-use super::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use super::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::failure::{Code, Failure};
 use crossbeam::utils::CachePadded;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 use std::num::NonZeroU64;
 use std::ptr::{self, NonNull};
-
-/// How many versions may be in memory at once, over all hosts of the process;
-/// one index is reserved.
-pub const MAX_VERSIONS: usize = if cfg!(miri) { 64 } else { 16_384 };
 
 /// What a version is made of; the core never looks into it.
 pub trait Payload: Send + Sync + 'static {
@@ -41,6 +33,12 @@ pub trait Payload: Send + Sync + 'static {
 /// Names a version in this process; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VersionId(NonZeroU64);
+
+impl VersionId {
+    pub(super) fn new(id: NonZeroU64) -> Self {
+        VersionId(id)
+    }
+}
 
 impl fmt::Display for VersionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,8 +60,7 @@ impl<P: Payload> Version<P> {
     /// [`VersionsExhausted`] with the payload, if [`MAX_VERSIONS`] are in
     /// memory.
     pub fn new(payload: P) -> Result<Self, VersionsExhausted<P>> {
-        let mut registry = lock(&REGISTRY);
-        let Some((index, id)) = registry.take() else {
+        let Some((index, id)) = index::take() else {
             return Err(VersionsExhausted { payload });
         };
         let body = Box::into_raw(Box::new(Body {
@@ -75,9 +72,7 @@ impl<P: Payload> Version<P> {
             },
             payload,
         }));
-        registry.by_address.insert(body.addr(), (id, index));
-        // Release: partner is the Acquire in `pinned`.
-        VERSIONS[index].header.store(body.cast(), Ordering::Release);
+        index::set(index, id, body.cast());
         // SAFETY: just made from a box.
         Ok(Version(Owned(unsafe { NonNull::new_unchecked(body) })))
     }
@@ -297,9 +292,7 @@ impl<P: Payload> Owned<P> {
     }
 
     pub(super) fn set_detachable(&self, detachable: bool) {
-        // Release: partner is `is_detachable`.
-        let index = self.header().index();
-        VERSIONS[index].detachable.store(detachable, Ordering::Release);
+        index::set_detachable(self.header().index(), detachable);
     }
 
     /// Frees the version and recycles its index.
@@ -310,16 +303,14 @@ impl<P: Payload> Owned<P> {
     pub(super) unsafe fn finish(self) -> Finished<P> {
         let index = self.header().index();
         let counters = self.counters();
-        self.set_detachable(false);
-        VERSIONS[index].header.store(ptr::null_mut(), Ordering::Relaxed);
-        // The address leaves the registry first: after that the watchdog
-        // takes it for unknown. The index goes last, when it is unused.
-        lock(&REGISTRY).by_address.remove(&self.0.addr().get());
+        // Unknown first, free last: after this the watchdog takes the address
+        // for a stranger's, and the index is used again when it is unused.
+        index::clear(index, self.as_header().as_ptr());
         // SAFETY: made by `Box::into_raw` in `new`, and nobody else has it.
         let body = unsafe { Box::from_raw(self.0.as_ptr()) };
         // SAFETY: likewise, and the header is given up here.
         let shared = unsafe { Box::from_raw(body.header.shared) };
-        lock(&REGISTRY).free.push(Reverse(index));
+        index::give_back(index);
         Finished { destructors: shared.destructors.load(Ordering::Relaxed), payload: body.payload, counters }
     }
 }
@@ -349,77 +340,6 @@ impl<P> fmt::Debug for Finished<P> {
 pub(super) unsafe fn payload<'a, P: 'a>(header: NonNull<Header>) -> &'a P {
     // SAFETY: the caller vouches for type and lifetime.
     unsafe { &(*header.cast::<Body<P>>().as_ptr()).payload }
-}
-
-/// The version at an index.
-///
-/// # Safety
-/// The caller holds a claim on a thread's entry of this index.
-pub(super) unsafe fn pinned(index: usize) -> NonNull<Header> {
-    // Acquire: partner is the Release in `new`.
-    let header = VERSIONS[index].header.load(Ordering::Acquire);
-    // SAFETY: `finish` waits until no entry of the index is claimed, so the
-    // header is there, and lives for as long as the claim.
-    unsafe { NonNull::new_unchecked(header) }
-}
-
-/// Whether threads are asked to detach from the version at an index. A hint:
-/// only a claim makes sure that it is still the same version.
-pub(super) fn is_detachable(index: usize) -> bool {
-    // Acquire: partner is `set_detachable`.
-    VERSIONS[index].detachable.load(Ordering::Acquire)
-}
-
-/// How many threads have, or may have, thread-locals of the version.
-pub(super) fn attached(header: &Header) -> usize {
-    ThreadRecord::all().filter(|record| record.entry(header.index()).is_attached()).count()
-}
-
-/// Calls `look` with a lookup from addresses to versions, none of which is
-/// freed meanwhile.
-pub(super) fn with_known<R>(look: impl FnOnce(&dyn Fn(*mut Header) -> Option<(VersionId, usize)>) -> R) -> R {
-    let registry = lock(&REGISTRY);
-    look(&|header| registry.by_address.get(&header.addr()).copied())
-}
-
-static VERSIONS: [Place; MAX_VERSIONS] = [const { Place::empty() }; MAX_VERSIONS];
-static REGISTRY: Mutex<Registry> =
-    Mutex::new(Registry { next: 1, free: BinaryHeap::new(), last_id: 0, by_address: BTreeMap::new() });
-
-struct Place {
-    header: AtomicPtr<Header>,
-    detachable: AtomicBool,
-}
-
-impl Place {
-    const fn empty() -> Self {
-        Place { header: AtomicPtr::new(ptr::null_mut()), detachable: AtomicBool::new(false) }
-    }
-}
-
-struct Registry {
-    /// The lowest index that was never used; 0 is the markers'.
-    next: usize,
-    /// Indices to use again, lowest first: threads then touch few pages.
-    free: BinaryHeap<Reverse<usize>>,
-    last_id: u64,
-    by_address: BTreeMap<usize, (VersionId, usize)>,
-}
-
-impl Registry {
-    fn take(&mut self) -> Option<(usize, VersionId)> {
-        let index = match self.free.pop() {
-            Some(Reverse(index)) => index,
-            None if self.next < MAX_VERSIONS => {
-                self.next += 1;
-                self.next - 1
-            }
-            None => return None,
-        };
-        self.last_id += 1;
-        let id = NonZeroU64::new(self.last_id).expect("counts up from one");
-        Some((index, VersionId(id)))
-    }
 }
 
 unsafe fn detach_erased<P: Payload>(header: NonNull<Header>) -> u64 {

@@ -5,8 +5,9 @@
 //! count unchanged, is one call that has not returned in between. How long that was
 //! only the caller knows: there is no clock here, and nothing on the hot path.
 
+use super::index;
 use super::record::ThreadRecord;
-use super::version::{self, VersionId};
+use super::version::VersionId;
 
 /// All calls that are running, over all hosts of the process. A host picks out
 /// its own versions.
@@ -31,7 +32,7 @@ impl Scan {
     pub fn take() -> Self {
         // A hazard may hold an address that was not validated yet and is long
         // freed: it is looked up, never read.
-        version::with_known(|known| {
+        index::with_known(|known| {
             let frames_of = |record: &'static ThreadRecord| {
                 let depth = record.depth().cast_unsigned();
                 let frames = record.frames().take(depth).enumerate();

@@ -1,0 +1,96 @@
+//! The plugins that tests drop: built by cargo, once.
+
+use std::{
+    collections::HashMap,
+    env,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{LazyLock, Mutex, PoisonError},
+};
+
+/// Libraries that this process has had built, by package.
+static BUILT: LazyLock<Mutex<HashMap<String, PathBuf>>> = LazyLock::new(Mutex::default);
+
+/// The library of a sample plugin's package, in release.
+///
+/// # Panics
+/// When cargo cannot build it: the test cannot go on.
+pub fn plugin(package: &str) -> PathBuf {
+    built(package, &workspace(), &[])
+}
+
+/// The library of a package of `plugins/hostile`.
+///
+/// # Panics
+/// As [`plugin`].
+pub fn hostile(package: &str) -> PathBuf {
+    let target = target_dir().join("hostile");
+    built(package, &workspace().join("plugins/hostile"), &["--target-dir".into(), target.into_os_string()])
+}
+
+/// The library of a package of `plugins/hostile`, where a panic aborts.
+///
+/// # Panics
+/// As [`plugin`].
+pub fn hostile_aborting(package: &str) -> PathBuf {
+    let target = target_dir().join("hostile");
+    let extra = ["--profile".into(), "abort".into(), "--target-dir".into(), target.into_os_string()];
+    built(package, &workspace().join("plugins/hostile"), &extra)
+}
+
+/// The plugin that was built against a changed copy of an ABI type.
+///
+/// # Panics
+/// As [`plugin`].
+pub fn changed_layout() -> PathBuf {
+    let folder = workspace().join("plugins/hostile/changed-layout");
+    let target = target_dir().join("changed-layout");
+    built("hostile-changed-layout", &folder, &["--target-dir".into(), target.into_os_string()])
+}
+
+/// The repository.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace is there")
+}
+
+fn target_dir() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
+fn built(package: &str, folder: &Path, extra: &[std::ffi::OsString]) -> PathBuf {
+    let key = format!("{package} {extra:?}");
+    let mut all = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(file) = all.get(&key) {
+        return file.clone();
+    }
+    let file = build(package, folder, extra);
+    all.insert(key, file.clone());
+    file
+}
+
+fn build(package: &str, folder: &Path, extra: &[std::ffi::OsString]) -> PathBuf {
+    let profile: &[&str] = if extra.iter().any(|word| word == "--profile") { &[] } else { &["--release"] };
+    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(folder)
+        .args(["build", "--quiet", "--message-format=json-render-diagnostics", "-p", package])
+        .args(profile)
+        .args(extra)
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "cargo build -p {package} failed with {}", output.status);
+    let messages = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["kind"][0] == "cdylib")
+        .filter(|message| {
+            message["target"]["name"].as_str().is_some_and(|name| name.replace('_', "-") == package)
+        })
+        .find_map(|message| {
+            let files = message["filenames"].as_array()?;
+            let file = files.iter().filter_map(|file| file.as_str()).find(|file| file.ends_with(".so"))?;
+            Some(PathBuf::from(file))
+        })
+        .unwrap_or_else(|| panic!("cargo built no library of {package}"))
+}
