@@ -1,0 +1,122 @@
+//! Hooks and calls that go wrong: what served before serves on.
+
+use replug_host::{CallError, failure::Failure};
+use replug_tests::{artifacts, harness::Harness};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// A host on which hostile 1.0.0 counts to five, and 2.0.0 does as `faults`
+/// and `state` say.
+fn counting(faults: Value, state: Value) -> Harness {
+    let config = json!({ "only_version": "2.0.0", "faults": faults, "state": state });
+    started(config)
+}
+
+fn started(config: Value) -> Harness {
+    let mut harness =
+        Harness::with(|options| options.config("hostile", config).hook_timeout(Duration::from_millis(300)));
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    for _ in 0..5 {
+        harness.plugin("hostile").call("add", b"1").expect("adds");
+    }
+    harness
+}
+
+/// Drops 2.0.0, which is refused with `code`; 1.0.0 serves on with its state.
+fn refused_and_kept(mut harness: Harness, code: &str) {
+    harness.drop_file(
+        replug_tests::harness::How::Rename,
+        &artifacts::hostile("hostile-v2"),
+        "hostile-2.0.0.so",
+    );
+    let failure = harness.not_deployed("hostile@2.0.0");
+    assert_eq!(failure.code, code, "{failure}");
+    assert!(!failure.next.is_empty());
+    let hostile = harness.plugin("hostile");
+    assert_eq!(hostile.version().expect("serves").version.to_string(), "1.0.0");
+    assert_eq!(hostile.call("count", b"").expect("counts").text(), Ok("5"));
+    assert_eq!(hostile.call("add", b"1").expect("adds").text(), Ok("6"));
+    let _ = hostile.call("release", b"");
+}
+
+#[test]
+fn a_hook_that_panics_leaves_the_old_version_serving() {
+    for hook in ["prepare", "restore", "activate", "self_test"] {
+        for panic in ["text", "value", "bomb"] {
+            let faults = json!({ hook: { "panic": panic } });
+            refused_and_kept(counting(faults, json!({})), "hook.panicked");
+        }
+    }
+}
+
+#[test]
+fn a_hook_that_fails_leaves_the_old_version_serving() {
+    for (hook, code) in [
+        ("prepare", "prepare.failed"),
+        ("restore", "hook.failed"),
+        ("activate", "hook.failed"),
+        ("self_test", "self_test.failed"),
+    ] {
+        refused_and_kept(counting(json!({ hook: { "fail": "no" } }), json!({})), code);
+    }
+}
+
+#[test]
+fn a_hook_that_hangs_leaves_the_old_version_serving() {
+    for hook in ["prepare", "restore", "activate"] {
+        let faults = json!({ hook: { "hang": { "ms": 3000 } } });
+        refused_and_kept(counting(faults, json!({})), "hook.timeout");
+    }
+}
+
+#[test]
+fn an_old_version_that_cannot_give_its_state_serves_on() {
+    for (fault, code) in [
+        (json!({ "export": { "panic": "text" } }), "hook.panicked"),
+        (json!({ "export": { "fail": "no" } }), "hook.failed"),
+        (json!({ "freeze": { "fail": "no" } }), "hook.failed"),
+        (json!({ "freeze": { "panic": "bomb" } }), "hook.panicked"),
+    ] {
+        let config = json!({ "only_version": "1.0.0", "faults": fault });
+        refused_and_kept(started(config), code);
+    }
+}
+
+#[test]
+fn a_configuration_that_does_not_fit_is_the_operators_to_mend() {
+    let mut harness = Harness::with(|options| options.config("hostile", json!({ "count": "many" })));
+    harness.drop_file(
+        replug_tests::harness::How::Rename,
+        &artifacts::hostile("hostile-v1"),
+        "hostile-1.0.0.so",
+    );
+    let failure = harness.not_deployed("hostile@1.0.0");
+    assert_eq!((failure.code, failure.blame), ("config.invalid", "operator"));
+}
+
+#[test]
+fn a_call_that_panics_is_an_error_with_the_plugins_name_and_is_counted() {
+    let harness = counting(json!({}), json!({}));
+    let hostile = harness.plugin("hostile");
+    for panic in ["text", "value", "bomb"] {
+        let error =
+            hostile.call("fault", json!({ "panic": panic }).to_string().as_bytes()).expect_err("it panics");
+        assert!(
+            matches!(&error, CallError::Panicked { plugin, .. } if plugin.as_str() == "hostile"),
+            "{error}"
+        );
+        assert_eq!(error.code().as_str(), "call.panicked");
+    }
+    assert_eq!(hostile.call("count", b"").expect("lives").text(), Ok("5"));
+    assert_eq!(hostile.counters().errors, 3);
+}
+
+#[test]
+fn a_version_whose_stop_or_drop_panics_is_unloaded_all_the_same() {
+    for hook in ["stop", "drop"] {
+        let config = json!({ "only_version": "1.0.0", "faults": { hook: { "panic": "text" } } });
+        let mut harness = started(config);
+        harness.deploy(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so", "hostile@2.0.0");
+        harness.unloaded("hostile@1.0.0");
+    }
+}
