@@ -1,25 +1,34 @@
-//! The operator's binary.
+//! The operator's binary: runs a host, and talks to one that runs.
+//!
+//! It uses the engine's public API only. `run` serves it over a unix socket;
+//! every other verb is a client of that socket, but for `inspect` and `demo`,
+//! which need no host.
 
+mod cli;
+mod config;
+mod problem;
+mod api;
+mod run;
+mod client;
+mod output;
+mod commands;
 mod demo;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use cli::{Cli, Verb};
 use std::process::ExitCode;
-
-#[derive(Parser)]
-#[command(name = "replug", version)]
-struct Cli {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Subcommand)]
-enum Verb {
-    /// Shows the main job, live, on the sample plugins.
-    Demo(demo::DemoArgs),
-}
 
 fn main() -> ExitCode {
     match Cli::parse().verb {
+        Verb::Run(args) => run::run(&args),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Inspect { file, output } => commands::inspect(&file, output),
+        Verb::Call { host, name, method, data, timeout_ms } => {
+            commands::call(&host, &name, &method, data.as_deref(), timeout_ms)
+        }
+        Verb::Status { host, watch, output } => commands::status(&host, watch, output),
+        Verb::List { host, output } => commands::list(&host, output),
+        Verb::Activate { host, name, version } => commands::activate(&host, &name, &version),
+        Verb::Events { host, follow, since } => commands::events(&host, follow, since),
     }
 }

@@ -1,0 +1,137 @@
+//! The command line.
+
+use crate::demo::DemoArgs;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Replaces the native code of a running process without dropping a call.
+#[derive(Parser)]
+#[command(name = "replug", version, after_help = "Example:\n  replug run --plugins ./plugins --data ./data")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Runs a host until it gets SIGTERM; then drains, saves and exits 0.
+    #[command(after_help = "Example:\n  replug run --plugins ./plugins --data ./data")]
+    Run(RunArgs),
+    /// Calls a method and writes its answer to standard output.
+    #[command(after_help = "Example:\n  replug call markdown render --data '# Hello'")]
+    Call {
+        #[command(flatten)]
+        host: HostArgs,
+        /// The plugin.
+        name: String,
+        /// The method.
+        method: String,
+        /// The body: text, or @FILE, or @- for standard input.
+        #[arg(long, value_name = "TEXT|@FILE")]
+        data: Option<String>,
+        /// Milliseconds to wait for the answer.
+        #[arg(long, default_value_t = 30_000)]
+        timeout_ms: u64,
+    },
+    /// Shows what every plugin is doing.
+    #[command(after_help = "Example:\n  replug status --watch")]
+    Status {
+        #[command(flatten)]
+        host: HostArgs,
+        /// Redraws every second.
+        #[arg(long)]
+        watch: bool,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Lists the versions that are present.
+    #[command(after_help = "Example:\n  replug list")]
+    List {
+        #[command(flatten)]
+        host: HostArgs,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Makes a version the one that serves; `latest` takes the choice back.
+    #[command(after_help = "Example:\n  replug activate limiter 2.0.0")]
+    Activate {
+        #[command(flatten)]
+        host: HostArgs,
+        /// The plugin.
+        name: String,
+        /// The version, or `latest`.
+        version: String,
+    },
+    /// Prints what happened, one JSON object per line.
+    #[command(after_help = "Example:\n  replug events --follow")]
+    Events {
+        #[command(flatten)]
+        host: HostArgs,
+        /// Goes on with what happens from now on.
+        #[arg(long)]
+        follow: bool,
+        /// The first event's number.
+        #[arg(long, default_value_t = 1)]
+        since: u64,
+    },
+    /// Reads a plugin file without running any of it.
+    #[command(after_help = "Example:\n  replug inspect target/release/libhello.so -o json")]
+    Inspect {
+        /// The file.
+        file: PathBuf,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Shows the main job, live, on the sample plugins.
+    #[command(after_help = "Example:\n  replug demo --threads 4")]
+    Demo(DemoArgs),
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Which host to talk to.
+#[derive(Debug, Args)]
+pub(crate) struct HostArgs {
+    /// The host's data directory.
+    #[arg(long = "data-dir", env = "REPLUG_DATA", default_value = ".replug")]
+    pub(crate) data_dir: PathBuf,
+    /// The host's socket; default: replug.sock in its data directory.
+    #[arg(long)]
+    socket: Option<PathBuf>,
+}
+
+impl HostArgs {
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.data_dir.join(SOCKET))
+    }
+}
+
+/// The socket's name in the data directory.
+pub(crate) const SOCKET: &str = "replug.sock";
+
+/// How to run a host.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The directory that plugins are dropped into.
+    #[arg(long)]
+    pub(crate) plugins: Option<PathBuf>,
+    /// Where state and private copies are kept; default: .replug here.
+    #[arg(long, env = "REPLUG_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// A configuration file (TOML).
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    /// Which log lines are written, as in `info,plugin=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub(crate) log: String,
+}
