@@ -79,6 +79,9 @@ pub enum EventKind {
     Published {
         /// The version that it replaced.
         from: Option<String>,
+        /// Calls in flight on that version when it was replaced, or when the
+        /// gate closed behind them.
+        in_flight: u64,
         /// How long each stage took.
         stages: StageTimes,
     },

@@ -170,7 +170,7 @@ impl Control {
         if taken.pause > Duration::ZERO {
             self.shared.records().entry(id.name.clone()).or_default().last_pause_us = Some(stages.pause_us);
         }
-        self.event(Some(id), EventKind::Published { from, stages });
+        self.event(Some(id), EventKind::Published { from, in_flight: taken.in_flight as u64, stages });
         if let Some(old) = taken.old {
             self.unload(old);
         }

@@ -28,6 +28,8 @@ use std::{
 pub(crate) struct Taken {
     /// The version before, to be unloaded.
     pub(crate) old: Option<Retired<Serving>>,
+    /// Calls in flight on it when it was replaced, or when the gate closed.
+    pub(crate) in_flight: usize,
     /// How long callers waited at the gate.
     pub(crate) pause: Duration,
     /// How long storing the pointer took, the heavy barrier included.
@@ -139,7 +141,11 @@ fn saved_state(version: &Version<Serving>, means: &mut Means<'_>) -> Result<Opti
 fn publish(entry: &Entry, version: Version<Serving>) -> Result<Taken, Refused> {
     let begun = Instant::now();
     match entry.slot.publish(version) {
-        Ok(old) => Ok(Taken { old, pause: Duration::ZERO, publish: begun.elapsed(), state: None }),
+        Ok(old) => {
+            let publish = begun.elapsed();
+            let in_flight = old.as_ref().map_or(0, |old| old.in_flight().stack);
+            Ok(Taken { old, in_flight, pause: Duration::ZERO, publish, state: None })
+        }
         Err(busy) => {
             let error = DeployError::Gate(crate::dispatch::GateRefused::Busy);
             Err(Refused { error, version: busy.0 })
@@ -161,7 +167,7 @@ fn hand_over(
         Err(error) => return Err(Refused { error, version }),
     };
     let begun = Instant::now();
-    let sealed = match seal(entry, means.quiesce_timeout) {
+    let (sealed, in_flight) = match seal(entry, means.quiesce_timeout) {
         Ok(sealed) => sealed,
         Err(error) => return Err(Refused { error, version }),
     };
@@ -170,7 +176,7 @@ fn hand_over(
             let storing = Instant::now();
             let old = sealed.open(version);
             let (publish, pause) = (storing.elapsed(), begun.elapsed());
-            Ok(Taken { old: Some(old), pause, publish, state: Some(state) })
+            Ok(Taken { old: Some(old), in_flight, pause, publish, state: Some(state) })
         }
         Err(error) => {
             sealed.reopen();
@@ -179,14 +185,16 @@ fn hand_over(
     }
 }
 
-/// Closes the gate and waits until nothing runs behind it.
-fn seal(entry: &Entry, quiesce_timeout: Duration) -> Result<Sealed<'_, Serving>, DeployError> {
+/// Closes the gate and waits until nothing runs behind it. Tells how many
+/// calls ran when it closed.
+fn seal(entry: &Entry, quiesce_timeout: Duration) -> Result<(Sealed<'_, Serving>, usize), DeployError> {
     let closed = entry.slot.close()?;
+    let in_flight = closed.in_flight().stack;
     let closed = wait_closed(closed, quiesce_timeout)?;
     let sealed = closed.seal();
     // A call of a chain in flight may have slipped in before the seal.
     if poll_until(quiesce_timeout, || sealed.is_drained()) {
-        return Ok(sealed);
+        return Ok((sealed, in_flight));
     }
     let error = DeployError::Quiesce {
         calls: sealed.in_flight().stack,
