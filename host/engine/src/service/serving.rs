@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// A loaded version and its instance.
 ///
 /// Whoever holds a reference, through dispatch, keeps the library mapped; the
-/// instance lives until [`destroy`](Serving::destroy).
+/// instance lives until the version is unloaded.
 pub struct Serving {
     id: VersionId,
     manifest: Arc<Manifest>,

@@ -7,7 +7,7 @@
 //! library's code while it is unmapped. The export macro defines *hidden*
 //! copies of the four registering functions in the cdylib, which the linker
 //! binds std and C++ code to, and which lead here. The host then asks for
-//! [`detach`](threads::detach) on each thread that leaves the plugin.
+//! `detach` on each thread that leaves the plugin.
 //!
 //! Not covered: libraries that the plugin links dynamically, threads that glibc
 //! makes itself, raw system calls. The host's proof of unload finds those.
