@@ -5,6 +5,7 @@ use replug_host::{
     event::{Event, EventKind, Events, FailureReport, Next},
 };
 use std::{
+    collections::VecDeque,
     fs,
     io::{Read, Write},
     path::{Path, PathBuf},
@@ -16,6 +17,9 @@ use tempfile::TempDir;
 /// How long a test waits for something before it fails; generous, because
 /// machines are slow at times.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Events that a harness remembers.
+const SEEN_MAX: usize = 1024;
 
 /// How a file gets into the plugin directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub struct Harness {
     /// The host.
     pub host: Host,
     events: Events,
-    seen: Vec<Arc<Event>>,
+    seen: VecDeque<Arc<Event>>,
     home: TempDir,
 }
 
@@ -65,7 +69,7 @@ impl Harness {
         let options = Host::builder(&plugins).data_dir(home.path().join("data"));
         let host = adjust(options).start().expect("the host starts");
         let events = host.events_since(1);
-        Harness { host, events, seen: Vec::new(), home }
+        Harness { host, events, seen: VecDeque::new(), home }
     }
 
     /// The plugin directory.
@@ -145,7 +149,7 @@ impl Harness {
         loop {
             match self.events.next_within(until.saturating_duration_since(Instant::now())) {
                 Next::Event(event) => {
-                    self.seen.push(Arc::clone(&event));
+                    self.remember(&event);
                     if wanted(&event) {
                         return event;
                     }
@@ -196,13 +200,21 @@ impl Harness {
         }
     }
 
-    /// Ends the host; all its events, and the directories for another one.
+    /// Ends the host; its latest events, and the directories for another one.
     pub fn shutdown(mut self) -> (Vec<Arc<Event>>, TempDir) {
         self.host.shutdown().expect("the host runs");
         while let Next::Event(event) = self.events.next_within(Duration::ZERO) {
-            self.seen.push(event);
+            self.seen.push_back(event);
         }
-        (self.seen, self.home)
+        (self.seen.into(), self.home)
+    }
+
+    /// Keeps the latest events, for the message of a test that fails.
+    fn remember(&mut self, event: &Arc<Event>) {
+        if self.seen.len() == SEEN_MAX {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(Arc::clone(event));
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) enum ClientError {
     /// Nobody listens at the socket.
     Unreachable(String),
     /// The host refused.
-    Refused(Box<Problem>),
+    Refused(Problem),
 }
 
 impl From<hyper::Error> for ClientError {
@@ -79,7 +79,7 @@ async fn send(
     }
     let request = request
         .body(Full::new(Bytes::from(body)))
-        .map_err(|error| ClientError::Refused(Box::new(Problem::bad_request(error.to_string()))))?;
+        .map_err(|error| ClientError::Refused(Problem::bad_request(error.to_string())))?;
     let response = sender.send_request(request).await?;
     if response.status() < StatusCode::BAD_REQUEST {
         return Ok(response);
@@ -88,5 +88,5 @@ async fn send(
     let body = response.into_body().collect().await?.to_bytes();
     let problem = serde_json::from_slice(&body)
         .unwrap_or_else(|_| Problem::bad_request(format!("{status}: {}", String::from_utf8_lossy(&body))));
-    Err(ClientError::Refused(Box::new(problem)))
+    Err(ClientError::Refused(problem))
 }

@@ -41,6 +41,9 @@ enum Removal {
     Keep,
 }
 
+/// Hands one setting to the engine.
+type Setter<T> = fn(HostBuilder, T) -> HostBuilder;
+
 /// The file cannot be used.
 #[derive(Debug)]
 pub(crate) enum ConfigError {
@@ -73,7 +76,7 @@ impl Config {
         for (name, value) in self.plugin {
             host = host.config(name, value);
         }
-        let times: [(Option<u64>, fn(HostBuilder, Duration) -> HostBuilder); 6] = [
+        let times: [(Option<u64>, Setter<Duration>); 6] = [
             (self.gate_timeout_ms, HostBuilder::gate_timeout),
             (self.quiesce_timeout_ms, HostBuilder::quiesce_timeout),
             (self.hook_timeout_ms, HostBuilder::hook_timeout),
@@ -86,7 +89,7 @@ impl Config {
                 host = set(host, Duration::from_millis(ms));
             }
         }
-        let sizes: [(Option<usize>, fn(HostBuilder, usize) -> HostBuilder); 5] = [
+        let sizes: [(Option<usize>, Setter<usize>); 5] = [
             (self.body_bytes_max, HostBuilder::body_bytes_max),
             (self.answer_bytes_max, HostBuilder::answer_bytes_max),
             (self.state_bytes_max, HostBuilder::state_bytes_max),

@@ -11,10 +11,15 @@ use replug_host::{
     failure::{Code, Failure},
 };
 use serde::{Deserialize, Serialize};
+use std::ops::Deref;
+
+/// An error answer. Boxed, because results carry it everywhere.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Problem(Box<Details>);
 
 /// The body of an error answer.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Problem {
+pub(crate) struct Details {
     pub(crate) title: String,
     pub(crate) status: u16,
     pub(crate) detail: String,
@@ -25,26 +30,34 @@ pub(crate) struct Problem {
 
 impl Problem {
     fn new(code: Code, detail: String) -> Self {
-        Problem {
+        Problem(Box::new(Details {
             title: code.as_str().replace(['.', '_'], " "),
             status: status(code).as_u16(),
             detail,
             code: code.as_str().to_owned(),
             blame: code.blame().as_str().to_owned(),
             next: code.next_step().to_owned(),
-        }
+        }))
     }
 
     /// What no code fits: a request that is not of the API.
     pub(crate) fn bad_request(detail: String) -> Self {
-        Problem {
+        Problem(Box::new(Details {
             title: "bad request".to_owned(),
             status: StatusCode::BAD_REQUEST.as_u16(),
             detail,
             code: "request.invalid".to_owned(),
             blame: "caller".to_owned(),
             next: "correct the request as the detail says".to_owned(),
-        }
+        }))
+    }
+}
+
+impl Deref for Problem {
+    type Target = Details;
+
+    fn deref(&self) -> &Details {
+        &self.0
     }
 }
 

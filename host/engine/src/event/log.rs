@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Events that a late reader can still get.
-pub const EVENTS_KEPT_MAX: usize = 16_384;
+pub const EVENTS_KEPT_MAX: usize = 2_048;
 
 /// Where a host writes its events.
 #[derive(Debug, Default)]

@@ -1,0 +1,186 @@
+//! What a protected call costs: the same function of a dlopened library through
+//! a bare pointer from dlsym, through the dispatch core (one entry per call,
+//! counted per version), and through `arc_swap::ArcSwap::load`.
+//!
+//! The core's payload holds the function as the handshake resolved it, as a
+//! typed handle keeps it. Rounds are interleaved, so that a busy machine is
+//! fair to all.
+
+use abi_stable::StableAbi;
+use arc_swap::ArcSwap;
+use bench_interface::{Add, AddVtableRef, ID, VERSION};
+use replug_host::{
+    artifact::stage::{StageLimits, Stager},
+    dispatch::{Payload, Slot, Version},
+    load::Loaded,
+};
+use replug_tests::{
+    artifacts,
+    report::{Cell, Limit, Report, median, rounds},
+};
+use std::{
+    ffi::{CString, c_void},
+    hint::black_box,
+    os::unix::ffi::OsStrExt,
+    process::ExitCode,
+    sync::Barrier,
+    thread,
+    time::{Duration, Instant},
+};
+
+const ROUNDS: usize = 21;
+const CALLS: u64 = 2_000_000;
+
+/// What a typed handle keeps of a version.
+struct Resolved {
+    add: Add,
+    state: u64,
+    loaded: Loaded,
+}
+
+impl Payload for Resolved {
+    fn detach_thread(&self) -> u64 {
+        self.loaded.detach_thread()
+    }
+}
+
+/// The same for the other two: no library to keep.
+struct Plain {
+    add: Add,
+    state: u64,
+}
+
+fn main() -> ExitCode {
+    let store = tempfile::tempdir().expect("a directory");
+    let stager = Stager::new(store.path().join("private"), StageLimits::default()).expect("the store");
+    let staged = stager.stage(&artifacts::plugin("bench-target")).expect("stages");
+    let loaded = Loaded::open(staged.copy).expect("loads");
+    let symbol = symbol(&loaded);
+    let row = loaded.interfaces().iter().find(|row| row.id() == ID).expect("offers the interface");
+    let vtable = row.vtable::<AddVtableRef>(VERSION).expect("fits");
+    assert_eq!(<AddVtableRef as StableAbi>::LAYOUT.name(), "AddVtable");
+    // SAFETY: the layout of this very type was checked in the line above.
+    let vtable = unsafe { std::mem::transmute::<*const c_void, AddVtableRef>(vtable) };
+
+    let bare = Plain { add: symbol, state: 7 };
+    let slot = Slot::new(Duration::from_secs(1));
+    let resolved = Resolved { add: vtable.add(), state: 7, loaded };
+    let version = Version::new(resolved).expect("an index is free");
+    assert!(slot.publish(version).expect("the gate is open").is_none());
+    let swapped = ArcSwap::from_pointee(Plain { add: symbol, state: 7 });
+
+    let bare_call = |x| call(black_box(&bare).add, &black_box(&bare).state, x);
+    let ours_call = |x| {
+        let answer = black_box(&slot).enter(|entered| {
+            let version = entered.payload();
+            call(version.add, &version.state, x)
+        });
+        answer.unwrap_or_default()
+    };
+    let arc_swap_call = |x| {
+        let version = black_box(&swapped).load();
+        call(version.add, &version.state, x)
+    };
+
+    let mut report = Report::new("dispatch");
+    let one = measure(&mut report, 1, &bare_call, &ours_call, &arc_swap_call);
+    let two = measure(&mut report, 2, &bare_call, &ours_call, &arc_swap_call);
+    report.target("ours over bare", one.ours_over_bare, "ns", Limit::AtMost(1.5));
+    report.target("share of arc-swap's cost", one.share_of_arc_swap, "ratio", Limit::AtMost(0.15));
+    let scaling = (one.ours / two.ours) / (one.bare / two.bare);
+    report.target("scaling to two threads over bare's", scaling, "ratio", Limit::AtLeast(0.95));
+    let calls = slot.counters().calls;
+    assert_eq!(calls, CALLS * 3 * (ROUNDS as u64 + 1), "every call was counted for its version");
+    // The library stays mapped until the process ends: nothing is unloaded here.
+    std::mem::forget(slot.withdraw());
+    report.finish()
+}
+
+struct Figures {
+    bare: f64,
+    ours: f64,
+    ours_over_bare: f64,
+    share_of_arc_swap: f64,
+}
+
+fn measure(
+    report: &mut Report,
+    threads: usize,
+    bare: &(impl Fn(u64) -> u64 + Sync),
+    ours: &(impl Fn(u64) -> u64 + Sync),
+    arc_swap: &(impl Fn(u64) -> u64 + Sync),
+) -> Figures {
+    let figures = rounds(
+        ROUNDS,
+        &mut [
+            ("bare", &mut || time(threads, bare)),
+            ("ours", &mut || time(threads, ours)),
+            ("arc-swap", &mut || time(threads, arc_swap)),
+        ],
+    );
+    report.table(&format!("ns per call, {threads} threads, median of {ROUNDS} rounds"));
+    for name in ["bare", "ours", "arc-swap"] {
+        report.row(&[
+            ("way", Cell::from(name)),
+            ("ns", Cell::from(figures.median(name))),
+            ("over bare", Cell::from(figures.median_difference(name, "bare"))),
+        ]);
+    }
+    let shares: Vec<f64> = (0..ROUNDS)
+        .map(|round| {
+            let at = |name| figures.samples(name)[round];
+            (at("ours") - at("bare")) / (at("arc-swap") - at("bare"))
+        })
+        .collect();
+    Figures {
+        bare: figures.median("bare"),
+        ours: figures.median("ours"),
+        ours_over_bare: figures.median_difference("ours", "bare"),
+        share_of_arc_swap: median(&shares),
+    }
+}
+
+/// Nanoseconds per call, each thread making [`CALLS`] of them.
+fn time(threads: usize, call: &(impl Fn(u64) -> u64 + Sync)) -> f64 {
+    let start = Barrier::new(threads);
+    let slowest = thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    start.wait();
+                    let begun = Instant::now();
+                    let mut sum = 0_u64;
+                    for x in 0..CALLS {
+                        sum = sum.wrapping_add(call(black_box(x)));
+                    }
+                    black_box(sum);
+                    begun.elapsed()
+                })
+            })
+            .collect();
+        running.into_iter().map(|thread| thread.join().expect("does not panic")).max()
+    });
+    slowest.unwrap_or_default().as_nanos() as f64 / CALLS as f64
+}
+
+#[inline(always)]
+fn call(add: Add, state: &u64, x: u64) -> u64 {
+    let mut out = 0;
+    // SAFETY: both pointers are to numbers that live during the call; the
+    // library stays mapped until the process ends.
+    let status = unsafe { add(state, x, &mut out) };
+    if status.is_ok() { out } else { 0 }
+}
+
+/// The function as a program without a host would find it.
+fn symbol(loaded: &Loaded) -> Add {
+    let path = CString::new(loaded.path().as_os_str().as_bytes()).expect("no NUL in a path");
+    // SAFETY: the library is loaded, so this only asks for a handle to it; the
+    // symbol is of this type, as its interface crate says.
+    unsafe {
+        let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_NOW);
+        let symbol = libc::dlsym(handle, c"bench_add".as_ptr());
+        assert!(!symbol.is_null(), "the library exports bench_add");
+        std::mem::transmute::<*mut c_void, Add>(symbol)
+    }
+}
