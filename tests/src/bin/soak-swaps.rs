@@ -159,7 +159,7 @@ impl Soak {
 
     fn swap(&mut self, number: u64) {
         let (name, version) = match number % 6 {
-            0 | 2 | 4 => ("threads", if number % 4 == 0 { "1.0.0" } else { "2.0.0" }),
+            0 | 2 | 4 => ("threads", if number.is_multiple_of(4) { "1.0.0" } else { "2.0.0" }),
             1 => ("limiter", "1.0.0"),
             3 => ("limiter", "2.0.0"),
             _ => ("limiter", "3.0.0"),

@@ -250,6 +250,7 @@ pub(crate) fn every_call_runs_on_a_version_in_memory_and_is_counted_once() {
                 }
             });
         }
+        // sleep: the load is meant to last this long.
         thread::sleep(LOAD);
         stop.store(true, SeqCst);
         drop(callers);
