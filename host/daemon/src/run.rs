@@ -89,13 +89,20 @@ fn serve(args: &RunArgs) -> Result<ExitCode, Refusal> {
     Ok(code)
 }
 
+/// How long the last answers may take to be written.
+const LAST_ANSWERS_MAX: Duration = Duration::from_millis(500);
+
 /// Serves the socket until a signal, and ends the host in order.
 async fn until_told(host: &Host, socket: &Path) -> Result<ExitCode, Refusal> {
     let mut term = signal(SignalKind::terminate()).map_err(io_refusal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io_refusal)?;
     let listener = listen(socket).await.map_err(io_refusal)?;
     let router = api::router(host.clone());
-    let server = tokio::spawn(async move { axum::serve(Peers(listener), router).await });
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(async move {
+        let stopped = async { drop(stopped.await) };
+        axum::serve(Peers(listener), router).with_graceful_shutdown(stopped).await
+    });
     println!("ready: {}", socket.display());
     tokio::select! {
         _ = term.recv() => {}
@@ -111,7 +118,10 @@ async fn until_told(host: &Host, socket: &Path) -> Result<ExitCode, Refusal> {
         _ = term.recv() => std::process::exit(1),
         _ = interrupt.recv() => std::process::exit(1),
     }
-    server.abort();
+    // Answers that are being written get out; followers of events do not hold
+    // the end up.
+    drop(stop);
+    let _ = tokio::time::timeout(LAST_ANSWERS_MAX, server).await;
     // Gone already is as good.
     let _ = fs::remove_file(socket);
     Ok(ExitCode::SUCCESS)
