@@ -24,7 +24,12 @@ use std::{
 };
 
 /// Swaps between two looks at the process.
-const LOOK_EVERY: u64 = 100;
+const LOOK_EVERY: u64 = 20;
+/// Looks that are taken together: those of a hundred swaps.
+const LOOKS_TOGETHER: usize = 5;
+/// Looks before the process counts as warm: memory at the end is compared with
+/// swaps 400 to 500.
+const LOOKS_TO_WARM: usize = 20;
 /// Calls per second below which the load does not count as load.
 const CALLS_PER_SECOND_MIN: f64 = 1_000.0;
 
@@ -82,7 +87,9 @@ fn soak(count: u64, json: bool) -> ExitCode {
             looks.push(soak.look());
         }
     }
-    looks.push(soak.look());
+    if looks.is_empty() {
+        looks.push(soak.look());
+    }
     let seconds = begun.elapsed().as_secs_f64();
     let calls: u64 = soak.loads.iter().map(Load::calls).sum();
     let limiter = soak.harness.plugin("limiter");
@@ -116,19 +123,23 @@ fn soak(count: u64, json: bool) -> ExitCode {
     report.finish()
 }
 
-/// Compares the process at the end with the process after it had warmed up.
+/// Compares the last hundred swaps with the hundred after the process had
+/// warmed up, by the median of their looks.
 fn judge_looks(report: &mut Report, looks: &[Look]) {
-    let warm = looks.get(4).or(looks.first());
-    let (Some(warm), Some(last)) = (warm, looks.last()) else { return };
-    let tail = &looks[looks.len().saturating_sub(2)..];
-    let rss = median(&tail.iter().map(|look| look.rss_kib).collect::<Vec<_>>());
-    let few_looks = looks.len() < 6;
     // A short run has not warmed up when it is first looked at.
-    let rss_limit = if few_looks { 16.0 } else { 2.0 };
-    report.target("memory gained", (rss - warm.rss_kib) / 1024.0, "MiB", Limit::AtMost(rss_limit));
-    report.target("open files gained", last.files - warm.files, "files", Limit::AtMost(0.0));
-    report.target("mappings gained", last.mappings - warm.mappings, "mappings", Limit::AtMost(64.0));
-    report.target("pthread keys gained", last.key - warm.key, "keys", Limit::AtMost(0.0));
+    let short = looks.len() < LOOKS_TO_WARM + 2 * LOOKS_TOGETHER;
+    let warm = if short { 0 } else { LOOKS_TO_WARM };
+    let warm = &looks[warm..(warm + LOOKS_TOGETHER).min(looks.len())];
+    let last = &looks[looks.len().saturating_sub(LOOKS_TOGETHER)..];
+    let gained = |of: fn(&Look) -> f64| {
+        let middle = |looks: &[Look]| median(&looks.iter().map(of).collect::<Vec<_>>());
+        middle(last) - middle(warm)
+    };
+    let rss_limit = if short { 16.0 } else { 2.0 };
+    report.target("memory gained", gained(|look| look.rss_kib) / 1024.0, "MiB", Limit::AtMost(rss_limit));
+    report.target("open files gained", gained(|look| look.files), "files", Limit::AtMost(0.0));
+    report.target("mappings gained", gained(|look| look.mappings), "mappings", Limit::AtMost(64.0));
+    report.target("pthread keys gained", gained(|look| look.key), "keys", Limit::AtMost(0.0));
     let strays = looks.iter().filter(|look| look.observed != 2).count();
     report.target("looks with stray mappings, seen from outside", strays as f64, "looks", Limit::AtMost(0.0));
 }

@@ -108,8 +108,9 @@ pub(super) fn heavy() -> bool {
     }
 }
 
-/// A [`heavy`] that has to succeed once before hazards may be believed, and is
-/// tried again for as long as it has not.
+/// A [`heavy`] that has to succeed once before hazards may be believed: issued
+/// at once or when it is first asked for, and tried again for as long as it
+/// has not succeeded.
 #[derive(Debug)]
 pub(super) struct HeavyOnce(AtomicBool);
 
@@ -117,6 +118,12 @@ impl HeavyOnce {
     /// Issues the barrier now, and remembers whether it worked.
     pub(super) fn issue() -> Self {
         HeavyOnce(AtomicBool::new(heavy()))
+    }
+
+    /// Leaves it to the first [`is_done`](Self::is_done), so that what comes
+    /// before is not held up by it.
+    pub(super) fn due() -> Self {
+        HeavyOnce(AtomicBool::new(false))
     }
 
     /// The same for a second owner.

@@ -49,9 +49,9 @@ pub struct Retired<P: Payload> {
 }
 
 impl<P: Payload> Retired<P> {
-    /// Just replaced: calls that began before are found from here on.
+    /// Just replaced: the pointer is stored, and the barrier is yet to come.
     pub(super) fn now(version: Owned<P>) -> Self {
-        Retired::new(version, HeavyOnce::issue())
+        Retired::new(version, HeavyOnce::due())
     }
 
     /// Replaced before `barrier`.
@@ -69,7 +69,17 @@ impl<P: Payload> Retired<P> {
         self.version.payload()
     }
 
-    /// What still uses the version.
+    /// Makes every call that began before the version was replaced visible to
+    /// [`in_flight`](Self::in_flight), and says whether that worked. Takes the
+    /// heavy barrier, microseconds, the first time; publishing leaves it out,
+    /// so that the new version serves before it. Who only polls
+    /// [`is_drained`](Self::is_drained) need not call it.
+    pub fn settle(&self) -> bool {
+        self.barrier.is_done()
+    }
+
+    /// What uses the version. Exact after [`settle`](Self::settle); before, a
+    /// call that has just begun may be missed.
     pub fn in_flight(&self) -> InFlight {
         InFlight::of(self.version.header())
     }

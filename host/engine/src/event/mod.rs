@@ -241,8 +241,12 @@ pub struct StageTimes {
     pub prepare_us: u64,
     /// The time that callers waited at the gate; 0 without a hand-over.
     pub pause_us: u64,
-    /// Storing the pointer, in nanoseconds.
+    /// Storing the pointer, in nanoseconds; after a hand-over, with waking the
+    /// callers that waited.
     pub publish_ns: u64,
+    /// The barrier that makes calls in flight visible, in nanoseconds: the new
+    /// version serves already meanwhile, or the gate is closed.
+    pub barrier_ns: u64,
     /// All of it.
     pub total_us: u64,
 }

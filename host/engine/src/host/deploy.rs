@@ -2,7 +2,7 @@
 
 use super::{
     catalog::Arrival,
-    control::{Control, micros},
+    control::{Control, micros, nanos},
     options::RemovalPolicy,
 };
 use crate::{
@@ -162,7 +162,8 @@ impl Control {
             }
         };
         stages.pause_us = micros(taken.pause);
-        stages.publish_ns = u64::try_from(taken.publish.as_nanos()).unwrap_or(u64::MAX);
+        stages.publish_ns = nanos(taken.publish);
+        stages.barrier_ns = nanos(taken.barrier);
         stages.total_us = monotonic_ns().saturating_sub(noticed_ns) / 1_000;
         if let Some(versions) = self.shared.catalog().get_mut(id.name.as_str()) {
             versions.active = Some(id.clone());

@@ -32,8 +32,12 @@ pub(crate) struct Taken {
     pub(crate) in_flight: usize,
     /// How long callers waited at the gate.
     pub(crate) pause: Duration,
-    /// How long storing the pointer took, the heavy barrier included.
+    /// How long storing the pointer took; after a hand-over, with waking who
+    /// waited.
     pub(crate) publish: Duration,
+    /// How long the barrier took that makes calls in flight visible: after the
+    /// pointer was stored, or when the gate closed.
+    pub(crate) barrier: Duration,
     /// The state that went over; `None` without state.
     pub(crate) state: Option<TakenState>,
 }
@@ -143,8 +147,12 @@ fn publish(entry: &Entry, version: Version<Serving>) -> Result<Taken, Refused> {
     match entry.slot.publish(version) {
         Ok(old) => {
             let publish = begun.elapsed();
-            let in_flight = old.as_ref().map_or(0, |old| old.in_flight().stack);
-            Ok(Taken { old, in_flight, pause: Duration::ZERO, publish, state: None })
+            let in_flight = old.as_ref().map_or(0, |old| {
+                old.settle();
+                old.in_flight().stack
+            });
+            let barrier = begun.elapsed() - publish;
+            Ok(Taken { old, in_flight, pause: Duration::ZERO, publish, barrier, state: None })
         }
         Err(busy) => {
             let error = DeployError::Gate(crate::dispatch::GateRefused::Busy);
@@ -167,7 +175,12 @@ fn hand_over(
         Err(error) => return Err(Refused { error, version }),
     };
     let begun = Instant::now();
-    let (sealed, in_flight) = match seal(entry, means.quiesce_timeout) {
+    let closed = match entry.slot.close() {
+        Ok(closed) => closed,
+        Err(error) => return Err(Refused { error: error.into(), version }),
+    };
+    let (barrier, in_flight) = (begun.elapsed(), closed.in_flight().stack);
+    let sealed = match seal(closed, means.quiesce_timeout) {
         Ok(sealed) => sealed,
         Err(error) => return Err(Refused { error, version }),
     };
@@ -176,7 +189,7 @@ fn hand_over(
             let storing = Instant::now();
             let old = sealed.open(version);
             let (publish, pause) = (storing.elapsed(), begun.elapsed());
-            Ok(Taken { old: Some(old), in_flight, pause, publish, state: Some(state) })
+            Ok(Taken { old: Some(old), in_flight, pause, publish, barrier, state: Some(state) })
         }
         Err(error) => {
             sealed.reopen();
@@ -185,16 +198,12 @@ fn hand_over(
     }
 }
 
-/// Closes the gate and waits until nothing runs behind it. Tells how many
-/// calls ran when it closed.
-fn seal(entry: &Entry, quiesce_timeout: Duration) -> Result<(Sealed<'_, Serving>, usize), DeployError> {
-    let closed = entry.slot.close()?;
-    let in_flight = closed.in_flight().stack;
-    let closed = wait_closed(closed, quiesce_timeout)?;
-    let sealed = closed.seal();
+/// Waits until nothing runs behind the closed gate, and lets nothing in.
+fn seal(closed: Closed<'_, Serving>, quiesce_timeout: Duration) -> Result<Sealed<'_, Serving>, DeployError> {
+    let sealed = wait_closed(closed, quiesce_timeout)?.seal();
     // A call of a chain in flight may have slipped in before the seal.
     if poll_until(quiesce_timeout, || sealed.is_drained()) {
-        return Ok((sealed, in_flight));
+        return Ok(sealed);
     }
     let error = DeployError::Quiesce {
         calls: sealed.in_flight().stack,

@@ -18,6 +18,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use memmap2::Mmap;
 use sha2::Digest as _;
 
 use crate::clock::monotonic_ns;
@@ -80,6 +81,21 @@ impl PrivateCopy {
     /// other copy of this process ever has.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its bytes, straight from the page cache: a plugin of 100 MiB is
+    /// inspected without 100 MiB of heap.
+    ///
+    /// # Errors
+    /// The system's reason why it cannot be opened or mapped.
+    pub fn map(&self) -> io::Result<Mmap> {
+        let file = File::open(&self.path)?;
+        // SAFETY: nobody changes or truncates the file while it is mapped: it
+        // was written by this process under a name that was never used before,
+        // is closed to writing (0400) in a directory closed to others (0700),
+        // and is patched, if at all, by the pipeline's one thread later on. The
+        // dynamic loader maps the same file on the same grounds.
+        unsafe { Mmap::map(&file) }
     }
 }
 
