@@ -140,10 +140,18 @@ impl<P: Payload> Sealed<'_, P> {
     /// Publishes `version`, wakes all that wait, and returns the version that
     /// was live.
     pub fn open(self, version: Version<P>) -> Retired<P> {
+        self.open_then(version, || ())
+    }
+
+    /// [`open`](Self::open), with `opened` called when the gate is open and
+    /// nobody is awake yet: who wakes them may lose its core to them. It runs
+    /// under the slot's lock, so it must be brief.
+    pub fn open_then(self, version: Version<P>, opened: impl FnOnce()) -> Retired<P> {
         let Sealed { held } = self;
         let slot = held.slot;
         let mut control = lock(&slot.control);
         let old = slot.replace(&mut control, Some(version.0)).expect("a closed gate keeps its version");
+        opened();
         slot.let_in(control);
         // The live pointer left the old version when the gate closed, so the
         // barrier of that time serves.

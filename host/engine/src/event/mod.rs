@@ -239,10 +239,9 @@ pub struct StageTimes {
     /// Building the instance; activation and self-test, where no state is
     /// handed over.
     pub prepare_us: u64,
-    /// The time that callers waited at the gate; 0 without a hand-over.
+    /// How long the gate was closed to callers; 0 without a hand-over.
     pub pause_us: u64,
-    /// Storing the pointer, in nanoseconds; after a hand-over, with waking the
-    /// callers that waited.
+    /// Storing the pointer, in nanoseconds.
     pub publish_ns: u64,
     /// The barrier that makes calls in flight visible, in nanoseconds: the new
     /// version serves already meanwhile, or the gate is closed.

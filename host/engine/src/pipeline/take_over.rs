@@ -30,10 +30,9 @@ pub(crate) struct Taken {
     pub(crate) old: Option<Retired<Serving>>,
     /// Calls in flight on it when it was replaced, or when the gate closed.
     pub(crate) in_flight: usize,
-    /// How long callers waited at the gate.
+    /// How long the gate was closed.
     pub(crate) pause: Duration,
-    /// How long storing the pointer took; after a hand-over, with waking who
-    /// waited.
+    /// How long storing the pointer took.
     pub(crate) publish: Duration,
     /// How long the barrier took that makes calls in flight visible: after the
     /// pointer was stored, or when the gate closed.
@@ -174,6 +173,7 @@ fn hand_over(
         Ok(transfer) => transfer,
         Err(error) => return Err(Refused { error, version }),
     };
+    means.worker.stand_by();
     let begun = Instant::now();
     let closed = match entry.slot.close() {
         Ok(closed) => closed,
@@ -187,8 +187,8 @@ fn hand_over(
     match transfer.run(&sealed, &version, means) {
         Ok(state) => {
             let storing = Instant::now();
-            let old = sealed.open(version);
-            let (publish, pause) = (storing.elapsed(), begun.elapsed());
+            let (mut publish, mut pause) = (Duration::ZERO, Duration::ZERO);
+            let old = sealed.open_then(version, || (publish, pause) = (storing.elapsed(), begun.elapsed()));
             Ok(Taken { old: Some(old), in_flight, pause, publish, barrier, state: Some(state) })
         }
         Err(error) => {
@@ -224,8 +224,11 @@ fn wait_closed(closed: Closed<'_, Serving>, timeout: Duration) -> Result<Closed<
     Err(error)
 }
 
-/// The first pause between two looks, and the longest: a wake-up would put a
-/// check on every call.
+/// How long a check is repeated without sleeping: what is awaited is most often
+/// a call that returns within microseconds, and a sleep takes many.
+const POLL_AWAKE: Duration = Duration::from_micros(100);
+/// The first pause between two looks after that, and the longest: a wake-up
+/// would put a check on every call.
 const POLL_FIRST: Duration = Duration::from_micros(20);
 const POLL_LONGEST: Duration = Duration::from_millis(1);
 
@@ -237,11 +240,17 @@ pub(super) fn poll_until(timeout: Duration, mut done: impl FnMut() -> bool) -> b
         if done() {
             return true;
         }
-        if begun.elapsed() >= timeout {
+        let waited = begun.elapsed();
+        if waited >= timeout {
             return false;
         }
-        thread::sleep(pause);
-        pause = (pause * 2).min(POLL_LONGEST);
+        if waited < POLL_AWAKE {
+            // What is awaited may need this core.
+            thread::yield_now();
+        } else {
+            thread::sleep(pause);
+            pause = (pause * 2).min(POLL_LONGEST);
+        }
     }
 }
 

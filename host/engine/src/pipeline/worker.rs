@@ -13,12 +13,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-type Job = Box<dyn FnOnce() + Send>;
+/// What the thread is told to do.
+enum Order {
+    Run(Box<dyn FnOnce() + Send>),
+    /// Stay awake for a moment.
+    StandBy,
+    /// Detach from versions that were retired.
+    PassBy,
+}
 
 /// Runs jobs one after the other, each within a time. A job that does not
 /// return in time keeps its thread, and the next job gets a new one.
 pub(crate) struct Worker {
-    jobs: Sender<Job>,
+    orders: Sender<Order>,
     timeout: Duration,
 }
 
@@ -44,7 +51,7 @@ impl Progress {
 impl Worker {
     /// A worker whose jobs may spend `timeout` in each hook.
     pub(crate) fn start(timeout: Duration) -> io::Result<Worker> {
-        Ok(Worker { jobs: thread()?, timeout })
+        Ok(Worker { orders: thread()?, timeout })
     }
 
     /// Runs `job` and waits for it.
@@ -58,13 +65,14 @@ impl Worker {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, HookError> {
         let (done, result) = channel::bounded(1);
-        let job: Job = Box::new(move || {
+        let job = Box::new(move || {
             // Nobody waits any more when the time is over.
             let _ = done.send(job());
         });
-        if self.jobs.send(job).is_err() {
+        if self.orders.send(Order::Run(job)).is_err() {
             return Err(ended(progress));
         }
+        awake_until(|| !result.is_empty());
         loop {
             let (hook, since) = progress.now();
             let left = self.timeout.saturating_sub(since.elapsed());
@@ -75,8 +83,8 @@ impl Worker {
                     if progress.now() != (hook, since) {
                         continue;
                     }
-                    if let Ok(jobs) = thread() {
-                        self.jobs = jobs;
+                    if let Ok(orders) = thread() {
+                        self.orders = orders;
                     }
                     let reason = format!("it did not return within {} ms", self.timeout.as_millis());
                     return Err(HookError { hook, kind: HookErrorKind::TimedOut, reason });
@@ -85,20 +93,28 @@ impl Worker {
         }
     }
 
+    /// Says that a job is about to come and that callers will wait for it: the
+    /// thread then stays awake for a moment, since waking takes longer than
+    /// most jobs.
+    pub(crate) fn stand_by(&self) {
+        // Full: it is awake. Gone: the job will be told.
+        let _ = self.orders.try_send(Order::StandBy);
+    }
+
     /// Something that makes the worker leave retired versions.
     pub(crate) fn nudge(&self) -> Nudge {
-        Nudge(self.jobs.clone())
+        Nudge(self.orders.clone())
     }
 }
 
 /// Makes the worker detach from versions that it no longer uses, if it is idle.
 #[derive(Clone)]
-pub(crate) struct Nudge(Sender<Job>);
+pub(crate) struct Nudge(Sender<Order>);
 
 impl Nudge {
     pub(crate) fn send(&self) {
         // Full: it has work, and passes by after it. Gone: it has detached.
-        match self.0.try_send(Box::new(|| {})) {
+        match self.0.try_send(Order::PassBy) {
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
     }
@@ -109,15 +125,34 @@ fn ended(progress: &Progress) -> HookError {
     HookError { hook, kind: HookErrorKind::Failed, reason: "the host's hook thread ended".to_owned() }
 }
 
-fn thread() -> io::Result<Sender<Job>> {
-    let (jobs, queue) = channel::bounded::<Job>(1);
+fn thread() -> io::Result<Sender<Order>> {
+    let (orders, queue) = channel::bounded(1);
     thread::Builder::new().name("replug-hooks".to_owned()).spawn(move || {
-        for job in queue {
-            job();
+        for order in &queue {
+            match order {
+                Order::Run(job) => job(),
+                Order::StandBy => {
+                    awake_until(|| !queue.is_empty());
+                    continue;
+                }
+                Order::PassBy => {}
+            }
             dispatch::pass_by();
         }
     })?;
-    Ok(jobs)
+    Ok(orders)
+}
+
+/// How long a thread looks for what it awaits before it sleeps.
+const AWAKE: Duration = Duration::from_micros(500);
+
+/// Looks for what is awaited, without sleeping, for at most [`AWAKE`].
+fn awake_until(came: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !came() && begun.elapsed() < AWAKE {
+        // What is awaited may need this core.
+        thread::yield_now();
+    }
 }
 
 #[cfg(test)]

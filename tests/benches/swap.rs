@@ -1,0 +1,276 @@
+//! What a swap costs those who call: how soon the pointer is stored, what the
+//! slowest calls become while a stateless plugin is swapped all the time, and
+//! how long callers wait while a snapshot is handed over.
+//!
+//! The peer of the second is the control arm: the same callers, with the same
+//! swapping going on in a host that nobody calls. What swapping costs the
+//! machine is thus in both arms, and what it costs the callers in one.
+
+use hdrhistogram::Histogram;
+use replug_host::{
+    Plugin,
+    event::{Event, EventKind, StageTimes},
+};
+use replug_tests::{
+    artifacts,
+    harness::{Harness, How, is},
+    load::unlimited,
+    report::{Cell, Limit, Report, median, percentile, rounds},
+};
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+const ROUNDS: usize = 5;
+const SWAPS: usize = 100;
+/// As many as the machine has cores, since more would measure its scheduler.
+const CALLERS: usize = 2;
+const HAND_OVERS: usize = 200;
+/// The smallest snapshot that is handed over.
+const STATE_BYTES: u64 = 1024;
+const TEXT: &[u8] = b"A *short* text, as `code` has it, and [a link](https://example.org).";
+
+fn main() -> ExitCode {
+    let mut report = Report::new("swap");
+    stateless(&mut report);
+    snapshot(&mut report);
+    report.finish()
+}
+
+/// A stateless plugin, swapped while it is called, and while it is not.
+fn stateless(report: &mut Report) {
+    let mut swapped = markdown();
+    let beside = markdown();
+    let (called, quiet) = (swapped.plugin("markdown"), beside.plugin("markdown"));
+    let mut swaps = Swaps::default();
+    let mut round = 0;
+    let (mut uncounted, swapped) = (Swaps::default(), std::cell::RefCell::new(&mut swapped));
+    let measured = rounds(
+        ROUNDS,
+        &mut [
+            ("called", &mut || p999_while(&called, || swaps.make(&mut swapped.borrow_mut()))),
+            ("control", &mut || {
+                // Callers of the other arm meet both versions; so do these, in
+                // turns.
+                round += 1;
+                beside.activate("markdown", VERSIONS[round % 2]).expect("activates");
+                p999_while(&quiet, || uncounted.make(&mut swapped.borrow_mut()))
+            }),
+        ],
+    );
+    report.table(&format!("p99.9 of calls while {SWAPS} swaps are made, median of {ROUNDS} rounds"));
+    for name in ["called", "control"] {
+        report.row(&[("arm", name.into()), ("us", (measured.median(name) / 1e3).into())]);
+    }
+    swaps.report(report);
+    let ratio = measured.median_ratio("called", "control");
+    let stored = median(&swaps.of(|stages| stages.publish_ns as f64));
+    report.target("pointer stored after the command", stored / 1e3, "us", Limit::AtMost(1.0));
+    report.target("callers' p99.9 over the control arm's", ratio, "ratio", Limit::AtMost(1.2));
+}
+
+const VERSIONS: [&str; 2] = ["1.0.0", "2.0.0"];
+
+fn markdown() -> Harness {
+    let mut harness = Harness::new();
+    for (package, version) in [("markdown-v1", VERSIONS[0]), ("markdown-v2", VERSIONS[1])] {
+        let file = artifacts::plugin(package);
+        harness.drop_file(How::Rename, &file, &format!("markdown-{version}.so"));
+        harness.published(&format!("markdown@{version}"));
+    }
+    harness
+}
+
+/// What the engine says of the swaps that were made.
+#[derive(Default)]
+struct Swaps {
+    stages: Vec<StageTimes>,
+    drains_us: Vec<f64>,
+}
+
+impl Swaps {
+    /// Goes from one version to the other and back, each time until the one
+    /// that left is unmapped.
+    fn make(&mut self, harness: &mut Harness) {
+        for _ in 0..SWAPS {
+            let active = harness.plugin("markdown").version().expect("one serves");
+            let next = if active.version.to_string() == VERSIONS[0] { VERSIONS[1] } else { VERSIONS[0] };
+            harness.activate("markdown", next).expect("activates");
+            harness.expect("the unload", |event| {
+                match &event.kind {
+                    EventKind::Published { stages, .. } => self.stages.push(*stages),
+                    EventKind::Drained { micros } => self.drains_us.push(*micros as f64),
+                    _ => {}
+                }
+                matches!(event.kind, EventKind::Unloaded { .. })
+            });
+        }
+    }
+
+    fn of(&self, figure: fn(&StageTimes) -> f64) -> Vec<f64> {
+        self.stages.iter().map(figure).collect()
+    }
+
+    fn report(&self, report: &mut Report) {
+        report.table(&format!("{} swaps under calls, us", self.stages.len()));
+        for (step, samples) in [
+            ("pointer stored", self.of(|stages| stages.publish_ns as f64 / 1e3)),
+            ("barrier", self.of(|stages| stages.barrier_ns as f64 / 1e3)),
+            ("drained", self.drains_us.clone()),
+        ] {
+            report.row(&distribution(step, &samples));
+        }
+    }
+}
+
+/// The 99.9th percentile of the calls made while `body` runs, in nanoseconds.
+fn p999_while(plugin: &Plugin, body: impl FnOnce()) -> f64 {
+    let done = AtomicBool::new(false);
+    let all = thread::scope(|scope| {
+        let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(|| time_calls(plugin, &done))).collect();
+        body();
+        done.store(true, Ordering::Release);
+        callers.into_iter().map(|caller| caller.join().expect("does not panic")).reduce(|mut all, one| {
+            all.add(one).expect("the same bounds");
+            all
+        })
+    });
+    all.expect("there are callers").value_at_quantile(0.999) as f64
+}
+
+fn time_calls(plugin: &Plugin, done: &AtomicBool) -> Histogram<u64> {
+    let mut times = Histogram::new(3).expect("three digits are within its range");
+    while !done.load(Ordering::Acquire) {
+        let begun = Instant::now();
+        plugin.call("render", TEXT).expect("no call fails");
+        times.saturating_record(begun.elapsed().as_nanos() as u64);
+    }
+    times
+}
+
+/// A plugin that hands its state over while it is called.
+fn snapshot(report: &mut Report) {
+    let mut harness = limiter();
+    let bytes = fill(&mut harness);
+    report.table(&format!("callers' longest wait at {HAND_OVERS} hand-overs of {bytes} bytes, us"));
+    let mut medians = Vec::new();
+    for callers in [1, CALLERS, 2 * CALLERS] {
+        let (waits, pauses) = hand_over(&mut harness, callers);
+        report.row(&distribution(&format!("{callers} callers, as they saw it"), &waits));
+        report.row(&distribution(&format!("{callers} callers, gate closed"), &pauses));
+        medians.push(median(&waits));
+    }
+    report.target("callers' pause, as many as cores", medians[1], "us", Limit::AtMost(200.0));
+    harness.shutdown();
+}
+
+fn limiter() -> Harness {
+    let mut harness = Harness::with(|options| options.config("limiter", unlimited()));
+    for (package, version) in [("limiter-v2", "2.0.0"), ("limiter-v3", "3.0.0")] {
+        let file = artifacts::plugin(package);
+        harness.deploy(&file, &format!("limiter-{version}.so"), &format!("limiter@{version}"));
+    }
+    harness
+}
+
+/// Gives the limiter as many clients as make a snapshot of the wanted size,
+/// and tells that size.
+fn fill(harness: &mut Harness) -> u64 {
+    let limiter = harness.plugin("limiter");
+    for client in 0.. {
+        limiter.call("take", format!(r#"{{"key":"client{client}"}}"#).as_bytes()).expect("takes");
+        harness.host.save_state().wait().expect("saves");
+        let saved =
+            harness.expect("the snapshot", |event| matches!(event.kind, EventKind::StateSaved { .. }));
+        if let EventKind::StateSaved { bytes, .. } = saved.kind
+            && bytes >= STATE_BYTES
+        {
+            return bytes;
+        }
+    }
+    unreachable!("the state grows with each client")
+}
+
+/// For each hand-over the longest call that any caller saw, and how long the
+/// gate was closed, in microseconds.
+fn hand_over(harness: &mut Harness, callers: usize) -> (Vec<f64>, Vec<f64>) {
+    let load = Waits::start(&harness.plugin("limiter"), callers);
+    let (mut waits, mut pauses) = (Vec::new(), Vec::new());
+    for turn in 0..HAND_OVERS {
+        let next = ["2.0.0", "3.0.0"][turn % 2];
+        if harness.plugin("limiter").version().expect("one serves").version.to_string() == next {
+            continue;
+        }
+        harness.activate("limiter", next).expect("activates");
+        let full = format!("limiter@{next}");
+        let published = harness.expect("the hand-over", |event: &Event| {
+            matches!(event.kind, EventKind::Published { .. }) && is(event, &full)
+        });
+        if let EventKind::Published { stages, .. } = &published.kind {
+            pauses.push(stages.pause_us as f64);
+        }
+        harness.expect("the unload", |event| matches!(event.kind, EventKind::Unloaded { .. }));
+        waits.push(load.longest_at_gate() as f64 / 1e3);
+    }
+    load.stop();
+    (waits, pauses)
+}
+
+/// Callers that remember the longest call that began on one version and ended
+/// on another: the one that waited at the gate.
+struct Waits {
+    longest_ns: Arc<AtomicU64>,
+    done: Arc<AtomicBool>,
+    callers: Vec<JoinHandle<()>>,
+}
+
+impl Waits {
+    fn start(plugin: &Plugin, callers: usize) -> Waits {
+        let longest_ns = Arc::new(AtomicU64::new(0));
+        let done = Arc::new(AtomicBool::new(false));
+        let callers = (0..callers)
+            .map(|_| {
+                let (plugin, longest_ns, done) = (plugin.clone(), Arc::clone(&longest_ns), Arc::clone(&done));
+                thread::spawn(move || {
+                    let version = || plugin.version().expect("one serves");
+                    let mut before = version();
+                    while !done.load(Ordering::Acquire) {
+                        let begun = Instant::now();
+                        plugin.call("take", br#"{"key":"client0"}"#).expect("no call fails");
+                        let after = version();
+                        let took = begun.elapsed().as_nanos() as u64;
+                        if after != before {
+                            longest_ns.fetch_max(took, Ordering::Relaxed);
+                            before = after;
+                        }
+                    }
+                })
+            })
+            .collect();
+        Waits { longest_ns, done, callers }
+    }
+
+    fn longest_at_gate(&self) -> u64 {
+        self.longest_ns.swap(0, Ordering::Relaxed)
+    }
+
+    fn stop(self) {
+        self.done.store(true, Ordering::Release);
+        self.callers.into_iter().for_each(|caller| caller.join().expect("does not panic"));
+    }
+}
+
+fn distribution<'a>(step: &str, samples: &[f64]) -> [(&'a str, Cell); 4] {
+    [
+        ("step", step.into()),
+        ("median", median(samples).into()),
+        ("p99", percentile(samples, 99.0).into()),
+        ("longest", percentile(samples, 100.0).into()),
+    ]
+}
