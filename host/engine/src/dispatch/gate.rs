@@ -113,7 +113,7 @@ impl<'s, P: Payload> Closed<'s, P> {
     pub fn reopen(self) {}
 }
 
-impl<P: Payload> Sealed<'_, P> {
+impl<'s, P: Payload> Sealed<'s, P> {
     /// What still runs on the version; it only ever gets less, but for leases
     /// taken [here](Self::lease).
     pub fn in_flight(&self) -> InFlight {
@@ -159,6 +159,19 @@ impl<P: Payload> Sealed<'_, P> {
         // It is open: there is nothing to reopen.
         std::mem::forget(held);
         retired
+    }
+
+    /// Lets calls of chains in flight pass again: one of them was in before the
+    /// seal, and may be waiting for another.
+    pub fn unseal(self) -> Closed<'s, P> {
+        let mut control = lock(&self.held.slot.control);
+        control.gate = Gate::Closed;
+        // Those that wait look whether they may pass now.
+        let wakers = std::mem::take(&mut control.wakers);
+        drop(control);
+        self.held.slot.opened.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
+        Closed { held: self.held }
     }
 
     /// Opens the gate on the version that was live.
@@ -215,34 +228,31 @@ impl<P: Payload> Slot<P> {
 
     fn at_gate(&self, record: &'static ThreadRecord, waiter: Waiter<'_>) -> AtGate {
         let mut control = lock(&self.control);
-        let is_open = |control: &Control<P>| control.gate == Gate::Open;
-        if is_open(&control) {
+        if let Waiter::Block = waiter {
+            let waited = self.opened.wait_timeout_while(control, self.gate_timeout, |control| {
+                control.gate != Gate::Open && passes(control, record).is_none()
+            });
+            // Poisoned or not, as with `lock`.
+            (control, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        if control.gate == Gate::Open {
             return AtGate::Opened;
         }
-        if let (Gate::Closed, Some(version)) = (control.gate, &control.version) {
-            let header = version.as_header();
-            if chain::is_in(record, header) {
-                // The lock keeps the version in the gate until the hazard is
-                // stored; who drains it then takes the lock to seal, and so
-                // finds the hazard. No validation is needed.
-                // SAFETY: the top of the stack, in bounds as `admit` checked.
-                unsafe { record.hazard(record.depth()) }.store(header.as_ptr(), Ordering::Release);
-                return AtGate::Passed(header);
-            }
+        if let Some(header) = passes(&control, record) {
+            // The lock keeps the version in the gate until the hazard is
+            // stored; who drains it then takes the lock to seal, and so finds
+            // the hazard. No validation is needed.
+            // SAFETY: the top of the stack, in bounds as `admit` checked.
+            unsafe { record.hazard(record.depth()) }.store(header.as_ptr(), Ordering::Release);
+            return AtGate::Passed(header);
         }
         match waiter {
+            Waiter::Block => AtGate::TimedOut,
             Waiter::Task(waker) => {
                 if !control.wakers.iter().any(|known| known.will_wake(waker)) {
                     control.wakers.push(waker.clone());
                 }
                 AtGate::Parked
-            }
-            Waiter::Block => {
-                let waited =
-                    self.opened.wait_timeout_while(control, self.gate_timeout, |control| !is_open(control));
-                // Poisoned or not, as with `lock`.
-                let (control, _) = waited.unwrap_or_else(PoisonError::into_inner);
-                if is_open(&control) { AtGate::Opened } else { AtGate::TimedOut }
             }
         }
     }
@@ -257,6 +267,13 @@ impl<P: Payload> Slot<P> {
         self.opened.notify_all();
         wakers.into_iter().for_each(Waker::wake);
     }
+}
+
+/// The version that this call may enter although the gate is closed: its chain
+/// is in it already.
+fn passes<P: Payload>(control: &Control<P>, record: &'static ThreadRecord) -> Option<NonNull<Header>> {
+    let version = control.version.as_ref().filter(|_| control.gate == Gate::Closed)?;
+    Some(version.as_header()).filter(|header| chain::is_in(record, *header))
 }
 
 enum AtGate {

@@ -101,6 +101,11 @@ impl<P: Payload> Lease<P> {
         ChainToken::of_lease(self.id)
     }
 
+    /// Who holds leases on the version, this one among them.
+    pub fn holders(&self) -> Vec<Holder> {
+        holders(self.version())
+    }
+
     /// The version that it holds.
     pub fn version(&self) -> VersionId {
         // SAFETY: the count keeps the version.

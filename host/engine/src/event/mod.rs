@@ -107,9 +107,13 @@ pub enum EventKind {
     /// State was restored at a first start.
     StateRestored {
         /// Schema version of the snapshot.
-        schema: u32,
+        from_schema: u32,
+        /// Schema version that was restored.
+        to_schema: u32,
         /// Bytes restored.
         bytes: u64,
+        /// What is lost by it; empty for nothing.
+        loss: String,
     },
     /// A snapshot was saved.
     StateSaved {

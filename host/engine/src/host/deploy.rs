@@ -11,8 +11,8 @@ use crate::{
     event::{EventKind, FailureReport, StageTimes},
     failure::Code,
     id::{PluginName, VersionId},
-    load::Loaded,
-    pipeline::{self, DeployError, Means, StatePolicy, Unloading},
+    load::Hook,
+    pipeline::{self, DeployError, Left, Means, StatePolicy, TakenState, Unloading},
     service::{Entry, Serving},
     state::chain::MigratePolicy,
 };
@@ -127,10 +127,10 @@ impl Control {
         let started = match started {
             Ok(started) => started,
             Err(failed) => {
-                if let Some(library) = failed.library {
-                    self.unload_library(id, library);
+                if let Some(left) = failed.left {
+                    self.unload_left(id, left);
                 }
-                return Err(failed.error);
+                return Err(*failed.error);
             }
         };
         stages.load_us = micros(started.load_time);
@@ -148,17 +148,24 @@ impl Control {
         noticed_ns: u64,
     ) -> Result<(), DeployError> {
         let policy = self.policy();
+        let mut problems = Vec::new();
         let mut means = Means {
             worker: &mut self.worker,
             store: &self.store,
             policy,
             quiesce_timeout: self.options.quiesce_timeout,
+            gate_timeout: self.options.service.gate_timeout,
+            problems: &mut problems,
         };
-        let taken = match pipeline::take_over(entry, version, &mut means) {
+        let taken = pipeline::take_over(entry, version, &mut means);
+        for problem in &problems {
+            self.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(problem) });
+        }
+        let taken = match taken {
             Ok(taken) => taken,
             Err(refused) => {
-                self.unload(refused.version.retire());
-                return Err(refused.error);
+                self.unload(refused.version.retire(), refused.hangs);
+                return Err(*refused.error);
             }
         };
         stages.pause_us = micros(taken.pause);
@@ -173,21 +180,24 @@ impl Control {
         }
         self.event(Some(id), EventKind::Published { from, in_flight: taken.in_flight as u64, stages });
         if let Some(old) = taken.old {
-            self.unload(old);
+            self.unload(old, None);
         }
         if let Some(state) = taken.state {
-            let (from_schema, to_schema) = state.schemas;
-            let kind =
-                EventKind::StateHandedOver { from_schema, to_schema, bytes: state.bytes, loss: state.loss };
-            self.event(Some(id), kind);
-            if let Some(exported) = state.exported
-                && let Err(error) = pipeline::save(&self.store, &exported)
-            {
-                // The snapshot from before the gate is there; this one is newer.
-                self.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(&error) });
-            }
+            self.state_taken(id, state);
         }
         Ok(())
+    }
+
+    fn state_taken(&self, id: &VersionId, state: TakenState) {
+        let TakenState { schemas: (from_schema, to_schema), bytes, loss, exported } = state;
+        let Some(exported) = exported else {
+            return self.event(Some(id), EventKind::StateRestored { from_schema, to_schema, bytes, loss });
+        };
+        self.event(Some(id), EventKind::StateHandedOver { from_schema, to_schema, bytes, loss });
+        if let Err(error) = pipeline::save(&self.store, &exported) {
+            // The snapshot from before the gate is there; this one is newer.
+            self.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(&error) });
+        }
     }
 
     pub(super) fn activate(
@@ -237,7 +247,7 @@ impl Control {
             Ok(retired) => {
                 self.event(id.as_ref(), EventKind::Retired);
                 self.save_retired(&retired);
-                self.unload(retired);
+                self.unload(retired, None);
             }
             Err(error) => tracing::debug!(plugin = %name, %error, "there is nothing to retire"),
         }
@@ -255,14 +265,14 @@ impl Control {
         self.options.configs.get(name.as_str()).map(ToString::to_string).unwrap_or_default()
     }
 
-    fn unload(&mut self, retired: Retired<Serving>) {
+    fn unload(&mut self, retired: Retired<Serving>, hangs: Option<Hook>) {
         let (options, events) = (self.options.unload, Arc::clone(&self.shared.events));
-        self.keep(Unloading::of_version(retired, options, events, self.worker.nudge()));
+        self.keep(Unloading::of_version(retired, hangs, options, events, self.worker.nudge()));
     }
 
-    fn unload_library(&mut self, id: &VersionId, library: Box<Loaded>) {
+    fn unload_left(&mut self, id: &VersionId, left: Left) {
         let (options, events) = (self.options.unload, Arc::clone(&self.shared.events));
-        self.keep(Unloading::of_library(id.clone(), library, options, events, self.worker.nudge()));
+        self.keep(Unloading::of_candidate(id.clone(), left, options, events, self.worker.nudge()));
     }
 
     fn keep(&self, unloading: std::io::Result<Unloading>) {

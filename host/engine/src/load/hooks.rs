@@ -109,6 +109,8 @@ pub enum HookErrorKind {
     TooLarge,
     /// It answered what it should not: bytes of the wrong shape.
     Lied,
+    /// The host could not run it.
+    Host,
 }
 
 impl fmt::Display for HookErrorKind {
@@ -120,6 +122,7 @@ impl fmt::Display for HookErrorKind {
             HookErrorKind::BadConfig => "refused its configuration",
             HookErrorKind::TooLarge => "gave too many bytes",
             HookErrorKind::Lied => "gave a wrong answer",
+            HookErrorKind::Host => "could not be run",
         })
     }
 }
@@ -150,6 +153,7 @@ impl Failure for HookError {
             (HookErrorKind::BadConfig, _) => Code::ConfigInvalid,
             (HookErrorKind::TooLarge, _) => Code::StateTooLarge,
             (HookErrorKind::Lied, _) => Code::StateBadBytes,
+            (HookErrorKind::Host, _) => Code::HostThread,
             (HookErrorKind::Failed, Hook::Prepare) => Code::PrepareFailed,
             (HookErrorKind::Failed, Hook::SelfTest) => Code::SelfTestFailed,
             (HookErrorKind::Failed, Hook::Migrate) => Code::StateMigrate,

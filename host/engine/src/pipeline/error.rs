@@ -5,6 +5,7 @@ use crate::{
     dispatch::{GateRefused, Holder},
     event::Stage,
     failure::{Code, Failure},
+    id::VersionId,
     load::{HookError, LoadError},
     state::{chain::NoPath, store::StoreError},
 };
@@ -36,6 +37,9 @@ pub(crate) enum DeployError {
     BrokenStep { from: u32, to: u32 },
     #[error("the file changed: it held {wanted}, and holds {found} now")]
     Replaced { wanted: String, found: String },
+    /// A hook of the version that serves, not of the one that is deployed.
+    #[error("{version}, which serves on: {source}")]
+    Before { version: Box<VersionId>, source: Box<DeployError> },
     #[error("state cannot be saved before the swap: {0}")]
     Save(#[source] StoreError),
     #[error("saved state cannot be used: {0}")]
@@ -67,6 +71,7 @@ impl DeployError {
             | DeployError::Identity { .. }
             | DeployError::Exhausted { .. }
             | DeployError::Residents { .. } => Stage::Load,
+            DeployError::Before { .. } => Stage::HandOver,
             DeployError::Hook(error) => match error.hook {
                 Hook::Prepare => Stage::Prepare,
                 Hook::Activate | Hook::SelfTest => Stage::Activate,
@@ -93,6 +98,7 @@ impl Failure for DeployError {
             DeployError::Replaced { .. } => Code::StageChanging,
             DeployError::Identity { .. } => Code::AbiIdentityMismatch,
             DeployError::Hook(error) => error.code(),
+            DeployError::Before { source, .. } => source.code(),
             DeployError::Exhausted { .. } | DeployError::Residents { .. } => Code::UnloadCapReached,
             DeployError::Model { .. } => Code::StateModelChanged,
             DeployError::NoPath(error) => error.code(),

@@ -11,17 +11,21 @@
 
 mod error;
 mod candidate;
+mod poll;
 mod worker;
 mod state;
 mod start;
+mod taken;
+mod hand_over;
 mod take_over;
 mod unload;
 
 pub use candidate::ReadError;
 pub(crate) use candidate::{Candidate, inspect, read_manifest};
 pub(crate) use error::DeployError;
-pub(crate) use start::start;
+pub(crate) use start::{Left, start};
 pub(crate) use state::{StatePolicy, save, snapshot_of};
-pub(crate) use take_over::{Means, take_over};
+pub(crate) use take_over::take_over;
+pub(crate) use taken::{Means, TakenState};
 pub(crate) use unload::{UnloadOptions, Unloading};
 pub(crate) use worker::Worker;

@@ -2,11 +2,11 @@
 
 use super::{
     error::DeployError,
-    worker::{Progress, Worker},
+    worker::{Party, Progress, Worker},
 };
 use crate::{
     dispatch::Lease,
-    load::{Hook, HookError, StepInfo},
+    load::{Hook, HookError, HookErrorKind, StepInfo},
     service::Serving,
     state::{
         chain::{self, MigratePolicy, Plan},
@@ -102,7 +102,7 @@ pub(crate) fn snapshot_of(
     bytes_max: usize,
     worker: &mut Worker,
 ) -> Result<Envelope, HookError> {
-    let progress = Progress::at(Hook::Export);
+    let progress = Progress::at(Party::Before, Hook::Export);
     worker.run(&progress, move || {
         let exported = lease.enter(|entered| {
             let serving = entered.payload();
@@ -133,5 +133,5 @@ pub(super) fn envelope(serving: &Serving, payload: Vec<u8>) -> Envelope {
 }
 
 pub(super) fn not_entered(hook: Hook, refused: crate::dispatch::Refused) -> HookError {
-    HookError { hook, kind: crate::load::HookErrorKind::Failed, reason: refused.to_string() }
+    HookError { hook, kind: HookErrorKind::Host, reason: refused.to_string() }
 }

@@ -5,15 +5,20 @@
 //! up nothing else. What the thread is at, and what keeps it, can be seen at
 //! any time.
 
-use super::{take_over::poll_until, worker::Nudge};
+use super::{
+    poll::poll_until,
+    start::{Left, NotStarted, Prepared},
+    worker::Nudge,
+};
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Drained, Holder, InFlight, Retired},
+    dispatch::{Drained, Holder, InFlight, Retired, Version},
     event::{EventKind, EventLog},
     id::VersionId,
     load::{Closed, Hook, Loaded, Pin, Residue},
     service::Serving,
 };
+use crossbeam::channel::Receiver;
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
@@ -36,6 +41,8 @@ pub(crate) struct UnloadOptions {
 /// What an unload is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UnloadStage {
+    /// A hook has not returned that began before the version could be retired.
+    Hanging,
     Draining,
     Stopping,
     Dropping,
@@ -47,6 +54,7 @@ pub(crate) enum UnloadStage {
 impl UnloadStage {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
+            UnloadStage::Hanging => "hanging",
             UnloadStage::Draining => "draining",
             UnloadStage::Stopping => "stopping",
             UnloadStage::Dropping => "dropping",
@@ -85,32 +93,42 @@ struct Shared {
 }
 
 impl Unloading {
-    /// Begins to unload a version that serves no new calls.
+    /// Begins to unload a version that serves no new calls. `hangs` is a hook
+    /// of it that has not returned; the version cannot drain before it does.
     ///
     /// # Errors
     /// The system cannot start a thread; the version stays in memory.
     pub(crate) fn of_version(
         retired: Retired<Serving>,
+        hangs: Option<Hook>,
         options: UnloadOptions,
         events: Arc<EventLog>,
         nudge: Nudge,
     ) -> io::Result<Unloading> {
         let id = retired.payload().id().clone();
-        Unloading::begin(id, options, events, nudge, move |shared| shared.unload(retired))
+        Unloading::begin(id, options, events, nudge, move |shared| {
+            if let Some(hook) = hangs {
+                shared.resident(&[Pin::HookRuns(hook.as_str())]);
+            }
+            shared.unload(retired);
+        })
     }
 
-    /// Begins to unload a library without an instance.
+    /// Begins to unload what is left of a candidate that could not be started.
     ///
     /// # Errors
     /// As for [`of_version`](Unloading::of_version).
-    pub(crate) fn of_library(
+    pub(crate) fn of_candidate(
         id: VersionId,
-        loaded: Box<Loaded>,
+        left: Left,
         options: UnloadOptions,
         events: Arc<EventLog>,
         nudge: Nudge,
     ) -> io::Result<Unloading> {
-        Unloading::begin(id, options, events, nudge, move |shared| shared.close(*loaded, Instant::now()))
+        Unloading::begin(id, options, events, nudge, move |shared| match left {
+            Left::Library(loaded) => shared.close(*loaded, Instant::now()),
+            Left::Hanging(hook, late) => shared.await_hook(hook, &late),
+        })
     }
 
     fn begin(
@@ -198,6 +216,27 @@ impl Shared {
         }
     }
 
+    /// Waits for a hook to return that nobody waited for any longer, and unloads
+    /// what it leaves.
+    fn await_hook(&self, hook: Hook, late: &Receiver<Prepared>) {
+        self.enter(UnloadStage::Hanging);
+        self.resident(&[Pin::HookRuns(hook.as_str())]);
+        match late.recv() {
+            Ok(Ok((serving, ..))) => match Version::new(serving) {
+                Ok(version) => self.unload(version.retire()),
+                Err(exhausted) => self.close(exhausted.payload.destroy().0, Instant::now()),
+            },
+            Ok(Err(NotStarted { left: Some(Left::Library(loaded)), .. })) => {
+                self.close(*loaded, Instant::now());
+            }
+            // It was not loaded after all.
+            Ok(Err(_)) => self.enter(UnloadStage::Unloaded),
+            // The host's own code panicked around the hook: the library stays
+            // where it is, and is named by the pin.
+            Err(_) => {}
+        }
+    }
+
     fn unload(&self, retired: Retired<Serving>) {
         let retired = self.drain(retired);
         let drained_at = Instant::now();
@@ -232,6 +271,8 @@ impl Shared {
             let mut status = self.lock();
             status.in_flight = InFlight { stack: 0, leases: 0 };
             status.holders.clear();
+            // A hook that hung has returned.
+            status.pins.clear();
         }
         *self.calls.lock().unwrap_or_else(PoisonError::into_inner) = retired.counters().calls;
         self.event(EventKind::Drained { micros: micros(begun.elapsed()) });

@@ -1,17 +1,33 @@
 //! The thread that runs hooks: the engine's own, so that a hook that hangs
 //! holds up neither a caller's runtime nor the host.
+//!
+//! A job tells its [`Progress`] before each hook. When a hook does not return
+//! in time the job is abandoned: whoever waited goes on, and the job learns of
+//! it at its next step, so that no hook begins whose outcome nobody sees. The
+//! worker decides nothing about versions; what an abandoned job still holds is
+//! the asker's to follow ([`Overdue::late`]).
 
+use super::error::DeployError;
 use crate::{
     dispatch,
     load::{Hook, HookError, HookErrorKind},
 };
-use crossbeam::channel::{self, RecvTimeoutError, Sender, TrySendError};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
+
+/// Runs jobs one after the other, each hook of them within a time. A job that
+/// does not return in time keeps its thread, and the next one gets a new one.
+pub(crate) struct Worker {
+    /// None after the system refused a thread.
+    orders: Option<Sender<Order>>,
+    timeout: Duration,
+}
 
 /// What the thread is told to do.
 enum Order {
@@ -22,72 +38,99 @@ enum Order {
     PassBy,
 }
 
-/// Runs jobs one after the other, each within a time. A job that does not
-/// return in time keeps its thread, and the next job gets a new one.
-pub(crate) struct Worker {
-    orders: Sender<Order>,
-    timeout: Duration,
+/// A job that was not done in time, or not at all.
+#[derive(Debug)]
+pub(crate) struct Overdue<T> {
+    pub(crate) error: HookError,
+    /// Where its result comes when it comes after all; `None` if it never will.
+    /// Who does not care drops this, and the result with it.
+    pub(crate) late: Option<Receiver<T>>,
 }
 
-/// Which hook a job is in, and since when; told by the job itself.
-#[derive(Clone)]
-pub(crate) struct Progress(Arc<Mutex<(Hook, Instant)>>);
-
-impl Progress {
-    pub(crate) fn at(hook: Hook) -> Self {
-        Progress(Arc::new(Mutex::new((hook, Instant::now()))))
+impl<T> Overdue<T> {
+    /// The hook that has not returned.
+    pub(crate) fn hanging_hook(&self) -> Option<Hook> {
+        (self.error.kind == HookErrorKind::TimedOut).then_some(self.error.hook)
     }
+}
 
-    /// The job enters `hook`.
-    pub(crate) fn enter(&self, hook: Hook) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (hook, Instant::now());
+impl<T> From<Overdue<T>> for HookError {
+    fn from(overdue: Overdue<T>) -> Self {
+        overdue.error
     }
+}
 
-    fn now(&self) -> (Hook, Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl<T> From<Overdue<T>> for DeployError {
+    fn from(overdue: Overdue<T>) -> Self {
+        overdue.error.into()
     }
 }
 
 impl Worker {
     /// A worker whose jobs may spend `timeout` in each hook.
     pub(crate) fn start(timeout: Duration) -> io::Result<Worker> {
-        Ok(Worker { orders: thread()?, timeout })
+        Ok(Worker { orders: Some(thread()?), timeout })
     }
 
     /// Runs `job` and waits for it.
     ///
     /// # Errors
-    /// [`HookErrorKind::TimedOut`] with the hook that did not return. What the
-    /// job owns stays with it.
+    /// [`HookErrorKind::TimedOut`] with the hook that did not return;
+    /// [`HookErrorKind::Host`] when the job could not be run or panicked.
     pub(crate) fn run<T: Send + 'static>(
         &mut self,
         progress: &Progress,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, HookError> {
+    ) -> Result<T, Overdue<T>> {
         let (done, result) = channel::bounded(1);
-        let job = Box::new(move || {
-            // Nobody waits any more when the time is over.
-            let _ = done.send(job());
-        });
-        if self.orders.send(Order::Run(job)).is_err() {
-            return Err(ended(progress));
+        let inside = progress.clone();
+        let order = Order::Run(Box::new(move || {
+            let value = job();
+            inside.finish();
+            // Nobody waits any more, and nobody wants it late.
+            let _ = done.send(value);
+        }));
+        let orders = match &self.orders {
+            Some(orders) => orders,
+            None => match thread() {
+                Ok(orders) => self.orders.insert(orders),
+                Err(error) => return Err(not_run(progress, format!("no thread for hooks: {error}"))),
+            },
+        };
+        if orders.send(order).is_err() {
+            self.orders = None;
+            return Err(not_run(progress, "the host's hook thread has ended".to_owned()));
         }
         awake_until(|| !result.is_empty());
+        self.wait(progress, result)
+    }
+
+    fn wait<T>(&mut self, progress: &Progress, result: Receiver<T>) -> Result<T, Overdue<T>> {
         loop {
-            let (hook, since) = progress.now();
-            let left = self.timeout.saturating_sub(since.elapsed());
-            match result.recv_timeout(left) {
+            let position = progress.position();
+            let received = match position.phase {
+                Phase::Finished => result.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                _ => result.recv_timeout(position.left(self.timeout)),
+            };
+            match received {
                 Ok(value) => return Ok(value),
-                Err(RecvTimeoutError::Disconnected) => return Err(ended(progress)),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(not_run(progress, "the host's own code panicked around it".to_owned()));
+                }
                 Err(RecvTimeoutError::Timeout) => {
-                    if progress.now() != (hook, since) {
+                    let Some(position) = progress.abandon(position) else {
+                        // It went on meanwhile.
                         continue;
-                    }
-                    if let Ok(orders) = thread() {
-                        self.orders = orders;
-                    }
-                    let reason = format!("it did not return within {} ms", self.timeout.as_millis());
-                    return Err(HookError { hook, kind: HookErrorKind::TimedOut, reason });
+                    };
+                    self.orders = thread().ok();
+                    let reason = match position.budget {
+                        Some(budget) if budget.is_over() => {
+                            format!("all hooks together took longer than {} ms", budget.whole.as_millis())
+                        }
+                        _ => format!("it did not return within {} ms", self.timeout.as_millis()),
+                    };
+                    let error = HookError { hook: position.hook, kind: HookErrorKind::TimedOut, reason };
+                    return Err(Overdue { error, late: Some(result) });
                 }
             }
         }
@@ -97,8 +140,10 @@ impl Worker {
     /// thread then stays awake for a moment, since waking takes longer than
     /// most jobs.
     pub(crate) fn stand_by(&self) {
-        // Full: it is awake. Gone: the job will be told.
-        let _ = self.orders.try_send(Order::StandBy);
+        if let Some(orders) = &self.orders {
+            // Full: it is awake. Gone: the job will be told.
+            let _ = orders.try_send(Order::StandBy);
+        }
     }
 
     /// Something that makes the worker leave retired versions.
@@ -107,22 +152,135 @@ impl Worker {
     }
 }
 
+/// Whose hook it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Party {
+    /// The version that is to serve.
+    Candidate,
+    /// The version that serves.
+    Before,
+}
+
+/// Which hook a job is in, and whether somebody still waits for it.
+#[derive(Clone)]
+pub(crate) struct Progress(Arc<Mutex<Position>>);
+
+#[derive(Clone, Copy, PartialEq)]
+struct Position {
+    hook: Hook,
+    of: Party,
+    since: Instant,
+    budget: Option<Budget>,
+    phase: Phase,
+}
+
+/// The time for all hooks of a job together.
+#[derive(Clone, Copy, PartialEq)]
+struct Budget {
+    whole: Duration,
+    until: Instant,
+}
+
+impl Budget {
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Running,
+    Finished,
+    Abandoned,
+}
+
+impl Progress {
+    /// A job that begins with `hook`.
+    pub(crate) fn at(of: Party, hook: Hook) -> Self {
+        let position = Position { hook, of, since: Instant::now(), budget: None, phase: Phase::Running };
+        Progress(Arc::new(Mutex::new(position)))
+    }
+
+    /// All hooks of the job together may take `whole`, from `begun` on.
+    pub(crate) fn within(self, begun: Instant, whole: Duration) -> Self {
+        self.lock().budget = Some(Budget { whole, until: begun + whole });
+        self
+    }
+
+    /// The job is about to enter `hook`.
+    ///
+    /// # Errors
+    /// Nobody waits any more: the job should end, and leave things as they are.
+    pub(crate) fn enter(&self, of: Party, hook: Hook) -> Result<(), HookError> {
+        let mut position = self.lock();
+        if position.phase == Phase::Abandoned {
+            let reason = "the job that it is part of was given up".to_owned();
+            return Err(HookError { hook, kind: HookErrorKind::TimedOut, reason });
+        }
+        (position.of, position.hook, position.since) = (of, hook, Instant::now());
+        Ok(())
+    }
+
+    /// Whose hook the job is in, or was when it was given up.
+    pub(crate) fn party(&self) -> Party {
+        self.lock().of
+    }
+
+    fn finish(&self) {
+        let mut position = self.lock();
+        if position.phase == Phase::Running {
+            position.phase = Phase::Finished;
+        }
+    }
+
+    /// Gives the job up where it is, unless it has moved on from `seen` and may.
+    fn abandon(&self, seen: Position) -> Option<Position> {
+        let mut position = self.lock();
+        let over = position.budget.is_some_and(|budget| budget.is_over());
+        if position.phase != Phase::Running || !(over || *position == seen) {
+            return None;
+        }
+        position.phase = Phase::Abandoned;
+        Some(*position)
+    }
+
+    fn position(&self) -> Position {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Position> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Position {
+    /// The time that is left to the hook.
+    fn left(&self, timeout: Duration) -> Duration {
+        let left = timeout.saturating_sub(self.since.elapsed());
+        match self.budget {
+            Some(budget) => left.min(budget.until.saturating_duration_since(Instant::now())),
+            None => left,
+        }
+    }
+}
+
 /// Makes the worker detach from versions that it no longer uses, if it is idle.
 #[derive(Clone)]
-pub(crate) struct Nudge(Sender<Order>);
+pub(crate) struct Nudge(Option<Sender<Order>>);
 
 impl Nudge {
     pub(crate) fn send(&self) {
+        let Some(orders) = &self.0 else { return };
         // Full: it has work, and passes by after it. Gone: it has detached.
-        match self.0.try_send(Order::PassBy) {
+        match orders.try_send(Order::PassBy) {
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
     }
 }
 
-fn ended(progress: &Progress) -> HookError {
-    let (hook, _) = progress.now();
-    HookError { hook, kind: HookErrorKind::Failed, reason: "the host's hook thread ended".to_owned() }
+fn not_run<T>(progress: &Progress, reason: String) -> Overdue<T> {
+    let hook = progress.position().hook;
+    Overdue { error: HookError { hook, kind: HookErrorKind::Host, reason }, late: None }
 }
 
 fn thread() -> io::Result<Sender<Order>> {
@@ -130,7 +288,9 @@ fn thread() -> io::Result<Sender<Order>> {
     thread::Builder::new().name("replug-hooks".to_owned()).spawn(move || {
         for order in &queue {
             match order {
-                Order::Run(job) => job(),
+                // A panic was printed by the hook for panics; who waits learns
+                // of it because the result's sender is gone.
+                Order::Run(job) => drop(catch_unwind(AssertUnwindSafe(job))),
                 Order::StandBy => {
                     awake_until(|| !queue.is_empty());
                     continue;
@@ -158,20 +318,72 @@ fn awake_until(came: impl Fn() -> bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    const SHORT: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn at(hook: Hook) -> Progress {
+        Progress::at(Party::Candidate, hook)
+    }
+
+    /// A job that hangs in `restore` until the sender is dropped, and what it
+    /// was told when it went on to `activate`.
+    fn hanging(worker: &mut Worker) -> (Overdue<Result<(), HookError>>, Sender<()>) {
+        let (release, wait) = channel::bounded::<()>(0);
+        let progress = at(Hook::Export);
+        let inside = progress.clone();
+        let hung = worker.run(&progress, move || {
+            inside.enter(Party::Candidate, Hook::Restore)?;
+            let _ = wait.recv();
+            inside.enter(Party::Candidate, Hook::Activate)
+        });
+        (hung.expect_err("it hangs"), release)
+    }
 
     #[test]
     fn a_job_that_hangs_is_named_and_the_next_one_runs() {
-        let mut worker = Worker::start(Duration::from_millis(20)).expect("thread");
-        let (release, wait) = channel::bounded::<()>(0);
-        let progress = Progress::at(Hook::Export);
-        let inside = progress.clone();
-        let hung = worker.run(&progress, move || {
-            inside.enter(Hook::Restore);
-            while wait.recv().is_ok() {}
-        });
-        let error = hung.expect_err("it hangs");
-        assert_eq!((error.hook, error.kind), (Hook::Restore, HookErrorKind::TimedOut));
-        assert_eq!(worker.run(&Progress::at(Hook::Stop), || 7), Ok(7));
+        let mut worker = Worker::start(SHORT).expect("thread");
+        let (hung, release) = hanging(&mut worker);
+        assert_eq!((hung.error.hook, hung.error.kind), (Hook::Restore, HookErrorKind::TimedOut));
+        assert_eq!(worker.run(&at(Hook::Stop), || 7).ok(), Some(7));
         drop(release);
+    }
+
+    #[test]
+    fn a_job_that_was_given_up_enters_no_further_hook_and_its_result_comes_late() {
+        let mut worker = Worker::start(SHORT).expect("thread");
+        let (hung, release) = hanging(&mut worker);
+        drop(release);
+        let late = hung.late.expect("kept").recv_timeout(LONG).expect("comes late");
+        let refused = late.expect_err("no hook begins that nobody waits for");
+        assert_eq!((refused.hook, refused.kind), (Hook::Activate, HookErrorKind::TimedOut));
+    }
+
+    #[test]
+    fn hooks_that_are_quick_each_may_be_too_slow_together() {
+        let mut worker = Worker::start(LONG).expect("thread");
+        let progress = at(Hook::Export).within(Instant::now(), SHORT);
+        let inside = progress.clone();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stopped);
+        let overdue = worker.run(&progress, move || {
+            while inside.enter(Party::Before, Hook::Migrate).is_ok() {
+                thread::yield_now();
+            }
+            seen.store(true, Ordering::Release);
+        });
+        let overdue = overdue.expect_err("the time is over");
+        assert_eq!((overdue.error.hook, progress.party()), (Hook::Migrate, Party::Before));
+        assert_eq!(overdue.late.expect("kept").recv_timeout(LONG), Ok(()));
+        assert!(stopped.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn a_job_that_panics_is_the_hosts_fault_and_the_next_one_runs() {
+        let mut worker = Worker::start(LONG).expect("thread");
+        let panicked = worker.run(&at(Hook::Prepare), || assert!(std::hint::black_box(false), "a bug"));
+        assert_eq!(panicked.expect_err("it panicked").error.kind, HookErrorKind::Host);
+        assert_eq!(worker.run(&at(Hook::Stop), || 7).ok(), Some(7));
     }
 }

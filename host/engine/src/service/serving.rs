@@ -4,7 +4,7 @@ use crate::{
     artifact::inspect::Manifest,
     dispatch::Payload,
     id::VersionId,
-    load::{Hook, HookError, Loaded},
+    load::{Hook, HookError, Loaded, StepInfo},
 };
 use replug_abi::{ForeignWaker, Instance, Pending, Request, Sink, Status};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 pub struct Serving {
     id: VersionId,
     manifest: Arc<Manifest>,
+    steps: Vec<StepInfo>,
     loaded: Loaded,
     instance: Instance,
 }
@@ -26,10 +27,11 @@ impl Serving {
     pub(crate) unsafe fn new(
         id: VersionId,
         manifest: Arc<Manifest>,
+        steps: Vec<StepInfo>,
         loaded: Loaded,
         instance: Instance,
     ) -> Self {
-        Serving { id, manifest, loaded, instance }
+        Serving { id, manifest, steps, loaded, instance }
     }
 
     /// Which version this is.
@@ -40,6 +42,11 @@ impl Serving {
     /// What the version says about itself.
     pub fn manifest(&self) -> &Arc<Manifest> {
         &self.manifest
+    }
+
+    /// The migration steps on offer; none without state.
+    pub(crate) fn steps(&self) -> &[StepInfo] {
+        &self.steps
     }
 
     /// The library.

@@ -11,14 +11,15 @@
 //!   "only_version": "2.0.0",
 //!   "faults": { "activate": { "panic": "text" }, "stop": { "hang": { "ms": 500 } } },
 //!   "state": { "up": { "fail": "no way up" } },
-//!   "count": 7
+//!   "count": 7,
+//!   "trace": "/tmp/hooks"
 //! }
 //! ```
 //!
 //! All keys may be left out. `faults` names hooks ([`Hook`]) and what goes wrong
 //! in each ([`Fault`]), `state` what is wrong with what is handed over
 //! ([`StateFaults`]), `only_version` the one version that they concern, `count`
-//! where counting begins.
+//! where counting begins, `trace` a file that each hook appends a line to.
 //!
 //! # Methods
 //!

@@ -6,7 +6,10 @@ use replug_plugin_api::prelude::*;
 use serde::Deserialize;
 use std::{
     collections::HashMap,
+    fs::File,
+    io::Write as _,
     marker::PhantomData,
+    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -30,6 +33,11 @@ pub struct Config {
     pub state: StateFaults,
     /// Where counting begins.
     pub count: u64,
+    /// A file that each hook of each version appends a line to, `1.0.0 Freeze`.
+    pub trace: Option<PathBuf>,
+    /// Which version this is.
+    #[serde(skip)]
+    version: String,
 }
 
 /// A hook, or the drop of the instance.
@@ -51,16 +59,23 @@ pub enum Hook {
 impl Config {
     /// What of it concerns a version.
     fn of_version(self, version: &str) -> Self {
+        let version = version.to_owned();
         match &self.only_version {
-            Some(only) if only != version => Config {
+            Some(only) if *only != version => Config {
                 count: self.count,
+                trace: self.trace,
+                version,
                 ..Config::default()
             },
-            _ => self,
+            _ => Config { version, ..self },
         }
     }
 
     fn happen_in(&self, hook: Hook) -> Result<()> {
+        if let Some(path) = &self.trace {
+            let mut file = File::options().create(true).append(true).open(path)?;
+            writeln!(file, "{} {hook:?}", self.version)?;
+        }
         self.faults.get(&hook).map_or(Ok(()), Fault::happen)
     }
 }

@@ -1,0 +1,266 @@
+//! The hand-over of a snapshot, with callers waiting at the gate.
+//!
+//! Behind the closed gate, after the last call on the old version has returned,
+//! its state is exported, converted and restored, and only then is the pointer
+//! stored. Until then every failure opens the gate on the old version, whose
+//! instance was not touched but for `freeze`, which `thaw` undoes. All of it
+//! has one budget, below the time that callers wait before they are refused: a
+//! hand-over that fails is a pause to them and nothing else.
+
+use super::{
+    error::DeployError,
+    poll::poll_until,
+    state::{self, Payload, StatePolicy},
+    taken::{Means, Refused, Taken, TakenState, activate, enter},
+    worker::{Overdue, Party, Progress},
+};
+use crate::{
+    clock::monotonic_ns,
+    dispatch::{Closed, Holder, Lease, Sealed, Version},
+    load::Hook,
+    service::{Entry, Serving},
+    state::{chain::Plan, envelope::Envelope},
+};
+use std::time::{Duration, Instant};
+
+/// The leases that a hand-over's own hooks hold.
+const HOLDER: &str = "hand-over";
+
+/// How long a sealed gate is waited at for calls that slipped in. What they
+/// call themselves waits at it, so it must be opened to them again soon.
+const SEALED: Duration = Duration::from_millis(1);
+
+pub(super) fn hand_over(
+    entry: &Entry,
+    version: Version<Serving>,
+    old: Lease<Serving>,
+    means: &mut Means<'_>,
+) -> Result<Taken, Refused> {
+    // Everything that can be known, fail or take time before the gate closes
+    // does so here, beside calls.
+    if let Err(error) = is_worth_closing(&old, means.quiesce_timeout) {
+        return Err(Refused::new(version, error));
+    }
+    let transfer = match Transfer::plan(old, &version, means) {
+        Ok(transfer) => transfer,
+        Err(error) => return Err(Refused::new(version, error)),
+    };
+    means.worker.stand_by();
+    let begun = Instant::now();
+    let closed = match entry.slot.close() {
+        Ok(closed) => closed,
+        Err(error) => return Err(Refused::new(version, error)),
+    };
+    let (barrier, in_flight) = (begun.elapsed(), closed.in_flight().stack);
+    // What is left is for waking those who wait.
+    let budget = means.gate_timeout / 10 * 9;
+    let sealed = match quiesce(closed, means.quiesce_timeout.min(budget)) {
+        Ok(sealed) => sealed,
+        Err(error) => return Err(Refused::new(version, error)),
+    };
+    let progress = Progress::at(Party::Before, Hook::Freeze).within(begun, budget);
+    match transfer.run(&sealed, &version, &progress, means) {
+        Ok(state) => {
+            let storing = Instant::now();
+            let (mut publish, mut pause) = (Duration::ZERO, Duration::ZERO);
+            let old = sealed.open_then(version, || (publish, pause) = (storing.elapsed(), begun.elapsed()));
+            Ok(Taken { old: Some(old), in_flight, pause, publish, barrier, state: Some(state) })
+        }
+        Err(failed) => {
+            let old = sealed.lease(Holder::new(HOLDER, monotonic_ns()));
+            sealed.reopen();
+            Err(failed.refuse(version, old, means))
+        }
+    }
+}
+
+/// Whether calls can be expected to end in time: what is held for longer than
+/// that already, or by a hook of an earlier hand-over that has not returned,
+/// would only make callers wait for nothing.
+fn is_worth_closing(old: &Lease<Serving>, quiesce_timeout: Duration) -> Result<(), DeployError> {
+    let now = monotonic_ns();
+    let is_long = |holder: &Holder| {
+        holder.label == HOLDER || u128::from(now.saturating_sub(holder.since)) > quiesce_timeout.as_nanos()
+    };
+    let holders: Vec<Holder> = old.holders().into_iter().filter(is_long).collect();
+    if holders.is_empty() {
+        return Ok(());
+    }
+    Err(DeployError::Quiesce { calls: 0, holders, waited: quiesce_timeout })
+}
+
+/// Waits until nothing runs behind the gate, and lets nothing in.
+fn quiesce(mut closed: Closed<'_, Serving>, timeout: Duration) -> Result<Sealed<'_, Serving>, DeployError> {
+    let begun = Instant::now();
+    loop {
+        if !poll_until(timeout.saturating_sub(begun.elapsed()), || closed.is_drained()) {
+            let error = DeployError::Quiesce {
+                calls: closed.in_flight().stack,
+                holders: closed.holders(),
+                waited: timeout,
+            };
+            closed.reopen();
+            return Err(error);
+        }
+        let sealed = closed.seal();
+        // A call of a chain in flight may have slipped in before the seal.
+        if poll_until(SEALED, || sealed.is_drained()) {
+            return Ok(sealed);
+        }
+        closed = sealed.unseal();
+    }
+}
+
+/// What will be done to state once the gate is closed.
+struct Transfer {
+    from: u32,
+    to: u32,
+    plan: Plan,
+    older: Option<Payload>,
+    /// Whether the old version converts: on the way down.
+    old_converts: bool,
+    bytes_max: usize,
+}
+
+/// What the old version gave.
+struct Given {
+    exported: Envelope,
+    /// Converted already, if the old version does that.
+    converted: Option<Option<Payload>>,
+}
+
+impl Transfer {
+    fn plan(
+        old: Lease<Serving>,
+        new: &Version<Serving>,
+        means: &mut Means<'_>,
+    ) -> Result<Transfer, DeployError> {
+        let (from, to) = (old.manifest().schema_version, new.payload().manifest().schema_version);
+        let old_converts = from > to;
+        let steps = if old_converts { old.steps() } else { new.payload().steps() };
+        let name = new.payload().id().name.as_str();
+        let (plan, older) = state::plan(name, from, new.payload(), steps, means.policy, means.store)?;
+        let StatePolicy { bytes_max, .. } = means.policy;
+        // A snapshot beside calls: it proves that the disk takes the state, and
+        // is what a rollback falls back on.
+        let before = old.id().clone();
+        let envelope = state::snapshot_of(old, bytes_max, means.worker).map_err(|source| {
+            DeployError::Before { version: Box::new(before), source: Box::new(source.into()) }
+        })?;
+        state::save(means.store, &envelope).map_err(DeployError::Save)?;
+        Ok(Transfer { from, to, plan, older, old_converts, bytes_max })
+    }
+
+    /// Freeze, export, convert, restore, activate, self-test: one job, so that
+    /// callers at the gate wait for one change of threads only.
+    fn run(
+        self,
+        sealed: &Sealed<'_, Serving>,
+        version: &Version<Serving>,
+        progress: &Progress,
+        means: &mut Means<'_>,
+    ) -> Result<TakenState, Failed> {
+        let holder = Holder::new(HOLDER, monotonic_ns());
+        let (old, new) = (sealed.lease(holder), version.lease(holder));
+        let inside = progress.clone();
+        let done = means.worker.run(progress, move || {
+            let given = enter(&old, Hook::Export, |old| self.give(old, &inside));
+            let given = given.map_err(|error| {
+                thaw(&old);
+                Failed { party: Party::Before, hangs: None, error: Box::new(error) }
+            })?;
+            // A hook of the new version that hangs must not hold the old one.
+            drop(old);
+            enter(&new, Hook::Restore, |new| self.take(new, given, &inside)).map_err(|error| Failed {
+                party: Party::Candidate,
+                hangs: None,
+                error: Box::new(error),
+            })
+        });
+        done.unwrap_or_else(|overdue| Err(Failed::overdue(progress.party(), overdue)))
+    }
+
+    fn give(&self, old: &Serving, progress: &Progress) -> Result<Given, DeployError> {
+        old.hook(Hook::Freeze)?;
+        progress.enter(Party::Before, Hook::Export)?;
+        let exported = state::envelope(old, old.export(self.bytes_max)?);
+        let converted = if self.old_converts {
+            progress.enter(Party::Before, Hook::Migrate)?;
+            Some(self.convert(old, &exported)?)
+        } else {
+            None
+        };
+        Ok(Given { exported, converted })
+    }
+
+    fn take(self, new: &Serving, given: Given, progress: &Progress) -> Result<TakenState, DeployError> {
+        let Given { exported, converted } = given;
+        let converted = match converted {
+            Some(converted) => converted,
+            None => {
+                progress.enter(Party::Candidate, Hook::Migrate)?;
+                self.convert(new, &exported)?
+            }
+        };
+        let payload = converted.or(self.older);
+        let taken = TakenState {
+            schemas: (self.from, self.to),
+            bytes: payload.as_ref().map_or(0, |payload| payload.bytes.len() as u64),
+            loss: payload.as_ref().map_or_else(|| "all state".to_owned(), |payload| payload.loss.clone()),
+            exported: Some(exported),
+        };
+        progress.enter(Party::Candidate, Hook::Restore)?;
+        if let Some(Payload { schema, bytes, .. }) = &payload {
+            new.restore(*schema, bytes)?;
+        }
+        activate(new, progress)?;
+        Ok(taken)
+    }
+
+    fn convert(&self, converter: &Serving, exported: &Envelope) -> Result<Option<Payload>, DeployError> {
+        let bytes = exported.payload.clone();
+        state::convert(converter, &self.plan, self.from, self.to, bytes, self.bytes_max)
+    }
+}
+
+/// A transfer failed: whose failure it is decides what has to be undone.
+struct Failed {
+    party: Party,
+    /// The hook that has not returned.
+    hangs: Option<Hook>,
+    error: Box<DeployError>,
+}
+
+impl Failed {
+    fn overdue<T>(party: Party, overdue: Overdue<T>) -> Self {
+        let hangs = overdue.hanging_hook();
+        Failed { party, hangs, error: Box::new(overdue.into()) }
+    }
+
+    /// The gate is open on the old version again.
+    fn refuse(self, version: Version<Serving>, old: Lease<Serving>, means: &mut Means<'_>) -> Refused {
+        let Failed { party, hangs, error } = self;
+        match party {
+            // Its own part thaws it, when it returns if not now: hooks of one
+            // instance run one at a time.
+            Party::Before => {
+                let before = Box::new(old.id().clone());
+                Refused::new(version, DeployError::Before { version: before, source: error })
+            }
+            Party::Candidate => {
+                let progress = Progress::at(Party::Before, Hook::Thaw);
+                if let Err(overdue) = means.worker.run(&progress, move || thaw(&old)) {
+                    tracing::error!(error = %overdue.error, "the old version did not thaw");
+                }
+                Refused { error, version, hangs }
+            }
+        }
+    }
+}
+
+/// Undoes `freeze`.
+fn thaw(old: &Lease<Serving>) {
+    if let Err(error) = enter(old, Hook::Thaw, |old| Ok(old.hook(Hook::Thaw)?)) {
+        tracing::error!(plugin = %old.id().name, %error, "the old version did not thaw");
+    }
+}

@@ -1,0 +1,95 @@
+//! What every take-over needs, and what comes of it.
+
+use super::{
+    error::DeployError,
+    state::{StatePolicy, not_entered},
+    worker::{Overdue, Party, Progress, Worker},
+};
+use crate::{
+    dispatch::{Lease, Retired, Version},
+    load::Hook,
+    service::Serving,
+    state::{
+        envelope::Envelope,
+        store::{SnapshotStore, StoreError},
+    },
+};
+use std::time::Duration;
+
+/// A version serves.
+pub(crate) struct Taken {
+    /// The version before, to be unloaded.
+    pub(crate) old: Option<Retired<Serving>>,
+    /// Calls in flight on it when it was replaced, or when the gate closed.
+    pub(crate) in_flight: usize,
+    /// How long the gate was closed.
+    pub(crate) pause: Duration,
+    /// How long storing the pointer took.
+    pub(crate) publish: Duration,
+    /// How long the barrier took that makes calls in flight visible: after the
+    /// pointer was stored, or when the gate closed.
+    pub(crate) barrier: Duration,
+    /// The state that went over; `None` without state.
+    pub(crate) state: Option<TakenState>,
+}
+
+/// State that went from one version to the next, or from the disk.
+pub(crate) struct TakenState {
+    /// Schema version before and after.
+    pub(crate) schemas: (u32, u32),
+    pub(crate) bytes: u64,
+    pub(crate) loss: String,
+    /// What the old version exported; `None` at a first start.
+    pub(crate) exported: Option<Envelope>,
+}
+
+/// A version was refused. It has to be unloaded.
+pub(crate) struct Refused {
+    pub(crate) error: Box<DeployError>,
+    pub(crate) version: Version<Serving>,
+    /// Its hook that has not returned; it uses the version until it does.
+    pub(crate) hangs: Option<Hook>,
+}
+
+impl Refused {
+    pub(super) fn new(version: Version<Serving>, error: impl Into<DeployError>) -> Self {
+        Refused { error: Box::new(error.into()), version, hangs: None }
+    }
+
+    pub(super) fn overdue<T>(version: Version<Serving>, overdue: Overdue<T>) -> Self {
+        let hangs = overdue.hanging_hook();
+        Refused { error: Box::new(overdue.into()), version, hangs }
+    }
+}
+
+/// What a take-over may use.
+pub(crate) struct Means<'a> {
+    pub(crate) worker: &'a mut Worker,
+    pub(crate) store: &'a SnapshotStore,
+    pub(crate) policy: StatePolicy,
+    /// How long a hand-over waits for calls in flight.
+    pub(crate) quiesce_timeout: Duration,
+    /// How long callers wait at the gate before they are refused.
+    pub(crate) gate_timeout: Duration,
+    /// What was wrong with saved state that was passed over; added to.
+    pub(crate) problems: &'a mut Vec<StoreError>,
+}
+
+pub(super) fn activate(new: &Serving, progress: &Progress) -> Result<(), DeployError> {
+    progress.enter(Party::Candidate, Hook::Activate)?;
+    new.hook(Hook::Activate)?;
+    progress.enter(Party::Candidate, Hook::SelfTest)?;
+    Ok(new.hook(Hook::SelfTest)?)
+}
+
+/// Runs `body` inside the leased version, so that this thread is known to have
+/// run its code.
+pub(super) fn enter<R>(
+    lease: &Lease<Serving>,
+    hook: Hook,
+    body: impl FnOnce(&Serving) -> Result<R, DeployError>,
+) -> Result<R, DeployError> {
+    lease
+        .enter(|entered| body(entered.payload()))
+        .unwrap_or_else(|refused| Err(not_entered(hook, refused).into()))
+}

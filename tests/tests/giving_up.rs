@@ -1,0 +1,121 @@
+//! Hand-overs that are given up: what callers, the old version and the refused
+//! one see of it.
+
+use replug_host::event::EventKind;
+use replug_tests::{
+    artifacts,
+    harness::{Harness, How, is},
+};
+use serde_json::json;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+/// A file that every hook of every version of hostile writes a line to.
+struct Trace {
+    folder: tempfile::TempDir,
+}
+
+impl Trace {
+    fn new() -> Trace {
+        Trace { folder: tempfile::tempdir().expect("a directory") }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("hooks")
+    }
+
+    fn has(&self, line: &str) -> bool {
+        fs::read_to_string(self.path()).expect("was written").lines().any(|written| written == line)
+    }
+}
+
+/// hostile 1.0.0 serves; in 2.0.0 `hook` hangs until the file is there.
+fn started(trace: &Trace, hook: &str, end: &Path, hook_timeout: Duration, gate: Duration) -> Harness {
+    let config = json!({
+        "only_version": "2.0.0",
+        "faults": { hook: { "hang": { "until_file": end } } },
+        "trace": trace.path(),
+    });
+    let mut harness = Harness::with(|options| {
+        let options = options.config("hostile", config).hook_timeout(hook_timeout);
+        options.gate_timeout(gate).quiesce_timeout(gate / 2)
+    });
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    harness
+}
+
+fn drop_second(harness: &Harness) {
+    harness.drop_file(How::Rename, &artifacts::hostile("hostile-v2"), "hostile-2.0.0.so");
+}
+
+#[test]
+fn the_old_version_thaws_and_the_refused_one_runs_no_further_hook() {
+    let trace = Trace::new();
+    let end = trace.folder.path().join("end");
+    let mut harness = started(&trace, "restore", &end, Duration::from_millis(300), Duration::from_secs(5));
+    drop_second(&harness);
+    assert_eq!(harness.not_deployed("hostile@2.0.0").code, "hook.timeout");
+    assert!(trace.has("1.0.0 Freeze") && trace.has("1.0.0 Thaw"), "it serves on as it did before");
+    fs::write(&end, b"").expect("writes");
+    harness.unloaded("hostile@2.0.0");
+    assert!(trace.has("2.0.0 Stop"), "what was prepared is stopped");
+    assert!(!trace.has("2.0.0 Activate"), "a hook began that nobody waited for");
+}
+
+#[test]
+fn a_hand_over_that_takes_too_long_is_given_up_before_callers_are_refused() {
+    let trace = Trace::new();
+    let end = trace.folder.path().join("end");
+    let mut harness = started(&trace, "activate", &end, Duration::from_secs(60), Duration::from_secs(2));
+    let done = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (hostile, done) = (harness.plugin("hostile"), Arc::clone(&done));
+            thread::spawn(move || {
+                let mut added = 0_u64;
+                while !done.load(Ordering::Acquire) {
+                    hostile.call("add", b"1").expect("waits, and is served");
+                    added += 1;
+                }
+                added
+            })
+        })
+        .collect();
+    drop_second(&harness);
+    let failure = harness.not_deployed("hostile@2.0.0");
+    assert_eq!(failure.code, "hook.timeout");
+    assert!(failure.message.contains("together took longer than 1800 ms"), "{failure}");
+    done.store(true, Ordering::Release);
+    let added: u64 = callers.into_iter().map(|caller| caller.join().expect("no call fails")).sum();
+    let count = harness.plugin("hostile").call("count", b"").expect("counts");
+    assert_eq!(count.text(), Ok(&*added.to_string()));
+    fs::write(&end, b"").expect("writes");
+    harness.unloaded("hostile@2.0.0");
+}
+
+#[test]
+fn a_version_whose_hook_hangs_is_resident_by_that_name_until_it_returns() {
+    let trace = Trace::new();
+    for hook in ["prepare", "restore", "activate"] {
+        let end = trace.folder.path().join(hook);
+        let mut harness = started(&trace, hook, &end, Duration::from_millis(300), Duration::from_secs(5));
+        drop_second(&harness);
+        harness.not_deployed("hostile@2.0.0");
+        let resident = harness.expect("the resident version", |event| {
+            matches!(event.kind, EventKind::Resident { .. }) && is(event, "hostile@2.0.0")
+        });
+        let EventKind::Resident { pins } = &resident.kind else { unreachable!("as just matched") };
+        assert_eq!(pins, &[format!("its hook {hook} has not returned")]);
+        assert_eq!(harness.host.status().residents, 1, "{hook}");
+        fs::write(&end, b"").expect("writes");
+        harness.unloaded("hostile@2.0.0");
+    }
+}
