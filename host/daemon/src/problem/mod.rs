@@ -7,6 +7,8 @@
 mod rejected;
 mod status;
 
+pub(crate) use rejected::{Checked, unknown_route, wrong_method};
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
