@@ -41,7 +41,7 @@ pub(crate) fn path(segments: &[&str]) -> String {
                     path.push(char::from(byte));
                 }
                 // Writing to a string does not fail.
-                _ => drop(write!(path, "%{byte:02X}")),
+                _ => _ = write!(path, "%{byte:02X}"),
             }
         }
     }
@@ -72,10 +72,9 @@ pub(crate) fn stream(socket: &Path, ask: Ask<'_>, out: &mut impl Write) -> Resul
 }
 
 fn on_runtime<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Problem::new(Code::HostThread, "cannot wait for an answer").because(vec![error.to_string()]))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Problem::new(Code::HostThread, "cannot wait for an answer").because(vec![error.to_string()])
+    })?;
     runtime.block_on(work)
 }
 

@@ -66,7 +66,8 @@ impl Followers {
 fn ring(mut events: Events, bell: &watch::Sender<()>) {
     while !bell.is_closed() {
         match events.next_within(LOOK) {
-            Next::Event(_) | Next::Lost(_) => drop(bell.send(())),
+            // Without a follower nobody listens.
+            Next::Event(_) | Next::Lost(_) => _ = bell.send(()),
             Next::Nothing => {}
             Next::Ended => return,
         }

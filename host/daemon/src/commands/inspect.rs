@@ -22,7 +22,9 @@ pub(crate) fn inspect(file: &Path, format: Output) -> ExitCode {
         fields.insert("hazards".to_owned(), Value::from(hazards));
     }
     match format {
-        Output::Json => drop(output::write(format!("{value:#}\n"))),
+        Output::Json => {
+            output::write(format!("{value:#}\n"));
+        }
         Output::Table => {
             let none = serde_json::Map::new();
             let rows: Vec<Vec<String>> = value

@@ -13,7 +13,9 @@ use std::process::ExitCode;
 pub(crate) fn list(host: &HostArgs, format: Output) -> ExitCode {
     let answer = client::request(&host.socket(), Ask::get("/v1/plugins"));
     finish(answer, |answer| match format {
-        Output::Json => drop(output::write([&answer[..], b"\n"].concat())),
+        Output::Json => {
+            output::write([&answer[..], b"\n"].concat());
+        }
         Output::Table => {
             let plugins: Vec<Value> = serde_json::from_slice(&answer).unwrap_or_default();
             let mut rows = vec![row(["VERSION", "SERVES", "FILE"])];

@@ -41,7 +41,9 @@ pub(crate) fn call(
     let path = client::path(&["v1", "plugins", name, "call", method]);
     let headers = [("replug-timeout-ms", timeout_ms.to_string())];
     let ask = Ask { method: Method::POST, path, headers: &headers, body };
-    finish(client::request(&host.socket(), ask), |answer| drop(output::write(answer)))
+    finish(client::request(&host.socket(), ask), |answer| {
+        output::write(answer);
+    })
 }
 
 fn body(data: Option<&str>) -> io::Result<Vec<u8>> {

@@ -124,7 +124,9 @@ impl From<HostError> for Problem {
     fn from(error: HostError) -> Self {
         match error {
             // Its message has the causes already; its code is the inner one.
-            HostError::Failed(FailureReport { ref message, .. }) => Problem::new(error.code(), message.as_str()),
+            HostError::Failed(FailureReport { ref message, .. }) => {
+                Problem::new(error.code(), message.as_str())
+            }
             other => Problem::of(&other),
         }
     }
