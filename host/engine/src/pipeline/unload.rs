@@ -96,7 +96,8 @@ impl Unloading {
         nudge: Nudge,
     ) -> io::Result<Unloading> {
         let id = retired.payload().id().clone();
-        Unloading::begin(id, options, events, nudge, move |shared| shared.unload(retired))
+        let users = (retired.in_flight(), retired.holders());
+        Unloading::begin(id, users, options, events, nudge, move |shared| shared.unload(retired))
     }
 
     /// Begins to unload a library without an instance.
@@ -110,11 +111,15 @@ impl Unloading {
         events: Arc<EventLog>,
         nudge: Nudge,
     ) -> io::Result<Unloading> {
-        Unloading::begin(id, options, events, nudge, move |shared| shared.close(*loaded, Instant::now()))
+        let users = (InFlight { stack: 0, leases: 0 }, Vec::new());
+        Unloading::begin(id, users, options, events, nudge, move |shared| {
+            shared.close(*loaded, Instant::now());
+        })
     }
 
     fn begin(
         id: VersionId,
+        (in_flight, holders): (InFlight, Vec<Holder>),
         options: UnloadOptions,
         events: Arc<EventLog>,
         nudge: Nudge,
@@ -124,8 +129,8 @@ impl Unloading {
             stage: UnloadStage::Draining,
             since: Instant::now(),
             pins: Vec::new(),
-            in_flight: InFlight { stack: 0, leases: 0 },
-            holders: Vec::new(),
+            in_flight,
+            holders,
         };
         let shared = Arc::new(Shared {
             status: Mutex::new(status),
