@@ -66,7 +66,7 @@ fn calls_at_a_closed_gate_end_at_their_timeout_or_at_the_gates() {
         "gate-timeout-ms = 3000\n\
          [plugin.hostile]\n\
          only_version = \"1.0.0\"\n\
-         faults.export.hang.until_file = \"{home}/open\"\n",
+         faults.freeze.hang.until_file = \"{home}/open\"\n",
     );
     daemon.deploy(&artifacts::hostile("hostile-v1"), "hostile@1.0.0");
     daemon.drop_file(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so");

@@ -46,10 +46,12 @@ fn events_follow_what_happens_until_the_host_ends() {
     let mut daemon = Daemon::start();
     let mut follower = daemon.spawn(&["events", "--follow"]);
     let lines = lines(&mut follower);
-    wait_for(&lines, r#""event":"watching""#);
     daemon.deploy(&artifacts::hostile("hostile-v1"), "hostile@1.0.0");
-    let published = wait_for(&lines, r#""event":"published""#);
-    assert!(published.contains(r#""plugin":"hostile""#), "{published}");
+    let first = wait_for(&lines, r#""event":"published""#);
+    assert!(first.contains(r#""plugin":"hostile""#), "{first}");
+    daemon.deploy(&artifacts::hostile("hostile-v2"), "hostile@2.0.0");
+    let second = wait_for(&lines, r#""event":"published""#);
+    assert!(second.contains("hostile@2.0.0"), "{second}");
     assert_eq!(daemon.terminate(), Some(0));
     wait_for(&lines, r#""event":"stopped""#);
     assert_eq!(ended(&mut follower).code(), Some(0));
@@ -60,6 +62,7 @@ fn events_follow_unless_told_otherwise() {
     let daemon = Daemon::start();
     let (status, mut stream) = follow(&daemon.socket(), "GET /v1/events");
     assert_eq!(status, 200);
+    // The stream stands open before anything happens.
     daemon.deploy(&artifacts::hostile("hostile-v1"), "hostile@1.0.0");
     let mut seen = String::new();
     while !seen.contains(r#""event":"published""#) {
