@@ -3,7 +3,11 @@
 
 use crate::problem::{Details, Problem};
 use replug_host::failure::Code;
-use std::{fmt, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 /// Not done; the error says why.
 const REFUSED: u8 = 1;
@@ -12,7 +16,8 @@ const UNREACHABLE: u8 = 3;
 
 /// Writes an error to standard error.
 pub(crate) fn refuse(problem: &Problem) -> ExitCode {
-    eprint!("{}", Refusal(problem));
+    // Without standard error the exit code is what is left.
+    let _ = write!(io::stderr(), "{}", Refusal(problem));
     ExitCode::from(exit_code(&problem.code))
 }
 

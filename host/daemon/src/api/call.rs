@@ -10,7 +10,10 @@ use axum::{
 };
 use replug_host::{CallError, CallOptions, Host, Plugin, Reply};
 use serde::Deserialize;
-use std::time::{Duration, Instant};
+use std::{
+    panic::resume_unwind,
+    time::{Duration, Instant},
+};
 
 /// How long a caller waits who does not say; as in the engine.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
@@ -51,8 +54,14 @@ pub(super) async fn call(
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CallError> + Send + 'static,
 ) -> Result<T, CallError> {
-    // It is cut off only when the runtime ends.
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(CallError::Stopped))
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // Plugins' panics are caught inside; this one is the host's own.
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(_) => Err(CallError::Stopped),
+        },
+    }
 }
 
 struct TimeLeft {
