@@ -128,6 +128,9 @@ pub(crate) struct RunArgs {
     /// Where state and private copies are kept; default: .replug here.
     #[arg(long, env = "REPLUG_DATA")]
     pub(crate) data: Option<PathBuf>,
+    /// Where to listen; default: replug.sock in the data directory.
+    #[arg(long)]
+    pub(crate) socket: Option<PathBuf>,
     /// A configuration file (TOML).
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,

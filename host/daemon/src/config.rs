@@ -1,6 +1,9 @@
 //! The configuration file.
 
-use replug_host::{HostBuilder, RemovalPolicy};
+use replug_host::{
+    HostBuilder, RemovalPolicy,
+    failure::{Code, Failure},
+};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -15,6 +18,7 @@ use std::{
 pub(crate) struct Config {
     pub(crate) plugins: Option<PathBuf>,
     pub(crate) data: Option<PathBuf>,
+    pub(crate) socket: Option<PathBuf>,
     removal: Removal,
     allow_state_loss: bool,
     gate_timeout_ms: Option<u64>,
@@ -45,26 +49,40 @@ enum Removal {
 type Setter<T> = fn(HostBuilder, T) -> HostBuilder;
 
 /// The file cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    Read(PathBuf, io::Error),
-    Parse(PathBuf, toml::de::Error),
+    /// It cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// It says what it may not say: the place, what was found, what is allowed.
+    #[error("{}, line {line}, column {column}: {message}", path.display())]
+    Parse { path: PathBuf, line: usize, column: usize, message: String },
 }
 
-impl std::fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ConfigError::Read(path, error) => write!(f, "cannot read {}: {error}", path.display()),
-            // Line, column, the key, and what is allowed there.
-            ConfigError::Parse(path, error) => write!(f, "{}: {error}", path.display()),
+impl Failure for ConfigError {
+    fn code(&self) -> Code {
+        Code::ConfigInvalid
+    }
+}
+
+impl ConfigError {
+    fn parse(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let start = error.span().map_or(0, |span| span.start);
+        let before = text.get(..start).unwrap_or_default();
+        ConfigError::Parse {
+            path: path.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1,
+            message: error.message().replace('\n', ", "),
         }
     }
 }
 
 impl Config {
     pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|error| ConfigError::Read(path.to_owned(), error))?;
-        toml::from_str(&text).map_err(|error| ConfigError::Parse(path.to_owned(), error))
+        let text =
+            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text).map_err(|error| ConfigError::parse(path, &text, &error))
     }
 
     /// Hands every setting to the engine.
@@ -112,11 +130,18 @@ impl Config {
 mod tests {
     use super::*;
 
+    fn refusal(text: &str) -> String {
+        let error = toml::from_str::<Config>(text).expect_err("a mistake");
+        ConfigError::parse(Path::new("replug.toml"), text, &error).to_string()
+    }
+
     #[test]
-    fn an_unknown_key_is_named_with_its_line() {
-        let error = toml::from_str::<Config>("removal = \"keep\"\ngate-timout-ms = 5\n").expect_err("a typo");
-        let text = error.to_string();
-        assert!(text.contains("gate-timout-ms") && text.contains("line 2"), "{text}");
+    fn mistakes_are_told_with_file_line_and_column() {
+        let typo = refusal("removal = \"keep\"\ngate-timout-ms = 5\n");
+        assert!(typo.starts_with("replug.toml, line 2, column 1: unknown field `gate-timout-ms`"), "{typo}");
+        let wrong_type = refusal("\n\ngate-timeout-ms = \"5\"\n");
+        assert!(wrong_type.starts_with("replug.toml, line 3, column 19: invalid type"), "{wrong_type}");
+        assert!(refusal("removal = ").starts_with("replug.toml, line 1, column 11: "));
     }
 
     #[test]

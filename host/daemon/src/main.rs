@@ -7,6 +7,7 @@
 mod cli;
 mod config;
 mod problem;
+mod refusal;
 mod api;
 mod run;
 mod client;

@@ -1,4 +1,13 @@
-//! Tables for people.
+//! What people and programs read on standard output.
+
+use std::io::{self, Write};
+
+/// Writes to standard output; whether somebody still reads there. That nobody
+/// does, as behind `| head`, is no failure of the command.
+pub(crate) fn write(bytes: impl AsRef<[u8]>) -> bool {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes.as_ref()).and_then(|()| out.flush()).is_ok()
+}
 
 /// Aligned columns; the first row is the heading.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {

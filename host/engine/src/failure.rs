@@ -170,6 +170,13 @@ codes! {
     GateBusy = "gate.busy", Operator, "wait until the running hand-over has ended";
     StateFormat = "state.format", Operator, "use a host that is as new as the one that saved the state";
     StageGone = "stage.gone", Artifact, "drop the file again if it is wanted; it was removed before it was read";
+    RequestInvalid = "request.invalid", Caller, "correct the request as the message says";
+    RequestUnknownRoute = "request.unknown_route", Caller, "ask for one of the routes that the message names";
+    RequestWrongMethod = "request.wrong_method", Caller, "use a method that the Allow header names";
+    HostUnreachable = "host.unreachable", Operator, "start a host with `replug run`, or name its data directory or socket";
+    HostOverloaded = "host.overloaded", Caller, "ask again later, or end followers of events that nobody reads";
+    HostSocket = "host.socket", Operator, "name a socket that is free, writable and shorter than 108 bytes";
+    HostUncleanEnd = "host.unclean_end", Operator, "read in the events what was not saved or did not return";
 }
 
 impl fmt::Display for Code {

@@ -11,6 +11,11 @@ mod plugins;
 mod story;
 mod table;
 
+use crate::{
+    problem::{Problem, causes},
+    refusal::refuse,
+};
+use replug_host::HostError;
 use std::{path::PathBuf, process::ExitCode};
 
 /// Options of `replug demo`.
@@ -33,9 +38,14 @@ pub(crate) fn run(args: &DemoArgs) -> ExitCode {
     match story::tell(args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: the demo could not go on: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<HostError>() {
+            Some(error) => refuse(&Problem::of(error)),
+            None => {
+                let told = error.to_string();
+                let why = [vec![told.clone()], causes(error.as_ref(), &told)].concat().join(": ");
+                eprintln!("error: the demo could not go on\n  why:   {why}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }

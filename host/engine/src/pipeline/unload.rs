@@ -106,7 +106,8 @@ impl Unloading {
         nudge: Nudge,
     ) -> io::Result<Unloading> {
         let id = retired.payload().id().clone();
-        Unloading::begin(id, options, events, nudge, move |shared| {
+        let users = (retired.in_flight(), retired.holders());
+        Unloading::begin(id, users, options, events, nudge, move |shared| {
             if let Some(hook) = hangs {
                 shared.resident(&[Pin::HookRuns(hook.as_str())]);
             }
@@ -125,7 +126,8 @@ impl Unloading {
         events: Arc<EventLog>,
         nudge: Nudge,
     ) -> io::Result<Unloading> {
-        Unloading::begin(id, options, events, nudge, move |shared| match left {
+        let users = (InFlight { stack: 0, leases: 0 }, Vec::new());
+        Unloading::begin(id, users, options, events, nudge, move |shared| match left {
             Left::Library(loaded) => shared.close(*loaded, Instant::now()),
             Left::Hanging(hook, late) => shared.await_hook(hook, &late),
         })
@@ -133,6 +135,7 @@ impl Unloading {
 
     fn begin(
         id: VersionId,
+        (in_flight, holders): (InFlight, Vec<Holder>),
         options: UnloadOptions,
         events: Arc<EventLog>,
         nudge: Nudge,
@@ -142,8 +145,8 @@ impl Unloading {
             stage: UnloadStage::Draining,
             since: Instant::now(),
             pins: Vec::new(),
-            in_flight: InFlight { stack: 0, leases: 0 },
-            holders: Vec::new(),
+            in_flight,
+            holders,
         };
         let shared = Arc::new(Shared {
             status: Mutex::new(status),

@@ -1,0 +1,10 @@
+//! The binary, as an operator uses it: real processes, files and signals.
+
+mod process;
+mod http;
+mod operating;
+mod answering;
+mod following;
+mod listening;
+mod ending;
+mod refusing;
