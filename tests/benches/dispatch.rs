@@ -16,11 +16,11 @@ use replug_host::{
 use replug_tests::{
     artifacts,
     report::{Cell, Limit, Report, median, rounds},
+    symbol::symbol,
 };
 use std::{
-    ffi::{CString, c_void},
+    ffi::c_void,
     hint::black_box,
-    os::unix::ffi::OsStrExt,
     process::ExitCode,
     sync::Barrier,
     thread,
@@ -54,7 +54,9 @@ fn main() -> ExitCode {
     let stager = Stager::new(store.path().join("private"), StageLimits::default()).expect("the store");
     let staged = stager.stage(&artifacts::plugin("bench-target")).expect("stages");
     let loaded = Loaded::open(staged.copy).expect("loads");
-    let symbol = symbol(&loaded);
+    let symbol = symbol(&loaded, c"bench_add").expect("the library exports it");
+    // SAFETY: it is of this type, as its interface crate says.
+    let symbol = unsafe { std::mem::transmute::<*mut c_void, Add>(symbol.as_ptr()) };
     let row = loaded.interfaces().iter().find(|row| row.id() == ID).expect("offers the interface");
     let vtable = row.vtable::<AddVtableRef>(VERSION).expect("fits");
     // SAFETY: the layout of this very type was checked in the line above.
@@ -169,17 +171,4 @@ fn call(add: Add, state: &u64, x: u64) -> u64 {
     // library stays mapped until the process ends.
     let status = unsafe { add(state, x, &mut out) };
     if status.is_ok() { out } else { 0 }
-}
-
-/// The function as a program without a host would find it.
-fn symbol(loaded: &Loaded) -> Add {
-    let path = CString::new(loaded.path().as_os_str().as_bytes()).expect("no NUL in a path");
-    // SAFETY: the library is loaded, so this only asks for a handle to it; the
-    // symbol is of this type, as its interface crate says.
-    unsafe {
-        let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_NOW);
-        let symbol = libc::dlsym(handle, c"bench_add".as_ptr());
-        assert!(!symbol.is_null(), "the library exports bench_add");
-        std::mem::transmute::<*mut c_void, Add>(symbol)
-    }
 }

@@ -37,17 +37,15 @@ fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--observe", pid, folder] => observe(pid, folder),
-        ["--count", count, rest @ ..] => match count.parse() {
-            Ok(count) => soak(count, rest.contains(&"--json")),
-            Err(_) => usage(),
-        },
-        [] => soak(300, false),
+        // The report itself looks for `--json`.
+        [] | ["--json"] => soak(300),
+        ["--count", count] | ["--count", count, "--json"] => count.parse().map_or_else(|_| usage(), soak),
         _ => usage(),
     }
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: soak-swaps [--count N [--json]]");
+    eprintln!("usage: soak-swaps [--count N] [--json]");
     ExitCode::from(2)
 }
 
@@ -77,7 +75,7 @@ struct Soak {
     with_calls_in_flight: u64,
 }
 
-fn soak(count: u64, json: bool) -> ExitCode {
+fn soak(count: u64) -> ExitCode {
     let mut soak = Soak::start();
     let begun = Instant::now();
     let mut looks = Vec::new();
@@ -103,7 +101,8 @@ fn soak(count: u64, json: bool) -> ExitCode {
         lost += log.lost_takes(&limiter);
     }
     let mut report = Report::new("soak swaps");
-    let _ = json;
+    report.table("the run");
+    report.row(&[("swaps", soak.swaps.into()), ("seconds", seconds.into()), ("calls", calls.into())]);
     report.target("swaps", soak.swaps as f64, "swaps", Limit::AtLeast(count as f64));
     report.target("failed calls", failed as f64, "calls", Limit::AtMost(0.0));
     report.target("lost updates", lost as f64, "updates", Limit::AtMost(0.0));
@@ -118,7 +117,6 @@ fn soak(count: u64, json: bool) -> ExitCode {
         Limit::AtLeast(CALLS_PER_SECOND_MIN),
     );
     judge_looks(&mut report, &looks);
-    println!("{} swaps in {seconds:.1} s under {calls} calls", soak.swaps);
     soak.harness.shutdown();
     report.finish()
 }

@@ -24,6 +24,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("plugins/bench-target", "the same"),
     ("plugins/hostile", "faults on purpose"),
     ("tests/benches", "bare calls, to compare with"),
+    ("tests/src/symbol.rs", "what the bare calls are made through"),
     ("tests/src/bin", "figures of the process: heap trim, keys"),
 ];
 
