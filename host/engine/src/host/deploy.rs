@@ -168,6 +168,7 @@ impl Control {
                 return Err(*refused.error);
             }
         };
+        stages.prepare_us += micros(taken.activate);
         stages.pause_us = micros(taken.pause);
         stages.publish_ns = nanos(taken.publish);
         stages.barrier_ns = nanos(taken.barrier);

@@ -64,7 +64,8 @@ pub(super) fn hand_over(
             let storing = Instant::now();
             let (mut publish, mut pause) = (Duration::ZERO, Duration::ZERO);
             let old = sealed.open_then(version, || (publish, pause) = (storing.elapsed(), begun.elapsed()));
-            Ok(Taken { old: Some(old), in_flight, pause, publish, barrier, state: Some(state) })
+            let activate = Duration::ZERO;
+            Ok(Taken { old: Some(old), in_flight, activate, pause, publish, barrier, state: Some(state) })
         }
         Err(failed) => {
             let old = sealed.lease(Holder::new(HOLDER, monotonic_ns()));

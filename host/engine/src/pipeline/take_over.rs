@@ -71,6 +71,7 @@ fn first_start_or_stateless(
     let lease = version.lease(Holder::new("deployment", monotonic_ns()));
     let progress = Progress::at(Party::Candidate, Hook::Restore);
     let inside = progress.clone();
+    let begun = Instant::now();
     let entered = means.worker.run(&progress, move || {
         enter(&lease, Hook::Activate, |new| {
             if let Some(Payload { schema, bytes, .. }) = saved.map(|saved| saved.payload) {
@@ -80,7 +81,7 @@ fn first_start_or_stateless(
         })
     });
     match entered {
-        Ok(Ok(())) => publish(entry, version, state),
+        Ok(Ok(())) => publish(entry, version, begun.elapsed(), state),
         Ok(Err(error)) => Err(Refused::new(version, error)),
         Err(overdue) => Err(Refused::overdue(version, overdue)),
     }
@@ -119,7 +120,12 @@ fn saved_state(version: &Version<Serving>, means: &mut Means<'_>) -> Result<Opti
     Ok(payload.map(|payload| Saved { from, payload }))
 }
 
-fn publish(entry: &Entry, version: Version<Serving>, state: Option<TakenState>) -> Result<Taken, Refused> {
+fn publish(
+    entry: &Entry,
+    version: Version<Serving>,
+    activate: Duration,
+    state: Option<TakenState>,
+) -> Result<Taken, Refused> {
     let begun = Instant::now();
     match entry.slot.publish(version) {
         Ok(old) => {
@@ -129,7 +135,7 @@ fn publish(entry: &Entry, version: Version<Serving>, state: Option<TakenState>) 
                 old.in_flight().stack
             });
             let barrier = begun.elapsed() - publish;
-            Ok(Taken { old, in_flight, pause: Duration::ZERO, publish, barrier, state })
+            Ok(Taken { old, in_flight, activate, pause: Duration::ZERO, publish, barrier, state })
         }
         Err(busy) => Err(Refused::new(busy.0, GateRefused::Busy)),
     }

@@ -22,6 +22,9 @@ pub(crate) struct Taken {
     pub(crate) old: Option<Retired<Serving>>,
     /// Calls in flight on it when it was replaced, or when the gate closed.
     pub(crate) in_flight: usize,
+    /// How long restoring from the disk, activation and self-test took beside
+    /// calls; zero where the gate was closed for them.
+    pub(crate) activate: Duration,
     /// How long the gate was closed.
     pub(crate) pause: Duration,
     /// How long storing the pointer took.

@@ -101,7 +101,9 @@ impl Worker {
             self.orders = None;
             return Err(not_run(progress, "the host's hook thread has ended".to_owned()));
         }
-        awake_until(|| !result.is_empty());
+        if progress.position().budget.is_some() {
+            awake_until(|| !result.is_empty());
+        }
         self.wait(progress, result)
     }
 
