@@ -47,6 +47,15 @@
 //! the sum means something. It is exact whenever nobody allocates, and otherwise
 //! off by what happened while it was taken.
 //!
+//! ## How the books end
+//!
+//! `dlclose` runs the library's finalisers after the host took the list of what
+//! is left, and they may free, resize and allocate. So taking the list seals the
+//! books: every magazine loses its owner for good, which sends all threads
+//! the slow way, where a sealed ledger frees no block that it listed (the host
+//! will), and lists none of those that come after. One of these is still freed
+//! when it is given back; what finalisers keep of them is lost.
+//!
 //! ## What it costs
 //!
 //! Per block 8 bytes behind it, 8 for its slot and at least 8 in the depot's
@@ -145,18 +154,16 @@ impl LedgerAlloc {
     /// Passes to `visit` what the host must give to libc's `free` once the
     /// library is unmapped: every live block, and the ledger's own memory.
     ///
-    /// For the host, just before it closes the library. No thread may be in the
-    /// plugin's code, and the host must have synchronised with each one's last
-    /// step there. `visit` must not use this ledger; it collects into memory of
-    /// the host's own. Nothing is changed: a version that cannot be unmapped
-    /// stays as it was, provided that nothing is freed.
+    /// For the host, once, just before it closes the library. No thread may be
+    /// in the plugin's code, and the host must have synchronised with each one's
+    /// last step there. `visit` must not use this ledger; it collects into
+    /// memory of the host's own.
+    ///
+    /// It [ends the books](self#how-the-books-end): from here on the plugin's
+    /// code, of which finalisers still run, frees nothing that was listed.
     pub fn leftovers(&self, visit: &mut dyn FnMut(*mut c_void)) {
-        let depot = self.depot();
-        // Spare slots still hold the address of their last block.
-        depot.clear_spare();
-        self.magazines.iter().for_each(Magazine::clear_spare);
-        depot.visit_blocks(visit);
-        depot.visit_own(visit);
+        self.seal();
+        self.list_all(visit);
     }
 
     /// Gives up the calling thread's magazine, for other threads to use.
@@ -207,6 +214,21 @@ unsafe impl GlobalAlloc for LedgerAlloc {
 /// The allocator's work, on behalf of the thread of a given tag: tests act as
 /// many threads, or as one that inherits a dead one's tag.
 impl LedgerAlloc {
+    /// Sends every thread the slow way, and lets nothing change the list there.
+    fn seal(&self) {
+        self.depot().seal();
+        self.magazines.iter().for_each(Magazine::seal);
+    }
+
+    fn list_all(&self, visit: &mut dyn FnMut(*mut c_void)) {
+        let depot = self.depot();
+        // Spare slots still hold the address of their last block.
+        depot.clear_spare();
+        self.magazines.iter().for_each(Magazine::clear_spare);
+        depot.visit_blocks(visit);
+        depot.visit_own(visit);
+    }
+
     /// Lists a block fresh from libc, null included, as live.
     #[inline(always)]
     fn enter(&self, tag: usize, block: *mut u8, size: usize) -> *mut u8 {
@@ -233,6 +255,11 @@ impl LedgerAlloc {
             }
             None => {
                 let mut depot = self.depot();
+                if depot.is_sealed() {
+                    // SAFETY: the block was made for `size` bytes.
+                    unsafe { block::note_slot(block, size, block::UNLISTED) };
+                    return block;
+                }
                 depot.take().inspect(|_| depot.book(size))
             }
         };
@@ -283,8 +310,13 @@ impl LedgerAlloc {
             }
             None => {
                 let mut depot = self.depot();
-                depot.put(slot);
-                depot.book(change);
+                if !depot.is_sealed() {
+                    depot.put(slot);
+                    depot.book(change);
+                } else if slot != block::UNLISTED {
+                    // The host has its address, and frees it.
+                    return;
+                }
             }
         }
         // SAFETY: as the caller promises.
@@ -296,7 +328,12 @@ impl LedgerAlloc {
     unsafe fn resize(&self, tag: usize, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if !block::is_plain(layout) {
             // SAFETY: as the caller promises.
-            return unsafe { self.move_aligned(tag, block, layout, new_size) };
+            return unsafe { self.move_block(tag, block, layout, new_size) };
+        }
+        let magazine = self.first_magazine(tag).or_else(|| self.magazine(tag));
+        if magazine.is_none() && self.depot().is_sealed() {
+            // SAFETY: as the caller promises.
+            return unsafe { self.move_block(tag, block, layout, new_size) };
         }
         // The slot goes with the block: read it while the block is there.
         // SAFETY: a live block of ours, and a plain one, with its size.
@@ -305,7 +342,7 @@ impl LedgerAlloc {
             return moved;
         }
         let change = new_size.wrapping_sub(layout.size());
-        match self.first_magazine(tag).or_else(|| self.magazine(tag)) {
+        match magazine {
             Some(magazine) => magazine.book(change),
             None => self.depot().book(change),
         }
@@ -313,9 +350,10 @@ impl LedgerAlloc {
         unsafe { list(moved, new_size, slot) }
     }
 
-    /// `realloc` for an alignment that libc's does not keep.
+    /// `realloc` where libc's does not do: for an alignment that it does not
+    /// keep, and for blocks that stay where the host knows them.
     #[cold]
-    unsafe fn move_aligned(&self, tag: usize, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+    unsafe fn move_block(&self, tag: usize, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: the caller of `realloc` promises that this layout is valid.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         let moved = self.enter(tag, block::allocate(new_layout), new_size);

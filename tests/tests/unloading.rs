@@ -69,6 +69,40 @@ fn a_thousand_reloads_leave_files_and_mappings_as_they_were() {
     assert!(open_files() <= before + 2, "{} open files, {before} before", open_files());
 }
 
+/// A finaliser in Rust runs inside `dlclose`, after the host took the list of
+/// what to free: what it dropped was freed twice, and so was the array that the
+/// plugin's allocator moved when the finaliser allocated.
+#[test]
+fn finalisers_that_drop_and_allocate_free_nothing_twice() {
+    let mut harness = Harness::new();
+    let first = artifacts::hostile("hostile-finaliser");
+    // The same plugin under the next version, by one digit of its file.
+    let folder = tempfile::tempdir().expect("a folder");
+    let second = folder.path().join("finaliser.so");
+    fs::write(&second, replaced(&fs::read(&first).expect("reads"), b"1.70.31", b"1.70.32")).expect("writes");
+    harness.deploy(&first, "first.so", "finaliser@1.70.31");
+    harness.plugin("finaliser").call("fill", b"").expect("fills");
+    harness.deploy(&second, "second.so", "finaliser@1.70.32");
+    for swap in 0..300 {
+        let to = if swap % 2 == 0 { "1.70.31" } else { "1.70.32" };
+        harness.plugin("finaliser").call("fill", b"").expect("fills");
+        harness.activate("finaliser", to).expect("activates");
+    }
+    wait_until("all of them being proven to be gone", || {
+        harness.host.status().plugin("finaliser").is_some_and(|plugin| plugin.unloads_proven == 301)
+    });
+}
+
+fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(old)).collect();
+    assert!(!places.is_empty(), "the file has the text");
+    for at in places {
+        bytes[at..][..new.len()].copy_from_slice(new);
+    }
+    bytes
+}
+
 #[test]
 fn a_call_that_runs_on_keeps_its_version_and_holds_up_nothing_else() {
     let mut harness = Harness::new();

@@ -80,7 +80,9 @@ pub struct LedgerVtable {
     /// out of the allocation ledger.
     pub heap: unsafe extern "C" fn(out: &mut HeapUse) -> Status,
     /// Visits the `malloc` pointer of each live block. The host frees them
-    /// after the library is unmapped. Called after `release`.
+    /// after the library is unmapped, and the plugin frees none of them from here
+    /// on: finalisers run in between. Called once, after `release`, just before
+    /// the library is closed.
     #[sabi(last_prefix_field)]
     pub leftovers: unsafe extern "C" fn(visitor: &BlockVisitor) -> Status,
 }

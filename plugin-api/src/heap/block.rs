@@ -99,6 +99,9 @@ pub(super) unsafe fn note_slot(block: *mut u8, size: usize, slot: NonNull<Slot>)
     unsafe { block.add(offset_of_slot(size)).cast::<NonNull<Slot>>().write(slot) }
 }
 
+/// What a block notes that no slot lists. It is compared, never followed.
+pub(super) const UNLISTED: NonNull<Slot> = NonNull::dangling();
+
 /// The slot of a block of `size` bytes.
 ///
 /// # Safety

@@ -68,6 +68,8 @@ pub(super) struct Depot {
     /// The books of the threads that have no magazine: what they allocated less
     /// what they freed, in bytes, wrapping.
     bytes: usize,
+    /// Whether the list of blocks is the host's now, and no longer to change.
+    sealed: bool,
 }
 
 // SAFETY: the pointers lead to memory that the depot alone owns; the slots in
@@ -83,11 +85,23 @@ impl Depot {
             spare_count: 0,
             spare_room: 0,
             bytes: 0,
+            sealed: false,
         }
+    }
+
+    /// Ends the list: what it has is the host's to free.
+    pub(super) fn seal(&mut self) {
+        self.sealed = true;
+    }
+
+    /// Whether the list has ended: no slot is to be taken or put back.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed
     }
 
     /// A slot; `None` when none is spare and memory for more is out.
     pub(super) fn take(&mut self) -> Option<NonNull<Slot>> {
+        debug_assert!(!self.sealed, "the host has the list");
         if self.spare_count == 0 {
             self.carve()?;
         }
@@ -103,6 +117,7 @@ impl Depot {
 
     /// Takes back a slot whose block is gone.
     pub(super) fn put(&mut self, slot: NonNull<Slot>) {
+        debug_assert!(!self.sealed, "the host has the list");
         debug_assert!(self.spare_count < self.spare_room, "more slots came back than there are");
         // SAFETY: there is room for every slot carved, and `slot` is not among
         // the spare ones yet.

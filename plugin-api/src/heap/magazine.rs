@@ -20,6 +20,8 @@ const HALF: usize = CAPACITY / 2;
 
 /// Nobody's: no thread has this tag.
 const NOBODY: usize = 0;
+/// Nobody's, for ever: neither has a thread this one.
+const SEALED: usize = usize::MAX;
 
 /// One thread's stock of slots, and its share of the books.
 ///
@@ -73,6 +75,15 @@ impl Magazine {
         }
         // Release: partner of the Acquire in `claim`.
         self.owner.store(NOBODY, Release);
+    }
+
+    /// Takes the magazine from its owner, and lets nobody claim it again: all
+    /// threads work at the depot from here on. The stock and the books stay.
+    ///
+    /// For when no thread is in the plugin. Relaxed suffices: whoever comes
+    /// after is let in by what the caller does next, under the loader's lock.
+    pub(super) fn seal(&self) {
+        self.owner.store(SEALED, Relaxed);
     }
 
     /// Takes a slot out, if there is one. For the owner only.
