@@ -14,8 +14,10 @@ pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 0, 0);
 
 /// The host's side of one instance, as `prepare` receives it.
 ///
-/// Thread: any. Valid until `destroy` has returned and every thread of the
-/// plugin has ended.
+/// Thread: any. Valid, with all that it points to, until the library is
+/// unmapped: the plugin may keep it in a static, beyond the instance that
+/// received it, and use it in the hooks of another one, in thread-local
+/// destructors, in `detach` and `release`, and in finalisers.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, StableAbi)]
 pub struct HostContext {

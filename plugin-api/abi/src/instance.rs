@@ -39,8 +39,8 @@ impl Instance {
 #[sabi(kind(Prefix(prefix_ref = InstanceVtableRef, prefix_fields = InstanceVtablePrefix)))]
 pub struct InstanceVtable {
     /// Builds an instance from its configuration (JSON, UTF-8), without
-    /// outside effects. `context` stays valid until `destroy` has returned and
-    /// every thread of the plugin has ended. On [`Status::OK`] `out` is set.
+    /// outside effects. `context` stays valid until the library is unmapped,
+    /// also when this function fails. On [`Status::OK`] `out` is set.
     pub prepare: unsafe extern "C" fn(
         context: HostContext,
         config: RStr<'_>,
@@ -67,7 +67,9 @@ pub struct InstanceVtable {
     /// Ends what the instance runs: background threads, runtime. Waits for
     /// them until `deadline_ns` (`CLOCK_MONOTONIC`).
     pub stop: unsafe extern "C" fn(instance: Instance, deadline_ns: u64, sink: &Sink) -> Status,
-    /// Drops the instance. Consumes it whatever the status is.
+    /// Drops the instance. Consumes it whatever the status is. What the instance
+    /// still runs, because `stop` was not called, is asked to end, not waited
+    /// for.
     pub destroy: unsafe extern "C" fn(instance: Instance, sink: &Sink) -> Status,
     /// Converts state by one step, `to` being `from` + 1 or - 1. Needs no
     /// instance. [`Status::NO_STEP`] where the plugin has none.

@@ -14,8 +14,9 @@ pub const ID: &str = "replug.ledger";
 /// The interface's version.
 pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 0, 0);
 
-/// What the ledger asks of the host, handed over once, before any other code
-/// of the plugin is called. Lives until the library is unmapped.
+/// What the ledger asks of the host, handed over once, before any function of
+/// another interface is called; constructors and the root module's loader have
+/// run by then. Lives until the library is unmapped.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, StableAbi)]
 pub struct LedgerHost {
@@ -64,7 +65,9 @@ pub struct HeapUse {
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = LedgerVtableRef, prefix_fields = LedgerVtablePrefix)))]
 pub struct LedgerVtable {
-    /// Hands the host's part over. Called once, first of all.
+    /// Hands the host's part over. Called once, before any other function of the
+    /// table of interfaces. A plugin that answers another status than
+    /// [`Status::OK`] keeps no books and must not be used.
     pub install: unsafe extern "C" fn(host: &LedgerHost) -> Status,
     /// Runs this thread's thread-local destructors and key destructors of the
     /// plugin, repeated until there are none. Returns how many ran. Called on

@@ -7,6 +7,7 @@ use std::fmt;
 ///
 /// A plain number rather than an enum: a value that this build does not know
 /// must be an error, never undefined behaviour. New values are only appended.
+#[must_use = "an ABI function may have failed"]
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, StableAbi)]
 pub struct Status(pub u32);
@@ -32,7 +33,10 @@ impl Status {
     pub const BAD_STATE: Status = Status(8);
     /// The callee's deadline passed.
     pub const DEADLINE: Status = Status(9);
-    /// The host refused to route the call; the sink holds code and message.
+    /// Refused before the callee's own code answered. From a host function: it
+    /// did not route the call, and the sink holds code and message. From a sink:
+    /// a limit of its owner was reached; the callee stops writing and returns
+    /// this status as its own.
     pub const REFUSED: Status = Status(10);
 
     /// Whether this is [`Status::OK`].
