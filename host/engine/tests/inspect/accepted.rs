@@ -6,7 +6,8 @@ use replug_abi::note::Kind;
 use replug_host::artifact::inspect::{Hazard, Inspected, inspect};
 
 use crate::fixture::{
-    DT_FLAGS_1, DT_INIT_ARRAYSZ, Records, dynamic, patched, plugin, put, renamed, with_flag, word,
+    DT_FINI_ARRAYSZ, DT_FLAGS_1, DT_INIT_ARRAYSZ, Records, dynamic, patched, plugin, put, renamed, with_flag,
+    word,
 };
 
 fn accepted(bytes: &[u8]) -> Inspected {
@@ -23,7 +24,7 @@ fn the_manifest_tells_what_the_note_says() {
         "abi": "1.0.0",
         "abi_stable": "0.11.3",
         "interfaces": [{ "id": "replug.service", "version": "1.0.0" }],
-        "requires": [{ "id": "host.log", "version": "1.1.0" }],
+        "requires": [{ "id": "replug.host", "version": "1.0.0" }],
         "state": { "snapshot": true, "tables": false },
         "schema_version": 3,
         "dependencies": [{ "name": "templates", "range": "^2.1" }],
@@ -137,6 +138,26 @@ fn constructors_beyond_the_toolchains_own_are_hazards() {
     assert_eq!(word(&bytes, place), 16, "what the toolchain brings");
     put(&mut bytes, place, 24);
     let expected = Hazard::Constructors { found: 3, usual: 2 };
+    assert_eq!(accepted(&bytes).hazards, [expected]);
+}
+
+#[test]
+fn finalisers_beyond_the_toolchains_own_are_hazards() {
+    let mut bytes = with_ledger();
+    let place = dynamic(&bytes, DT_FINI_ARRAYSZ);
+    assert_eq!(word(&bytes, place), 8, "what the toolchain brings");
+    put(&mut bytes, place, 16);
+    let expected = Hazard::Finalisers { found: 2, usual: 1, imports: Vec::new() };
+    assert_eq!(accepted(&bytes).hazards, [expected]);
+}
+
+/// `atexit` is part of the library itself, and calls what is imported.
+#[test]
+fn finalisers_that_are_registered_are_hazards() {
+    let bytes = renamed(with_ledger(), "_Unwind_GetTextRelBase", "__cxa_atexit");
+    let imports = vec!["__cxa_atexit".to_owned()];
+    let expected = Hazard::Finalisers { found: 1, usual: 1, imports };
+    assert_eq!(expected.to_string(), "registers finalisers that run at unload: imports __cxa_atexit");
     assert_eq!(accepted(&bytes).hazards, [expected]);
 }
 

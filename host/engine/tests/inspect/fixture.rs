@@ -14,6 +14,7 @@ use replug_abi::note::{self, Kind};
 pub(crate) const PT_DYNAMIC: u32 = 2;
 pub(crate) const PT_NOTE: u32 = 4;
 pub(crate) const DT_INIT_ARRAYSZ: u64 = 27;
+pub(crate) const DT_FINI_ARRAYSZ: u64 = 28;
 pub(crate) const DT_FLAGS: u64 = 30;
 pub(crate) const DT_FLAGS_1: u64 = 0x6fff_fffb;
 
@@ -62,8 +63,8 @@ const RECORDS: &[Record<'static>] = &[
     Record::Sdk("0.1.0"),
     Record::Abi(note::ABI_VERSION),
     Record::AbiStable(note::ABI_STABLE_VERSION),
-    Record::Interface {{ id: "replug.service", version: "1.0.0" }},
-    Record::Requires {{ id: "host.log", version: "1.1.0" }},
+    Record::Interface {{ id: "replug.service", version: [1, 0, 0] }},
+    Record::Requires {{ id: "replug.host", version: [1, 0, 0] }},
     Record::State {{ model: State::SNAPSHOT, schema: 3 }},
     Record::Dependency {{ name: "templates", range: "^2.1" }},
     Record::Route("/render"),
@@ -74,10 +75,10 @@ const RECORDS: &[Record<'static>] = &[
     Record::Panic(Panic::Unwind),
     Record::Ledger(true),
 ];
-const LEN: usize = note::encoded_len(RECORDS);
+const LEN: usize = note::encoded_len(&[RECORDS]);
 #[used]
 #[unsafe(link_section = ".note.replug")]
-static NOTE: note::Note<LEN> = note::encode::<LEN>(RECORDS);
+static NOTE: note::Note<LEN> = note::encode::<LEN>(&[RECORDS]);
 
 #[unsafe(export_name = {ROOT_MODULE_LOADER_NAME:?})]
 pub static ROOT: u8 = 0;

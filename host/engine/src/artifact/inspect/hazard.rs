@@ -41,6 +41,17 @@ pub enum Hazard {
         /// The entries that any Rust library has.
         usual: u64,
     },
+    /// Code of its own runs at unload, when the host cannot stop it any more.
+    /// C++ statics with destructors bring some too.
+    Finalisers {
+        /// The entries of `DT_FINI_ARRAY`.
+        found: u64,
+        /// The entries that any Rust library has.
+        usual: u64,
+        /// What the library registers more of them with; empty when it imports
+        /// nothing that does.
+        imports: Vec<String>,
+    },
     /// Functions that change the whole process, and may outlive the plugin.
     ProcessWide {
         /// The imported functions.
@@ -56,7 +67,7 @@ pub enum Hazard {
 
 /// One look for each hazard, in the order in which they are listed.
 pub(super) const TABLE: &[fn(&Plugin<'_>) -> Option<Hazard>] =
-    &[no_ledger, unique_symbols, constructors, process_wide, libraries];
+    &[no_ledger, unique_symbols, constructors, finalisers, process_wide, libraries];
 
 /// A list in a hazard has at most so many names: they come from the file.
 const MAX_LISTED: usize = 16;
@@ -66,22 +77,20 @@ const MAX_LISTED: usize = 16;
 /// brings one.
 const USUAL_CONSTRUCTORS: u64 = 2;
 
+/// A plain cdylib has one: `__do_global_dtors_aux` of gcc's crtbeginS.o. As
+/// above, `DT_FINI` is not counted.
+const USUAL_FINALISERS: u64 = 1;
+
+/// `atexit` itself is never imported: glibc links it statically, and it calls
+/// the first of these.
+const FINALISER_SYMBOLS: &[&str] = &["__cxa_atexit", "__cxa_at_quick_exit"];
+
 /// What the ledger defines itself, so that it is not imported.
 const LEDGER_SYMBOLS: &[&str] =
     &["__cxa_thread_atexit_impl", "pthread_key_create", "pthread_key_delete", "pthread_create"];
 
-const PROCESS_WIDE_SYMBOLS: &[&str] = &[
-    "sigaction",
-    "signal",
-    "on_exit",
-    "atexit",
-    "putenv",
-    "setenv",
-    "unsetenv",
-    "clearenv",
-    "dlopen",
-    "dlmopen",
-];
+const PROCESS_WIDE_SYMBOLS: &[&str] =
+    &["sigaction", "signal", "on_exit", "putenv", "setenv", "unsetenv", "clearenv", "dlopen", "dlmopen"];
 
 /// What a plain cdylib needs, and the parts of glibc before it became one file.
 const USUAL_LIBRARIES: &[&str] = &[
@@ -113,6 +122,16 @@ fn constructors(plugin: &Plugin<'_>) -> Option<Hazard> {
     let bytes = plugin.dynamic.value(elf::DT_INIT_ARRAYSZ).unwrap_or(0);
     let found = bytes / 8;
     (found > USUAL_CONSTRUCTORS).then_some(Hazard::Constructors { found, usual: USUAL_CONSTRUCTORS })
+}
+
+fn finalisers(plugin: &Plugin<'_>) -> Option<Hazard> {
+    let found = plugin.dynamic.value(elf::DT_FINI_ARRAYSZ).unwrap_or(0) / 8;
+    let imports = listed(plugin.symbols.imported_of(FINALISER_SYMBOLS));
+    (found > USUAL_FINALISERS || !imports.is_empty()).then_some(Hazard::Finalisers {
+        found,
+        usual: USUAL_FINALISERS,
+        imports,
+    })
 }
 
 fn process_wide(plugin: &Plugin<'_>) -> Option<Hazard> {
@@ -151,6 +170,12 @@ impl fmt::Display for Hazard {
             }
             Hazard::Constructors { found, usual } => {
                 write!(f, "{found} constructors run at load, expected {usual}")
+            }
+            Hazard::Finalisers { found, usual, imports } if imports.is_empty() => {
+                write!(f, "{found} finalisers run at unload, expected {usual}")
+            }
+            Hazard::Finalisers { imports, .. } => {
+                write!(f, "registers finalisers that run at unload: imports {}", imports.join(", "))
             }
             Hazard::ProcessWide { imports } => {
                 write!(f, "may change the whole process: {}", imports.join(", "))
