@@ -1,19 +1,67 @@
 //! The plugin's view of its host.
 
+#[cfg(feature = "async")]
+use crate::glue::outgoing::Outgoing;
 use crate::{
-    Reply, Result, glue,
+    Reply, Result,
+    glue::answer::Answer,
     tasks::{StopSignal, Tasks},
 };
 use abi_stable::std_types::{RSlice, RStr};
 use replug_abi::{HostContext, HostVtableRef, LogField, LogRecord, Request};
-use std::{ffi::c_void, sync::Arc};
+#[cfg(feature = "async")]
+use replug_abi::{Pending, Status};
+use std::{ffi::c_void, sync::Arc, time::Duration};
 
 /// The host, as one instance sees it. Cheap to clone; usable from any thread
-/// of the plugin until its instance is dropped.
+/// of the plugin while its library is loaded.
+///
+/// There are two of a kind. The context that [`Plugin::prepare`] receives
+/// stands for the plugin itself. That of a [`Call`](crate::Call) stands for the
+/// call too: what is called through it has the caller's deadline, request id
+/// and trace parent, so that one chain of calls ends in time and reads as one.
+/// Work that goes on when the call is answered uses the first.
+///
+/// ```
+/// use replug_plugin_api::prelude::*;
+/// use std::time::Duration;
+///
+/// struct Page {
+///     context: Context,
+/// }
+///
+/// impl Plugin for Page {
+///     type Config = ();
+///
+///     fn prepare((): (), context: &Context) -> Result<Self> {
+///         Ok(Page { context: context.clone() })
+///     }
+///
+///     fn methods(methods: &mut Methods<Self>) {
+///         methods.method("page", "A rendered page", |_, call| {
+///             // Ends when the caller's time is over.
+///             call.context().call("markdown", "render", call.body())
+///         });
+///     }
+///
+///     fn activate(&self) -> Result<()> {
+///         let context = self.context.clone();
+///         self.context.spawn("page-refresh", move |stop: StopSignal| {
+///             while !stop.wait(Duration::from_secs(60)) {
+///                 if let Err(error) = context.call("cache", "refresh", b"") {
+///                     replug_plugin_api::tracing::warn!(%error, "not refreshed");
+///                 }
+///             }
+///         })
+///     }
+/// }
+/// ```
+///
+/// [`Plugin::prepare`]: crate::Plugin::prepare
 #[derive(Clone)]
 pub struct Context {
     pub(crate) shared: Arc<Shared>,
-    chain: u64,
+    cause: Option<Arc<Cause>>,
 }
 
 pub(crate) struct Shared {
@@ -23,6 +71,27 @@ pub(crate) struct Shared {
     pub(crate) tasks: Tasks,
     #[cfg(feature = "async")]
     pub(crate) runtime: crate::runtime::Runtime,
+}
+
+impl Shared {
+    /// Asks all that runs for the instance to end, and waits for nothing.
+    pub(crate) fn abandon(&self) {
+        // Who has not ended yet is no news: nobody has waited.
+        let _ = self.tasks.stop(Duration::ZERO);
+        #[cfg(feature = "async")]
+        self.runtime.stop(Duration::ZERO);
+    }
+}
+
+/// What a call hands on to those that it causes.
+#[derive(Default)]
+pub(crate) struct Cause {
+    /// The token of the chain that it belongs to; 0 for that of the thread.
+    pub(crate) chain: u64,
+    /// When its caller stops waiting, of `CLOCK_MONOTONIC`; 0 for never.
+    pub(crate) deadline_ns: u64,
+    pub(crate) request_id: String,
+    pub(crate) trace_parent: String,
 }
 
 impl Context {
@@ -35,7 +104,7 @@ impl Context {
             #[cfg(feature = "async")]
             runtime: crate::runtime::Runtime::new(name),
         };
-        Context { shared: Arc::new(shared), chain: 0 }
+        Context { shared: Arc::new(shared), cause: None }
     }
 
     /// The plugin's own name.
@@ -51,20 +120,21 @@ impl Context {
     /// Calls a method of another plugin of the host, or of this one, and waits
     /// for the answer on this thread.
     ///
+    /// Not for async methods: the thread that would wait is one of the few of
+    /// the plugin's runtime, and when each waits for another async method of the
+    /// plugin, all wait until their deadlines. There, await `call_async`.
+    ///
     /// # Errors
     /// The other plugin's own error, or the host's: `call.unknown_plugin`,
     /// `call.unknown_method`, `call.depth` when plugins call each other without
     /// end, `gate.timeout` while the other hands its state over.
     pub fn call(&self, plugin: &str, method: &str, body: &[u8]) -> Result<Reply> {
-        let mut request = Request::new(method, body);
-        request.chain = self.chain;
-        let mut answer = glue::answer::Answer::default();
-        let status = {
-            let sink = answer.sink();
-            // SAFETY: the host keeps `data` valid while the instance lives,
-            // which `self` is part of; request and sink outlive the call.
-            unsafe { self.vtable().call()(self.shared.host.data, RStr::from_str(plugin), &request, &sink) }
-        };
+        let request = self.request(method, body);
+        let (status, answer) = Answer::collect(|sink| {
+            // SAFETY: the host keeps its context and the vtable until this
+            // library is unmapped; request and sink outlive the call.
+            unsafe { self.vtable().call()(self.shared.host.data, RStr::from_str(plugin), &request, sink) }
+        });
         answer.into_result(status, method)
     }
 
@@ -74,13 +144,11 @@ impl Context {
     /// As [`call`](Context::call). Dropping the future cancels the call.
     #[cfg(feature = "async")]
     pub async fn call_async(&self, plugin: &str, method: &str, body: &[u8]) -> Result<Reply> {
-        let mut request = Request::new(method, body);
-        request.chain = self.chain;
-        let pending = {
-            let mut answer = glue::answer::Answer::default();
-            let mut pending = replug_abi::Pending::NULL;
-            let status = {
-                let sink = answer.sink();
+        // In a block of its own: the request must not live across the await.
+        let started = {
+            let request = self.request(method, body);
+            let mut pending = Pending::NULL;
+            let (status, answer) = Answer::collect(|sink| {
                 // SAFETY: as in `call`; the host copies what must outlive it.
                 unsafe {
                     self.vtable().start()(
@@ -88,24 +156,24 @@ impl Context {
                         RStr::from_str(plugin),
                         &request,
                         &mut pending,
-                        &sink,
+                        sink,
                     )
                 }
-            };
-            if status != replug_abi::Status::PENDING {
+            });
+            if status != Status::PENDING {
                 return answer.into_result(status, method);
             }
-            glue::outgoing::Outgoing::new(self.clone(), pending, method)
+            Outgoing::new(self.clone(), pending, method)
         };
-        pending.await
+        started.await
     }
 
     /// Runs a thread that the host stops and waits for before it unloads the
     /// plugin. The closure returns soon after the signal says stop.
     ///
     /// # Errors
-    /// When the system cannot start another thread, or the instance is already
-    /// stopping.
+    /// `spawn.failed` when the system cannot start another thread or the name
+    /// has a NUL in it, `spawn.stopping` when the instance is stopping already.
     pub fn spawn<F>(&self, name: &str, body: F) -> Result<()>
     where
         F: FnOnce(StopSignal) + Send + 'static,
@@ -113,14 +181,28 @@ impl Context {
         self.shared.tasks.spawn(name, body)
     }
 
-    /// The same host for work that a call caused on another thread: its own
-    /// calls then belong to that call's chain.
-    pub(crate) fn in_chain(&self, chain: u64) -> Context {
-        Context { shared: Arc::clone(&self.shared), chain }
+    /// The same host for what a call causes.
+    pub(crate) fn caused_by(&self, cause: Cause) -> Context {
+        Context { shared: Arc::clone(&self.shared), cause: Some(Arc::new(cause)) }
+    }
+
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        self.cause.as_deref()
+    }
+
+    fn request<'a>(&'a self, method: &'a str, body: &'a [u8]) -> Request<'a> {
+        let mut request = Request::new(method, body);
+        if let Some(cause) = self.cause() {
+            request.chain = cause.chain;
+            request.deadline_ns = cause.deadline_ns;
+            request.request_id = RStr::from_str(&cause.request_id);
+            request.trace_parent = RStr::from_str(&cause.trace_parent);
+        }
+        request
     }
 
     pub(crate) fn current_chain(&self) -> u64 {
-        // SAFETY: the host keeps `data` valid while the instance lives.
+        // SAFETY: as in `call`.
         unsafe { self.vtable().current_chain()(self.shared.host.data) }
     }
 
@@ -132,7 +214,7 @@ impl Context {
 /// The host's vtable behind its erased pointer.
 pub(crate) fn host_vtable(host: &HostContext) -> HostVtableRef {
     // SAFETY: the host checked the layout of this type against its own before
-    // it called the plugin, and keeps the vtable for as long as the context.
+    // it called the plugin, and keeps the vtable until the library is unmapped.
     unsafe { std::mem::transmute::<*const c_void, HostVtableRef>(host.vtable) }
 }
 
@@ -144,7 +226,7 @@ pub(crate) fn log(host: &HostContext, level: u32, target: &str, message: &str, f
         message: RStr::from_str(message),
         fields: RSlice::from_slice(fields),
     };
-    // SAFETY: `host` is valid while the instance lives; the record is borrowed
-    // for the call only.
+    // SAFETY: the host keeps `host` valid until the library is unmapped; the
+    // record is borrowed for the call only.
     unsafe { host_vtable(host).log()(host.data, &record) }
 }

@@ -10,6 +10,31 @@ use std::{future::Future, pin::Pin, sync::Arc};
 ///
 /// Filled once per instance by [`Plugin::methods`]. A name that is registered
 /// twice keeps the later handler.
+///
+/// ```
+/// use replug_plugin_api::prelude::*;
+///
+/// struct Words;
+///
+/// impl Plugin for Words {
+///     type Config = ();
+///
+///     fn prepare((): (), _: &Context) -> Result<Self> {
+///         Ok(Words)
+///     }
+///
+///     fn methods(methods: &mut Methods<Self>) {
+///         methods.method("count", "Counts the words of a text", |_, call| {
+///             Ok(call.text()?.split_whitespace().count().to_string())
+///         });
+///         # #[cfg(feature = "async")]
+///         methods.async_method("later", "The same, without a hurry", |_, call| async move {
+///             replug_plugin_api::tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+///             call.context().call_async("words", "count", call.body()).await
+///         });
+///     }
+/// }
+/// ```
 pub struct Methods<P> {
     entries: Vec<Method<P>>,
 }

@@ -20,7 +20,8 @@ use crate::{Context, Methods, Result, state::State};
 /// ```
 pub trait Plugin: Send + Sync + Sized + 'static {
     /// The plugin's settings. `()` for none. A plugin without settings in the
-    /// host's configuration gets an empty map.
+    /// host's configuration gets an empty map; a type that cannot be read from
+    /// one, such as `()`, gets null.
     type Config: serde::de::DeserializeOwned;
 
     /// Builds an instance. No effects outside the process: rehearsals run this
@@ -68,7 +69,8 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     }
 
     /// Ends what the instance runs, after its last call. Threads that were
-    /// spawned through the context, and the async runtime, are ended after it.
+    /// spawned through the context, and the async runtime, are ended after it,
+    /// whatever it returns, and also when it panics.
     ///
     /// # Errors
     /// Are reported; the instance is dropped all the same.
@@ -79,7 +81,48 @@ pub trait Plugin: Send + Sync + Sized + 'static {
 
 /// A plugin that keeps state in the instance and hands it over as a whole.
 ///
-/// Named in the export line: `export!(Limiter, state = snapshot)`.
+/// Named in the export line with `state = snapshot`. See [`state`](crate::state)
+/// for how a later version reads what an earlier one wrote.
+///
+/// ```
+/// use replug_plugin_api::{prelude::*, state::State};
+/// use serde::{Deserialize, Serialize};
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// #[derive(Serialize, Deserialize, State)]
+/// #[state(version = 1)]
+/// struct Counted {
+///     count: u64,
+/// }
+///
+/// struct Counter(AtomicU64);
+///
+/// impl Plugin for Counter {
+///     type Config = ();
+///     fn prepare((): (), _: &Context) -> Result<Self> {
+///         Ok(Counter(AtomicU64::new(0)))
+///     }
+///     fn methods(methods: &mut Methods<Self>) {
+///         methods.method("add", "Counts one more", |counter, _| {
+///             Ok((counter.0.fetch_add(1, Ordering::Relaxed) + 1).to_string())
+///         });
+///     }
+/// }
+///
+/// impl Snapshot for Counter {
+///     type State = Counted;
+///     fn export(&self) -> Result<Counted> {
+///         Ok(Counted { count: self.0.load(Ordering::Relaxed) })
+///     }
+///     fn restore(&mut self, state: Counted) -> Result<()> {
+///         self.0 = AtomicU64::new(state.count);
+///         Ok(())
+///     }
+/// }
+///
+/// export!(Counter, name = "counter", state = snapshot);
+/// # fn main() {}
+/// ```
 pub trait Snapshot: Plugin {
     /// The state, a versioned type.
     type State: State;

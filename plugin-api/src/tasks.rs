@@ -3,11 +3,25 @@
 use crate::{Error, Result};
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
 /// Tells a thread of a plugin when to end.
+///
+/// [`Context::spawn`](crate::Context::spawn) gives one to each thread.
+///
+/// ```
+/// use replug_plugin_api::StopSignal;
+/// use std::time::Duration;
+///
+/// fn poll(stop: &StopSignal) {
+///     // Every second, and no longer than it has to.
+///     while !stop.wait(Duration::from_secs(1)) {
+///         // look whether there is something to do
+///     }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct StopSignal {
     shared: Arc<Shared>,
@@ -48,7 +62,6 @@ struct State {
     stopping: bool,
     running: Vec<(u64, String)>,
     next: u64,
-    handles: Vec<JoinHandle<()>>,
 }
 
 impl Shared {
@@ -63,6 +76,36 @@ impl Tasks {
     where
         F: FnOnce(StopSignal) + Send + 'static,
     {
+        self.spawn_by(thread::Builder::new(), name, body)
+    }
+
+    fn spawn_by<F>(&self, builder: thread::Builder, name: &str, body: F) -> Result<()>
+    where
+        F: FnOnce(StopSignal) + Send + 'static,
+    {
+        let failed = |reason: &dyn std::fmt::Display| {
+            Error::new("spawn.failed", format!("cannot start thread {name:?}: {reason}"))
+        };
+        if name.contains('\0') {
+            return Err(failed(&"the name has a NUL in it"));
+        }
+        let id = self.count_in(name)?;
+        // Whether the thread ends or never starts, this is dropped, and takes
+        // the lock: it must not be held here.
+        let ended = Ended { shared: Arc::clone(&self.shared), id };
+        let signal = StopSignal { shared: Arc::clone(&self.shared) };
+        builder
+            .name(name.to_owned())
+            .spawn(move || {
+                let _ended = ended;
+                body(signal);
+            })
+            .map(drop)
+            .map_err(|error| failed(&error))
+    }
+
+    /// Enters a thread that is about to start; its id.
+    fn count_in(&self, name: &str) -> Result<u64> {
         let mut state = self.shared.lock();
         if state.stopping {
             return Err(Error::new(
@@ -70,25 +113,17 @@ impl Tasks {
                 format!("cannot start thread {name:?}: the plugin is stopping"),
             ));
         }
-        state.handles.retain(|handle| !handle.is_finished());
         let id = state.next;
-        let signal = StopSignal { shared: Arc::clone(&self.shared) };
-        let ended = Ended { shared: Arc::clone(&self.shared), id };
-        let handle = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let _ended = ended;
-                body(signal);
-            })
-            .map_err(|e| Error::new("spawn.failed", format!("cannot start thread {name:?}: {e}")))?;
         state.next += 1;
         state.running.push((id, name.to_owned()));
-        state.handles.push(handle);
-        Ok(())
+        Ok(id)
     }
 
-    /// Asks all threads to end and waits for them. On expiry the names of
-    /// those that still run.
+    /// Asks all threads to end and waits until their closures have returned. On
+    /// expiry the names of those that still run.
+    ///
+    /// Threads are not joined: their thread-local destructors may block, and
+    /// the host counts every thread until its very end anyway.
     pub(crate) fn stop(&self, wait: Duration) -> Result<(), Vec<String>> {
         let until = Instant::now() + wait;
         let mut state = self.shared.lock();
@@ -97,15 +132,9 @@ impl Tasks {
         while !state.running.is_empty() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(state.running.drain(..).map(|(_, name)| name).collect());
+                return Err(state.running.iter().map(|(_, name)| name.clone()).collect());
             }
             state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        let handles = std::mem::take(&mut state.handles);
-        drop(state);
-        for handle in handles {
-            // A panic of the thread was reported by the panic hook.
-            let _ = handle.join();
         }
         Ok(())
     }
@@ -145,6 +174,45 @@ mod tests {
         tasks.spawn("deaf", move |_| while wait.recv().is_ok() {}).expect("spawn");
         assert_eq!(tasks.stop(Duration::from_millis(1)), Err(vec!["deaf".to_owned()]));
         drop(release);
+    }
+
+    /// The second list was empty, and the threads were joined without a bound.
+    #[test]
+    fn a_second_stop_names_them_again() {
+        let tasks = Tasks::default();
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        tasks.spawn("deaf", move |_| while wait.recv().is_ok() {}).expect("spawn");
+        for _ in 0..2 {
+            assert_eq!(tasks.stop(Duration::from_millis(1)), Err(vec!["deaf".to_owned()]));
+        }
+        drop(release);
+        assert_eq!(tasks.stop(Duration::from_secs(30)), Ok(()));
+    }
+
+    /// The closure that never ran was dropped under the lock that counting it
+    /// out needs, and `spawn` waited for itself for ever.
+    #[test]
+    fn a_thread_that_cannot_be_started_is_an_error_and_counts_for_nothing() {
+        struct AsksWhenDropped(Option<StopSignal>);
+        impl Drop for AsksWhenDropped {
+            fn drop(&mut self) {
+                assert!(self.0.take().is_some_and(|signal| !signal.is_stopped()));
+            }
+        }
+        let tasks = Arc::new(Tasks::default());
+        let (answer, answered) = std::sync::mpsc::channel();
+        let inside = Arc::clone(&tasks);
+        thread::spawn(move || {
+            let captured = AsksWhenDropped(Some(StopSignal { shared: Arc::clone(&inside.shared) }));
+            // No machine has an address space for such a stack.
+            let builder = thread::Builder::new().stack_size(1 << 50);
+            let started = inside.spawn_by(builder, "too large", move |_| drop(captured));
+            answer.send(started.map_err(|error| error.code().to_owned())).expect("the test waits");
+        });
+        let refused = answered.recv_timeout(Duration::from_secs(30)).expect("does not wait for itself");
+        assert_eq!(refused, Err("spawn.failed".to_owned()));
+        assert_eq!(tasks.spawn("a\0b", |_| {}).map_err(|error| error.code().to_owned()), refused);
+        assert_eq!(tasks.stop(Duration::ZERO), Ok(()));
     }
 
     #[test]

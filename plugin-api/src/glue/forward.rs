@@ -19,6 +19,7 @@ use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span,
+    subscriber::Interest,
 };
 
 /// The host of the first instance: logs of a library are not told apart by
@@ -56,9 +57,15 @@ pub(crate) fn quiet_panics() {
 struct Forward;
 
 impl Subscriber for Forward {
+    /// Asked each time: the host may change its level while this library runs,
+    /// and `always` or `never` would be remembered for each callsite.
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let Some(host) = HOST.get() else { return false };
-        // SAFETY: the context is valid while code of this library runs.
+        // SAFETY: the host keeps its context until this library is unmapped.
         let wanted = unsafe { context::host_vtable(host).log_level()(host.data) };
         number(*metadata.level()) <= wanted
     }

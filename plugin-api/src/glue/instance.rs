@@ -1,13 +1,21 @@
 //! `replug.instance` over the author's traits.
 
-use super::{Exports, Model, answer, clock, fence::fence, forward};
+use super::{
+    Exports, Model, answer, clock,
+    fence::{fence, report},
+    forward,
+};
 use crate::{Context, Error, Methods, Plugin, Result};
 use abi_stable::{
     prefix_type::WithMetadata,
     std_types::{RSlice, RStr},
 };
 use replug_abi::{HostContext, Instance, InstanceVtable, InstanceVtableRef, Part, Sink, Status};
-use std::{marker::PhantomData, sync::Arc};
+use std::{
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 /// What is behind an [`Instance`].
 pub(crate) struct Cell<P> {
@@ -63,9 +71,12 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
                 }
             };
             let context = Context::new(host, E::NAME, E::VERSION);
+            let unless_made = Abandon(&context);
             match P::prepare(config, &context) {
                 Ok(plugin) => {
-                    let cell = Cell { plugin: Arc::new(plugin), methods: Methods::of_plugin(), context };
+                    let (plugin, methods) = (Arc::new(plugin), Methods::of_plugin());
+                    std::mem::forget(unless_made);
+                    let cell = Cell { plugin, methods, context };
                     *out = Instance(Box::into_raw(Box::new(cell)).cast());
                     Status::OK
                 }
@@ -133,16 +144,20 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
         fence(sink, || {
             // SAFETY: as in `activate`.
             let cell = unsafe { Cell::<P>::borrow(&instance) };
-            let stopped = cell.plugin.stop();
+            // What it runs is ended also when the author's hook panics.
+            let stopped = catch_unwind(AssertUnwindSafe(|| cell.plugin.stop()));
             let shared = &cell.context.shared;
             let threads = shared.tasks.stop(clock::until(deadline_ns));
             #[cfg(feature = "async")]
             shared.runtime.stop(clock::until(deadline_ns));
-            if let Err(names) = threads {
-                let message = format!("threads did not end when asked to: {}", names.join(", "));
-                return answer::write_error(&Error::new("stop.threads", message), sink);
+            match (stopped, threads) {
+                (Err(payload), _) => report(sink, payload),
+                (Ok(_), Err(names)) => {
+                    let message = format!("threads did not end when asked to: {}", names.join(", "));
+                    answer::write_error(&Error::new("stop.threads", message), sink)
+                }
+                (Ok(stopped), Ok(())) => answer::write_unit(stopped, sink),
             }
-            answer::write_unit(stopped, sink)
         })
     }
 
@@ -150,7 +165,10 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
         fence(sink, || {
             // SAFETY: the host ends an instance exactly once, and uses it no
             // more.
-            drop(unsafe { Box::from_raw(instance.0.cast::<Cell<P>>()) });
+            let cell = unsafe { Box::from_raw(instance.0.cast::<Cell<P>>()) };
+            // For a host that did not stop it; after a stop nothing is left.
+            cell.context.shared.abandon();
+            drop(cell);
             Status::OK
         })
     }
@@ -180,13 +198,23 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
     }
 }
 
-/// Reads a configuration; nothing configured is an empty map, or `()`.
-fn parse_config<C: serde::de::DeserializeOwned>(json: &str) -> std::result::Result<C, String> {
-    let json = if json.trim().is_empty() { "null" } else { json };
-    match serde_json::from_str(json) {
-        Ok(config) => Ok(config),
-        // `()` reads null, a struct whose fields have defaults reads a map.
-        Err(_) if json == "null" => serde_json::from_str("{}").map_err(|e| e.to_string()),
-        Err(error) => Err(error.to_string()),
+/// Asks what an instance runs to end, if it does not come to an instance: there
+/// is none to be stopped, and threads that go on keep the library in memory.
+struct Abandon<'a>(&'a Context);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.shared.abandon();
     }
+}
+
+/// Reads a configuration. Nothing configured is an empty map, or null for types
+/// that are none: `()`, `Option`.
+fn parse_config<C: serde::de::DeserializeOwned>(json: &str) -> std::result::Result<C, String> {
+    if !matches!(json.trim(), "" | "null") {
+        return serde_json::from_str(json).map_err(|error| error.to_string());
+    }
+    serde_json::from_str("{}")
+        .or_else(|error| serde_json::from_str("null").map_err(|_| error))
+        .map_err(|error| error.to_string())
 }

@@ -26,14 +26,12 @@ impl Future for Outgoing {
     type Output = Result<Reply>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let mut answer = Answer::default();
         let lent = waker::lend(cx.waker());
-        let status = {
-            let sink = answer.sink();
+        let (status, answer) = Answer::collect(|sink| {
             // SAFETY: `pending` is live until this value is dropped; waker and
             // sink outlive the call.
-            unsafe { self.context.vtable().poll()(self.pending, &lent, &sink) }
-        };
+            unsafe { self.context.vtable().poll()(self.pending, &lent, sink) }
+        });
         match status {
             Status::PENDING => Poll::Pending,
             status => Poll::Ready(answer.into_result(status, &self.method)),
@@ -43,7 +41,8 @@ impl Future for Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
+        // The call is over, whatever the host says about it.
         // SAFETY: the pending call is ended exactly once, here.
-        unsafe { self.context.vtable().cancel()(self.pending) };
+        let _ = unsafe { self.context.vtable().cancel()(self.pending) };
     }
 }

@@ -5,12 +5,16 @@ use crate::{Error, Reply, Result, methods::ReplyFuture};
 use replug_abi::{ForeignWaker, Pending, Sink, Status};
 use std::{
     future::Future,
-    pin::Pin,
-    sync::mpsc,
-    task::{self, Poll},
-    time::Duration,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{self, Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::{Duration, Instant},
 };
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::{
+    runtime::Handle,
+    task::{JoinError, JoinHandle, unconstrained},
+};
 
 /// A handler that runs on the plugin's runtime.
 pub(crate) struct Task {
@@ -31,12 +35,7 @@ impl Task {
         let mut cx = task::Context::from_waker(&waker);
         match Pin::new(&mut task.join).poll(&mut cx) {
             Poll::Pending => Status::PENDING,
-            Poll::Ready(Ok(result)) => answer::write(result, sink),
-            Poll::Ready(Err(error)) if error.is_panic() => fence::report(sink, error.into_panic()),
-            Poll::Ready(Err(_)) => answer::write_error(
-                &Error::new("call.cancelled", "the plugin stopped before it answered"),
-                sink,
-            ),
+            Poll::Ready(ended) => write(ended, sink),
         }
     }
 
@@ -49,33 +48,117 @@ impl Task {
 }
 
 /// Runs an async handler for a caller that waits on its thread.
+///
+/// Not by `Handle::block_on`: the caller may itself be a worker of this runtime,
+/// where tokio forbids blocking on it. A `JoinHandle` needs no runtime around.
 pub(crate) fn block_on(
     runtime: &Handle,
     future: ReplyFuture,
     time_left: Option<Duration>,
     sink: &Sink,
 ) -> Status {
-    // A channel rather than `Handle::block_on`: the caller may itself be a
-    // worker of this runtime, where tokio forbids blocking on it.
-    let (send, receive) = mpsc::sync_channel(1);
-    let task = runtime.spawn(async move {
-        // A receiver that is gone has given the call up.
-        let _ = send.send(future.await);
-    });
-    let answer = match time_left {
-        Some(time) => receive.recv_timeout(time),
-        None => receive.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
-    };
-    match answer {
+    let until = time_left.map(|time| Instant::now() + time);
+    let join = runtime.spawn(future);
+    let abort = join.abort_handle();
+    // Unconstrained: a worker whose task has used up its budget would be told
+    // to yield again and again, and cannot.
+    let mut join = pin!(unconstrained(join));
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut cx = task::Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(ended) = join.as_mut().poll(&mut cx) {
+            return write(ended, sink);
+        }
+        match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            None => thread::park(),
+            Some(Duration::ZERO) => {
+                abort.abort();
+                sink.error("call.deadline", "the deadline passed before the method answered", true);
+                return Status::DEADLINE;
+            }
+            Some(left) => thread::park_timeout(left),
+        }
+    }
+}
+
+/// Writes how a handler ended.
+fn write(ended: std::result::Result<Result<Reply>, JoinError>, sink: &Sink) -> Status {
+    match ended {
         Ok(result) => answer::write(result, sink),
-        Err(mpsc::RecvTimeoutError::Timeout) => {
-            task.abort();
-            sink.error("call.deadline", "the deadline passed before the method answered", true);
-            Status::DEADLINE
+        Err(error) if error.is_panic() => fence::report(sink, error.into_panic()),
+        Err(_) => {
+            answer::write_error(&Error::new("call.cancelled", "the plugin stopped before it answered"), sink)
         }
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            sink.error("panic", "the method panicked or the plugin stopped before it answered", false);
-            Status::PANIC
+    }
+}
+
+/// Wakes a thread that waits for an answer.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{glue::answer::Answer, runtime::Runtime};
+    use std::{future::pending, sync::mpsc};
+
+    fn wait_for(runtime: &Handle, future: ReplyFuture, time: Duration) -> (Status, Error) {
+        let (status, answer) = Answer::collect(|sink| block_on(runtime, future, Some(time), sink));
+        (status, answer.into_result(status, "method").expect_err("fails"))
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_panic_keeps_its_text() {
+        let runtime = Runtime::new("test");
+        let handler = Box::pin(async { std::panic::resume_unwind(Box::new("lost")) });
+        let (status, error) = wait_for(&runtime.handle().expect("starts"), handler, LONG);
+        assert_eq!((status, error.code(), error.message()), (Status::PANIC, "panic", "lost"));
+    }
+
+    /// It was told as a panic of the plugin, and counted against its health.
+    #[test]
+    fn a_stop_is_no_panic() {
+        let runtime = Runtime::new("test");
+        let handle = runtime.handle().expect("starts");
+        let (polled, is_polled) = mpsc::channel();
+        let handler = Box::pin(async move {
+            polled.send(()).expect("the test waits");
+            pending().await
+        });
+        let waiting = thread::spawn(move || wait_for(&handle, handler, LONG));
+        is_polled.recv().expect("the handler runs");
+        runtime.stop(LONG);
+        let (status, error) = waiting.join().expect("answers");
+        assert_eq!((status, error.code()), (Status::ERROR, "call.cancelled"));
+    }
+
+    #[test]
+    fn a_handler_is_dropped_when_the_deadline_passes() {
+        struct Dropped(mpsc::Sender<()>);
+        impl Drop for Dropped {
+            fn drop(&mut self) {
+                self.0.send(()).expect("the test waits");
+            }
         }
+        let runtime = Runtime::new("test");
+        let (sender, dropped) = mpsc::channel();
+        let handler = Box::pin(async move {
+            let _dropped = Dropped(sender);
+            pending().await
+        });
+        let (status, error) = wait_for(&runtime.handle().expect("starts"), handler, Duration::from_millis(1));
+        assert_eq!((status, error.code(), error.is_retryable()), (Status::DEADLINE, "call.deadline", true));
+        dropped.recv_timeout(LONG).expect("is dropped");
     }
 }

@@ -5,7 +5,7 @@
 //! that registered it, and `dlclose` then does nothing for as long as that
 //! thread lives; std's pthread keys are never deleted; a thread may execute the
 //! library's code while it is unmapped. The export macro defines *hidden*
-//! copies of the four registering functions in the cdylib, which the linker
+//! copies of the five registering functions in the cdylib, which the linker
 //! binds std and C++ code to, and which lead here. The host then asks for
 //! `detach` on each thread that leaves the plugin.
 //!
@@ -72,27 +72,32 @@ macro_rules! __hidden_symbols {
 }
 
 /// One hidden symbol: a jump to a function of the SDK. `no_mangle` would export
-/// it, and the dynamic linker would then bind it to libc's.
+/// it, and the dynamic linker would then bind it to libc's. In a section of its
+/// own: otherwise it lands in the one that earlier assembly left off in.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __hidden_symbol {
     ($name:literal, $target:path) => {
         #[cfg(target_arch = "x86_64")]
         ::core::arch::global_asm!(
+            ".pushsection .text.replug,\"ax\",@progbits",
             concat!(".globl ", $name),
             concat!(".hidden ", $name),
             concat!(".type ", $name, ",@function"),
             concat!($name, ": jmp {target}"),
             concat!(".size ", $name, ", . - ", $name),
+            ".popsection",
             target = sym $target,
         );
         #[cfg(target_arch = "aarch64")]
         ::core::arch::global_asm!(
+            ".pushsection .text.replug,\"ax\",%progbits",
             concat!(".globl ", $name),
             concat!(".hidden ", $name),
             concat!(".type ", $name, ",%function"),
             concat!($name, ": b {target}"),
             concat!(".size ", $name, ", . - ", $name),
+            ".popsection",
             target = sym $target,
         );
     };

@@ -81,10 +81,15 @@ pub unsafe extern "C" fn thread_create(
     if create == 0 {
         return libc::ENOSYS;
     }
+    // Before it runs: who sees the thread also sees it counted.
     UNMANAGED.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the address is libc's function of this name and type; the
     // arguments are the caller's.
-    unsafe { std::mem::transmute::<usize, Create>(create)(thread, attributes, start, argument) }
+    let result = unsafe { std::mem::transmute::<usize, Create>(create)(thread, attributes, start, argument) };
+    if result != 0 {
+        UNMANAGED.fetch_sub(1, Ordering::Relaxed);
+    }
+    result
 }
 
 /// Takes the host's part over. Returns false when it was there already.
@@ -130,4 +135,29 @@ fn free_list() {
             drop(ManuallyDrop::into_inner(std::mem::replace(list, ManuallyDrop::new(Vec::new()))));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    unsafe extern "C" fn nothing(_: *mut c_void) -> *mut c_void {
+        std::ptr::null_mut()
+    }
+
+    /// It was counted as one that nobody can count out: resident for ever.
+    #[test]
+    fn a_thread_that_cannot_be_started_is_not_counted() {
+        let mut thread: libc::pthread_t = 0;
+        let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+        // SAFETY: the attributes are initialised first, and a thread that is
+        // not started leaves nothing behind.
+        let result = unsafe {
+            libc::pthread_attr_init(attributes.as_mut_ptr());
+            libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), 1 << 50);
+            thread_create((&raw mut thread).cast(), attributes.as_ptr().cast(), nothing, std::ptr::null_mut())
+        };
+        assert_ne!(result, 0, "no address space is so large");
+        assert_eq!(unmanaged(), 0);
+    }
 }
