@@ -29,6 +29,7 @@
 //! | the host: identity, calls of other plugins, threads | [`Context`] |
 //! | state that survives the next version | [`Snapshot`], [`state`] |
 //! | the export line and its options | [`export!`] |
+//! | typed interfaces of one's own | [`interface`] |
 //! | logging | the crate [`tracing`]: its events go to the host's log |
 //!
 //! # What the export line adds to the library
@@ -49,6 +50,50 @@
 //! version, when the new one was mapped at the same address.
 
 pub use abi_stable;
+/// Makes a type that implements [`Plugin`] the plugin of this cdylib.
+///
+/// One line at the end of the crate, `export!(Type);`, or with options:
+///
+/// | option | default | says |
+/// |---|---|---|
+/// | `name = "markdown"` | the package's name | name of the plugin |
+/// | `version = "1.2.0"` | the package's version | version of the plugin |
+/// | `state = snapshot` | `stateless` | the type implements [`Snapshot`] |
+/// | `allocator = system` | `ledger` | heap blocks are not counted, and not freed after unloading |
+/// | `dependencies = ["templates ^2.1"]` | none | plugins that this one calls |
+/// | `routes = ["/render"]` | none | routes that it asks to be served under |
+/// | `capabilities = ["preview/1"]` | none | optional abilities |
+/// | `interfaces = [ROW]` | none | rows of typed [`interface`]s |
+///
+/// ```
+/// use replug_plugin_api::prelude::*;
+///
+/// struct Markdown;
+///
+/// impl Plugin for Markdown {
+///     type Config = ();
+///     fn prepare((): (), _: &Context) -> Result<Self> {
+///         Ok(Markdown)
+///     }
+/// }
+///
+/// export!(
+///     Markdown,
+///     name = "markdown",
+///     version = "1.2.0",
+///     dependencies = ["templates ^2.1"],
+///     routes = ["/render"],
+///     capabilities = ["preview/1"],
+/// );
+/// # fn main() {}
+/// ```
+///
+/// What a host would refuse in them stops the build. The line adds nothing to
+/// the crate's own tests (`cfg(test)`).
+///
+/// It writes `unsafe` code, so that the author need not: a crate that wants none
+/// of its own says `#![deny(unsafe_code)]`. Under `#![forbid(unsafe_code)]` it
+/// does not compile, because `forbid` lets no macro make an exception.
 pub use replug_plugin_macros::export;
 pub use serde;
 pub use serde_json;
@@ -61,6 +106,7 @@ mod error;
 pub mod glue;
 #[doc(hidden)]
 pub mod heap;
+pub mod interface;
 mod methods;
 mod plugin;
 mod reply;
@@ -82,17 +128,19 @@ pub use tasks::StopSignal;
 
 /// The names that nearly every plugin uses.
 pub mod prelude {
-    pub use crate::{Call, Context, Error, Methods, OwnedCall, Plugin, Reply, Result, Snapshot, export};
+    pub use crate::{
+        Call, Context, Error, Methods, OwnedCall, Plugin, Reply, Result, Snapshot, StopSignal, export,
+    };
 }
 
 /// Names for the output of [`export!`].
 #[doc(hidden)]
 pub mod __export {
     pub use crate::glue::{
-        Exports, InstanceTable, LedgerTable, Model, ServiceTable, SnapshotModel, StatelessModel, header,
-        instance_row,
+        Exports, InstanceTable, LedgerTable, Model, NEEDED, ServiceTable, SnapshotModel, StatelessModel,
+        check_root_symbol, header, instance_row, interface_records,
         ledger::{LedgerHeap, SystemHeap},
-        ledger_row, service_row,
+        ledger_row, requirement_records, service_row,
     };
     pub use crate::heap::LedgerAlloc;
     pub use abi_stable::library::LibHeader;

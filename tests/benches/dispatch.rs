@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     let symbol = symbol(&loaded, c"bench_add").expect("the library exports it");
     // SAFETY: it is of this type, as its interface crate says.
     let symbol = unsafe { std::mem::transmute::<*mut c_void, Add>(symbol.as_ptr()) };
-    let row = loaded.interfaces().iter().find(|row| row.id() == ID).expect("offers the interface");
+    let row = loaded.interfaces().find(|row| row.id() == ID).expect("offers the interface");
     let vtable = row.vtable::<AddVtableRef>(VERSION).expect("fits");
     // SAFETY: the layout of this very type was checked in the line above.
     let vtable = unsafe { std::mem::transmute::<*const c_void, AddVtableRef>(vtable) };

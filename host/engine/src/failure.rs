@@ -128,7 +128,7 @@ codes! {
     LoadExecutableStore = "load.executable_store", Operator, "use a data directory on a file system mounted without noexec";
     AbiHeader = "abi.header", Artifact, "build the plugin with the abi_stable version that the host names";
     AbiLayoutMismatch = "abi.layout_mismatch", Artifact, "build plugin and host against the same version of the interface crate";
-    AbiMissingInterface = "abi.missing_interface", Artifact, "export the interface that the message names";
+    AbiMissingInterface = "abi.missing_interface", Artifact, "export the interface that the message names, or run a host that has it";
     AbiInterfaceMajor = "abi.interface_major", Artifact, "build against the interface's major version that the host has";
     AbiIdentityMismatch = "abi.identity_mismatch", Artifact, "build the plugin again: note and code disagree on what it is";
     ConfigInvalid = "config.invalid", Operator, "correct the plugin's configuration at the named field";
@@ -177,6 +177,7 @@ codes! {
     HostOverloaded = "host.overloaded", Caller, "ask again later, or end followers of events that nobody reads";
     HostSocket = "host.socket", Operator, "name a socket that is free, writable and shorter than 108 bytes";
     HostUncleanEnd = "host.unclean_end", Operator, "read in the events what was not saved or did not return";
+    AbiLedger = "abi.ledger", Artifact, "build the plugin again with a matching replug-plugin-api, for this C library";
 }
 
 impl fmt::Display for Code {

@@ -10,7 +10,8 @@
 //! bytes go in borrowed and come out through a [`Sink`] of the caller; no owned
 //! allocation crosses; pointers are valid for the call unless it says longer.
 //!
-//! Plugin authors use `replug-plugin-api` and never see this crate.
+//! Plugin authors use `replug-plugin-api`, which has what they need of it: for a
+//! typed interface of one's own, its module `interface`.
 
 mod host;
 mod instance;
@@ -38,10 +39,6 @@ pub mod interface {
     pub use crate::ledger::{ID as LEDGER, VERSION as LEDGER_VERSION};
     pub use crate::service::{ID as SERVICE, VERSION as SERVICE_VERSION};
 }
-
-/// The version of this package, which the note records; a host refuses another
-/// major.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The symbol that a host looks up: abi_stable's name for the root module of
 /// its version.

@@ -13,7 +13,7 @@ use abi_stable::{
     std_types::{RSlice, RStr},
     type_layout::TypeLayout,
 };
-use std::ffi::c_void;
+use std::{ffi::c_void, mem, slice, str};
 
 /// What a plugin exports: who it is, what it offers, what it needs.
 #[repr(C)]
@@ -63,22 +63,96 @@ impl std::fmt::Display for InterfaceVersion {
     }
 }
 
-/// A row of what a plugin offers.
+/// A row of what a plugin offers: an id, and a vtable with the layout of its
+/// own type.
+///
+/// ```
+/// use abi_stable::{StableAbi, prefix_type::WithMetadata};
+/// use replug_abi::{Interface, InterfaceVersion, Status};
+///
+/// #[repr(C)]
+/// #[derive(StableAbi)]
+/// #[sabi(kind(Prefix(prefix_ref = ClockVtableRef, prefix_fields = ClockVtablePrefix)))]
+/// pub struct ClockVtable {
+///     /// Writes the seconds since the epoch to `out`.
+///     #[sabi(last_prefix_field)]
+///     pub seconds: extern "C" fn(out: &mut u64) -> Status,
+/// }
+///
+/// extern "C" fn seconds(out: &mut u64) -> Status {
+///     *out = 7;
+///     Status::OK
+/// }
+///
+/// const TABLE: &WithMetadata<ClockVtable> = &WithMetadata::new(ClockVtable { seconds });
+/// const ROW: Interface = Interface::new(
+///     "example.clock",
+///     InterfaceVersion::new(1, 0, 0),
+///     ClockVtableRef(TABLE.static_as_prefix()),
+/// );
+/// assert_eq!(ROW.id(), "example.clock");
+/// ```
 #[repr(C)]
 #[derive(Clone, Copy, StableAbi)]
 pub struct Interface {
-    /// A dotted name, `replug.service`.
-    pub id: RStr<'static>,
-    /// The version that the plugin was built against.
-    pub version: InterfaceVersion,
-    /// Layout of the vtable's prefix reference, to be checked before use.
-    pub layout: &'static TypeLayout,
-    /// The vtable: a `PrefixRef` of the type that `id` names.
+    // A dotted name, `replug.service`.
+    id: RStr<'static>,
+    // The version that the plugin was built against.
+    version: InterfaceVersion,
+    // Layout of the vtable's prefix reference, to be checked before use.
+    layout: &'static TypeLayout,
+    // The vtable: a `PrefixRef` of the type that `id` names.
     #[sabi(unsafe_opaque_field)]
-    pub vtable: *const c_void,
+    vtable: *const c_void,
 }
 
-// SAFETY: a row points to statics of the plugin that are never written.
+impl Interface {
+    /// The row that offers `vtable`, the `PrefixRef` of an interface's type.
+    ///
+    /// The row's layout is that of `R` itself, so that vtable and layout cannot
+    /// differ. `R` must have the size of a pointer, or the build stops.
+    ///
+    /// ```compile_fail
+    /// use replug_abi::{Interface, InterfaceVersion};
+    ///
+    /// // Sixteen bytes: no vtable reference.
+    /// const ROW: Interface =
+    ///     Interface::new("example.clock", InterfaceVersion::new(1, 0, 0), [0_u64; 2]);
+    /// ```
+    pub const fn new<R>(id: &'static str, version: InterfaceVersion, vtable: R) -> Self
+    where
+        R: StableAbi + Copy + Send + Sync + 'static,
+    {
+        const { assert!(size_of::<R>() == size_of::<*const c_void>(), "a vtable reference is one pointer") };
+        // SAFETY: `R` has the size of a pointer. It is turned back into an `R`
+        // only, by a host that compared `R`'s layout with the one beside it.
+        let vtable = unsafe { mem::transmute_copy::<R, *const c_void>(&vtable) };
+        Interface { id: RStr::from_str(id), version, layout: R::LAYOUT, vtable }
+    }
+
+    /// The interface's id, a dotted name.
+    pub const fn id(&self) -> &'static str {
+        text(&self.id)
+    }
+
+    /// The version that the plugin was built against.
+    pub const fn version(&self) -> InterfaceVersion {
+        self.version
+    }
+
+    /// Layout of the vtable's prefix reference.
+    pub const fn layout(&self) -> &'static TypeLayout {
+        self.layout
+    }
+
+    /// The prefix reference, as a pointer. It is to be turned back into one
+    /// only after [`layout`](Interface::layout) was compared with its type's.
+    pub const fn vtable(&self) -> *const c_void {
+        self.vtable
+    }
+}
+
+// SAFETY: `new` takes vtables that are `Send + Sync`; the rest is plain data.
 unsafe impl Send for Interface {}
 // SAFETY: as above.
 unsafe impl Sync for Interface {}
@@ -87,10 +161,38 @@ unsafe impl Sync for Interface {}
 #[repr(C)]
 #[derive(Clone, Copy, StableAbi)]
 pub struct Requirement {
-    /// A dotted name, `replug.host`.
-    pub id: RStr<'static>,
-    /// The version that the plugin was built against.
-    pub version: InterfaceVersion,
+    // A dotted name, `replug.host`.
+    id: RStr<'static>,
+    // The version that the plugin was built against.
+    version: InterfaceVersion,
+    // Layout of the vtable's prefix reference as the plugin knows it.
+    layout: &'static TypeLayout,
+}
+
+impl Requirement {
+    /// The row that asks for an interface whose vtable is an `R`.
+    pub const fn new<R: StableAbi>(id: &'static str, version: InterfaceVersion) -> Self {
+        Requirement { id: RStr::from_str(id), version, layout: R::LAYOUT }
+    }
+
+    /// The interface's id, a dotted name.
+    pub const fn id(&self) -> &'static str {
+        text(&self.id)
+    }
+
+    /// The version that the plugin was built against, the lowest that will do.
+    pub const fn version(&self) -> InterfaceVersion {
+        self.version
+    }
+
     /// Layout of the vtable's prefix reference as the plugin knows it.
-    pub layout: &'static TypeLayout,
+    pub const fn layout(&self) -> &'static TypeLayout {
+        self.layout
+    }
+}
+
+/// `RStr::as_str`, which is not `const`.
+const fn text(text: &RStr<'static>) -> &'static str {
+    // SAFETY: the parts of a `str`, which lives as long as the library.
+    unsafe { str::from_utf8_unchecked(slice::from_raw_parts(text.as_ptr(), text.len())) }
 }

@@ -31,21 +31,58 @@ impl Part {
 ///
 /// Thread: used only on the thread of the call. Valid: only during the call.
 /// Owner: the caller.
+///
+/// ```
+/// use abi_stable::std_types::RSlice;
+/// use replug_abi::{Part, Sink, Status};
+/// use std::ffi::c_void;
+///
+/// /// SAFETY: `context` is the vector that the sink was made with.
+/// unsafe extern "C" fn append(context: *mut c_void, part: Part, data: RSlice<'_, u8>) -> Status {
+///     if part == Part::BODY {
+///         // SAFETY: see above; nobody else uses the vector during the call.
+///         unsafe { &mut *context.cast::<Vec<u8>>() }.extend_from_slice(data.as_slice());
+///     }
+///     Status::OK
+/// }
+///
+/// let mut body: Vec<u8> = Vec::new();
+/// // SAFETY: the vector outlives the sink, and `append` expects it.
+/// let sink = unsafe { Sink::new((&raw mut body).cast(), append) };
+/// assert!(sink.write(Part::BODY, b"hello").is_ok());
+/// drop(sink);
+/// assert_eq!(body, b"hello");
+/// ```
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct Sink {
-    /// Handed back to `write`; opaque to the callee.
-    pub context: *mut c_void,
-    /// Copies `data` into the caller's memory. Never unwinds. A status other
-    /// than [`Status::OK`] (a limit of the caller was reached) ends the answer.
-    pub write: unsafe extern "C" fn(context: *mut c_void, part: Part, data: RSlice<'_, u8>) -> Status,
+    // Handed back to `write`; opaque to the callee.
+    context: *mut c_void,
+    // Copies `data` into the caller's memory. Never unwinds. A status other
+    // than `OK` (a limit of the caller was reached) ends the answer.
+    write: unsafe extern "C" fn(context: *mut c_void, part: Part, data: RSlice<'_, u8>) -> Status,
 }
 
 impl Sink {
+    /// A sink that hands `context` and each piece of an answer to `write`.
+    ///
+    /// `write` copies what it wants to keep and never unwinds. A status other
+    /// than [`Status::OK`] (a limit of the caller was reached) ends the answer.
+    ///
+    /// # Safety
+    /// Until the sink is dropped, `write` may be called with `context` and any
+    /// part and bytes, on this thread.
+    pub const unsafe fn new(
+        context: *mut c_void,
+        write: unsafe extern "C" fn(context: *mut c_void, part: Part, data: RSlice<'_, u8>) -> Status,
+    ) -> Self {
+        Sink { context, write }
+    }
+
     /// Writes one piece of a part.
     pub fn write(&self, part: Part, data: &[u8]) -> Status {
-        // SAFETY: whoever made this sink keeps `context` valid for `write`
-        // during the call, which is the contract of the two public fields.
+        // SAFETY: whoever made this sink promised it in `new`; a sink is neither
+        // `Clone` nor `Send`, so this is its thread and its time.
         unsafe { (self.write)(self.context, part, RSlice::from_slice(data)) }
     }
 

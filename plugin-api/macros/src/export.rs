@@ -7,6 +7,8 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
+use semver::{Version, VersionReq};
+use std::str::FromStr;
 use syn::{
     Error, Expr, Ident, LitStr, Result, Token, Type, bracketed,
     parse::{Parse, ParseStream},
@@ -62,7 +64,11 @@ impl Export {
     fn option(&mut self, option: &Ident, input: ParseStream<'_>) -> Result<()> {
         match option.to_string().as_str() {
             "name" => self.name = Some(input.parse()?),
-            "version" => self.version = Some(input.parse()?),
+            "version" => {
+                let literal: LitStr = input.parse()?;
+                checked::<Version>(&literal.value(), &literal, "a version")?;
+                self.version = Some(literal);
+            }
             "state" => self.snapshot = choice(input, ["stateless", "snapshot"])?,
             "allocator" => self.system_allocator = choice(input, ["ledger", "system"])?,
             "interfaces" => self.interfaces = list(input)?,
@@ -100,69 +106,76 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
     let name = export.name.as_ref().map_or_else(|| quote!(env!("CARGO_PKG_NAME")), |name| quote!(#name));
     let version =
         export.version.as_ref().map_or_else(|| quote!(env!("CARGO_PKG_VERSION")), |text| quote!(#text));
+    let sdk = quote!(::replug_plugin_api::__export);
     let (model, state) = if export.snapshot {
-        (quote!(sdk::SnapshotModel<#plugin>), quote!(SNAPSHOT))
+        (quote!(#sdk::SnapshotModel<#plugin>), quote!(SNAPSHOT))
     } else {
-        (quote!(sdk::StatelessModel), quote!(STATELESS))
+        (quote!(#sdk::StatelessModel), quote!(STATELESS))
     };
     let (allocator, heap) = allocator(export.system_allocator);
     let interfaces = &export.interfaces;
-    let records = records(export)?;
+    let options = records(export)?;
     let symbol = LitStr::new(ROOT_SYMBOL, proc_macro2::Span::call_site());
 
+    // `use super::*` brings the author's names in; every name made here has a
+    // prefix, so that it takes the place of none of them.
     Ok(quote! {
         #[cfg(not(test))]
         #[doc(hidden)]
         #[allow(unsafe_code, missing_docs, unreachable_pub)]
         mod __replug_export {
             use super::*;
-            use ::replug_plugin_api::__export as sdk;
-            use sdk::note::{self, Record};
 
-            struct Exported;
-            type StateModel = #model;
+            struct __ReplugExported;
+            type __ReplugModel = #model;
             #allocator
-            type Heap = #heap;
 
-            impl sdk::Exports for Exported {
+            impl #sdk::Exports for __ReplugExported {
                 const NAME: &'static str = #name;
                 const VERSION: &'static str = #version;
-                const PROVIDES: &'static [sdk::Interface] = &[
-                    sdk::service_row(sdk::ServiceTable::<#plugin>::VTABLE),
-                    sdk::instance_row(sdk::InstanceTable::<#plugin, Exported, StateModel>::VTABLE),
-                    sdk::ledger_row(sdk::LedgerTable::<Heap>::VTABLE),
+                const PROVIDES: &'static [#sdk::Interface] = &[
+                    #sdk::service_row(#sdk::ServiceTable::<#plugin>::VTABLE),
+                    #sdk::instance_row(
+                        #sdk::InstanceTable::<#plugin, __ReplugExported, __ReplugModel>::VTABLE
+                    ),
+                    #sdk::ledger_row(#sdk::LedgerTable::<#heap>::VTABLE),
                     #(#interfaces,)*
                 ];
             }
 
+            const _: () = #sdk::check_root_symbol(#symbol);
             #[unsafe(export_name = #symbol)]
-            pub static ROOT: sdk::LibHeader = sdk::header::<Exported>();
+            pub static __REPLUG_ROOT: #sdk::LibHeader = #sdk::header::<__ReplugExported>();
 
-            const RECORDS: &[Record<'static>] = &[
-                Record::Name(#name),
-                Record::Version(#version),
-                Record::State {
-                    model: note::State::#state,
-                    schema: <StateModel as sdk::Model<#plugin>>::SCHEMA_VERSION,
-                },
-                Record::Sdk(sdk::SDK_VERSION),
-                Record::Abi(note::ABI_VERSION),
-                Record::AbiStable(note::ABI_STABLE_VERSION),
-                Record::Interface { id: "replug.service", version: "1.0.0" },
-                Record::Interface { id: "replug.instance", version: "1.0.0" },
-                Record::Interface { id: "replug.ledger", version: "1.0.0" },
-                Record::Requires { id: "replug.host", version: "1.0.0" },
-                Record::Rustc(sdk::RUSTC),
-                Record::Target(sdk::TARGET),
-                Record::Profile(note::Profile::of(cfg!(debug_assertions))),
-                Record::Panic(note::Panic::of(cfg!(panic = "unwind"))),
-                Record::Ledger(true),
-                #(#records,)*
+            const __REPLUG_ROWS: &[#sdk::Interface] = <__ReplugExported as #sdk::Exports>::PROVIDES;
+            const __REPLUG_RECORDS: &[&[#sdk::note::Record<'static>]] = &[
+                &[
+                    #sdk::note::Record::Name(#name),
+                    #sdk::note::Record::Version(#version),
+                    #sdk::note::Record::State {
+                        model: #sdk::note::State::#state,
+                        schema: <__ReplugModel as #sdk::Model<#plugin>>::SCHEMA_VERSION,
+                    },
+                    #sdk::note::Record::Sdk(#sdk::SDK_VERSION),
+                    #sdk::note::Record::Abi(#sdk::note::ABI_VERSION),
+                    #sdk::note::Record::AbiStable(#sdk::note::ABI_STABLE_VERSION),
+                ],
+                &#sdk::interface_records::<{ __REPLUG_ROWS.len() }>(__REPLUG_ROWS),
+                &#sdk::requirement_records(),
+                &[
+                    #sdk::note::Record::Rustc(#sdk::RUSTC),
+                    #sdk::note::Record::Target(#sdk::TARGET),
+                    #sdk::note::Record::Profile(#sdk::note::Profile::of(cfg!(debug_assertions))),
+                    #sdk::note::Record::Panic(#sdk::note::Panic::of(cfg!(panic = "unwind"))),
+                    #sdk::note::Record::Ledger(true),
+                    #(#sdk::note::Record::#options,)*
+                ],
             ];
-            const NOTE_LEN: usize = note::encoded_len(RECORDS);
+            const __REPLUG_NOTE_LEN: usize = #sdk::note::encoded_len(__REPLUG_RECORDS);
             #[used]
             #[unsafe(link_section = ".note.replug")]
-            static NOTE: note::Note<NOTE_LEN> = note::encode::<NOTE_LEN>(RECORDS);
+            static __REPLUG_NOTE: #sdk::note::Note<__REPLUG_NOTE_LEN> =
+                #sdk::note::encode::<__REPLUG_NOTE_LEN>(__REPLUG_RECORDS);
 
             ::replug_plugin_api::__hidden_symbols!();
         }
@@ -170,35 +183,37 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
         // The crate's own tests have no exports; without this they would be
         // told that the plugin and its interfaces are dead code.
         #[cfg(test)]
-        const _: (fn(), &[::replug_plugin_api::__export::Interface]) = {
+        const _: (fn(), &[#sdk::Interface]) = {
             fn is_plugin<P: ::replug_plugin_api::Plugin>() {}
             (is_plugin::<#plugin>, &[#(#interfaces,)*])
         };
     })
 }
 
-/// The symbol under which abi_stable 0.11 looks a root module up. A test of the
-/// SDK compares it with `replug_abi::ROOT_SYMBOL`.
+/// The symbol under which abi_stable 0.11 looks a root module up, as attributes
+/// need it: a literal. What is emitted compares it with `replug_abi::ROOT_SYMBOL`.
 const ROOT_SYMBOL: &str = "_1as_0lib_1header_0root_bmodule_bloader";
 
+/// The global allocator, and the type of the heap books that the ledger asks.
 fn allocator(system: bool) -> (TokenStream, TokenStream) {
+    let sdk = quote!(::replug_plugin_api::__export);
     if system {
-        return (quote!(), quote!(sdk::SystemHeap));
+        return (quote!(), quote!(#sdk::SystemHeap));
     }
     let allocator = quote! {
         #[global_allocator]
-        static HEAP: sdk::LedgerAlloc = sdk::LedgerAlloc::new();
+        static __REPLUG_HEAP: #sdk::LedgerAlloc = #sdk::LedgerAlloc::new();
 
-        impl sdk::LedgerHeap for Exported {
-            fn heap() -> &'static sdk::LedgerAlloc {
-                &HEAP
+        impl #sdk::LedgerHeap for __ReplugExported {
+            fn heap() -> &'static #sdk::LedgerAlloc {
+                &__REPLUG_HEAP
             }
         }
     };
-    (allocator, quote!(Exported))
+    (allocator, quote!(__ReplugExported))
 }
 
-/// The records of the options that may be repeated.
+/// The records of the options that may be repeated, as variants of `Record`.
 fn records(export: &Export) -> Result<Vec<TokenStream>> {
     let mut records = Vec::new();
     for dependency in &export.dependencies {
@@ -210,9 +225,73 @@ fn records(export: &Export) -> Result<Vec<TokenStream>> {
             ));
         };
         let range = range.trim();
-        records.push(quote!(Record::Dependency { name: #name, range: #range }));
+        checked::<VersionReq>(range, dependency, "a range")?;
+        records.push(quote!(Dependency { name: #name, range: #range }));
     }
-    records.extend(export.routes.iter().map(|route| quote!(Record::Route(#route))));
-    records.extend(export.capabilities.iter().map(|text| quote!(Record::Capability(#text))));
+    records.extend(export.routes.iter().map(|route| quote!(Route(#route))));
+    for capability in &export.capabilities {
+        let text = capability.value();
+        let revision = text.rsplit_once('/').and_then(|(_, revision)| revision.parse::<u32>().ok());
+        if revision.is_none() {
+            return Err(Error::new(capability.span(), "expected a name and a revision, as in \"preview/1\""));
+        }
+        records.push(quote!(Capability(#capability)));
+    }
     Ok(records)
+}
+
+/// Refuses at its place a text that a host would refuse in the note.
+fn checked<T: FromStr<Err = semver::Error>>(text: &str, literal: &LitStr, what: &str) -> Result<()> {
+    match text.parse::<T>() {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            Err(Error::new(literal.span(), format!("{text:?} is not {what} as semver has it: {error}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(options: &str) -> String {
+        let export = syn::parse_str::<Export>(&format!("Plugin, {options}"));
+        export.and_then(|export| expand(&export)).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn what_a_host_would_refuse_in_the_note_stops_the_build() {
+        for (options, expected) in [
+            ("version = \"1.2\"", "\"1.2\" is not a version as semver has it"),
+            ("dependencies = [\"templates\"]", "expected a name and a range"),
+            ("dependencies = [\"templates two\"]", "\"two\" is not a range"),
+            ("capabilities = [\"preview\"]", "expected a name and a revision"),
+            ("capabilities = [\"preview/x\"]", "expected a name and a revision"),
+            ("name = \"a\", name = \"b\"", "stands twice"),
+            ("colour = \"red\"", "unknown option"),
+        ] {
+            let message = refusal(options);
+            assert!(message.contains(expected), "{options}: {message}");
+        }
+    }
+
+    #[test]
+    fn every_item_that_is_made_has_a_name_of_its_own() {
+        let export = syn::parse_str::<Export>("Plugin").expect("well-formed");
+        let file = syn::parse2::<syn::File>(expand(&export).expect("well-formed")).expect("items");
+        let Some(syn::Item::Mod(module)) = file.items.first() else {
+            panic!("expected the module first");
+        };
+        let (_, items) = module.content.as_ref().expect("a body");
+        for item in items {
+            let name = match item {
+                syn::Item::Struct(item) => item.ident.to_string(),
+                syn::Item::Type(item) => item.ident.to_string(),
+                syn::Item::Static(item) => item.ident.to_string(),
+                syn::Item::Const(item) if item.ident != "_" => item.ident.to_string(),
+                _ => continue,
+            };
+            assert!(name.to_lowercase().starts_with("__replug"), "{name} could be the author's");
+        }
+    }
 }

@@ -17,22 +17,8 @@ pub fn derive_state(input: TokenStream) -> TokenStream {
     state::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Makes a type that implements `Plugin` the plugin of this cdylib.
-///
-/// One line at the end of the crate: `export!(Type);` or with options:
-///
-/// | option | default | says |
-/// |---|---|---|
-/// | `name = "markdown"` | the package's name | name of the plugin |
-/// | `version = "1.2.0"` | the package's version | version of the plugin |
-/// | `state = snapshot` | `stateless` | the type implements `Snapshot` |
-/// | `allocator = system` | `ledger` | heap blocks are not counted, and not freed after unloading |
-/// | `dependencies = ["templates ^2.1"]` | none | plugins that this one calls |
-/// | `routes = ["/render"]` | none | routes that it asks to be served under |
-/// | `capabilities = ["preview/1"]` | none | optional abilities |
-/// | `interfaces = [ROW]` | none | further rows of the root module |
-///
-/// It adds nothing to the crate's own tests (`cfg(test)`).
+// Documented where it is re-exported: its examples need the SDK.
+#[expect(missing_docs, reason = "see above")]
 #[proc_macro]
 pub fn export(input: TokenStream) -> TokenStream {
     let export = parse_macro_input!(input as export::Export);

@@ -17,9 +17,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// A sink that fills this answer; valid while the answer is not moved.
-    pub(crate) fn sink(&mut self) -> Sink {
-        Sink { context: std::ptr::from_mut(self).cast(), write: collect }
+    /// What `call` answers through a sink. Like a call, it never unwinds.
+    pub(crate) fn collect(call: impl FnOnce(&Sink) -> Status) -> (Status, Answer) {
+        let mut answer = Answer::default();
+        // SAFETY: the answer outlives the sink, which is lent to `call` only,
+        // and is not touched until it returns.
+        let sink = unsafe { Sink::new((&raw mut answer).cast(), collect) };
+        let status = call(&sink);
+        (status, answer)
     }
 
     pub(crate) fn into_result(self, status: Status, method: &str) -> Result<Reply> {
@@ -37,7 +42,7 @@ impl Answer {
     }
 }
 
-/// SAFETY: `context` is the `Answer` of a sink made by [`Answer::sink`].
+/// SAFETY: `context` is the `Answer` of a sink made by [`Answer::collect`].
 unsafe extern "C" fn collect(context: *mut c_void, part: Part, data: RSlice<'_, u8>) -> Status {
     // SAFETY: a sink is used on the thread of its call only, while the answer
     // is exclusively borrowed by it.

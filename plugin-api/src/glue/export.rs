@@ -1,14 +1,13 @@
 //! The root module of a plugin, from constants.
 
 use abi_stable::{
-    StableAbi,
     library::{__call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult},
     prefix_type::WithMetadata,
     std_types::{RSlice, RStr},
 };
 use replug_abi::{
-    HostVtableRef, InstanceVtableRef, Interface, LedgerVtableRef, Requirement, Root, RootRef,
-    ServiceVtableRef, interface,
+    HostVtableRef, InstanceVtableRef, Interface, InterfaceVersion, LedgerVtableRef, ROOT_SYMBOL, Requirement,
+    Root, RootRef, ServiceVtableRef, interface, note::Record,
 };
 use std::marker::PhantomData;
 
@@ -23,40 +22,63 @@ pub trait Exports: 'static {
 }
 
 /// The host interfaces that code of this SDK uses.
-pub const REQUIRES: &[Requirement] = &[Requirement {
-    id: RStr::from_str(interface::HOST),
-    version: interface::HOST_VERSION,
-    layout: <HostVtableRef as StableAbi>::LAYOUT,
-}];
+const REQUIRES: &[Requirement] =
+    &[Requirement::new::<HostVtableRef>(interface::HOST, interface::HOST_VERSION)];
+
+/// How many they are.
+pub const NEEDED: usize = REQUIRES.len();
 
 /// The row of the service interface.
 pub const fn service_row(vtable: ServiceVtableRef) -> Interface {
-    Interface {
-        id: RStr::from_str(interface::SERVICE),
-        version: interface::SERVICE_VERSION,
-        layout: <ServiceVtableRef as StableAbi>::LAYOUT,
-        vtable: vtable.0.to_raw_ptr().cast(),
-    }
+    Interface::new(interface::SERVICE, interface::SERVICE_VERSION, vtable)
 }
 
 /// The row of the instance interface.
 pub const fn instance_row(vtable: InstanceVtableRef) -> Interface {
-    Interface {
-        id: RStr::from_str(interface::INSTANCE),
-        version: interface::INSTANCE_VERSION,
-        layout: <InstanceVtableRef as StableAbi>::LAYOUT,
-        vtable: vtable.0.to_raw_ptr().cast(),
-    }
+    Interface::new(interface::INSTANCE, interface::INSTANCE_VERSION, vtable)
 }
 
 /// The row of the ledger interface.
 pub const fn ledger_row(vtable: LedgerVtableRef) -> Interface {
-    Interface {
-        id: RStr::from_str(interface::LEDGER),
-        version: interface::LEDGER_VERSION,
-        layout: <LedgerVtableRef as StableAbi>::LAYOUT,
-        vtable: vtable.0.to_raw_ptr().cast(),
+    Interface::new(interface::LEDGER, interface::LEDGER_VERSION, vtable)
+}
+
+/// What the note says about `rows`, all of them.
+pub const fn interface_records<const N: usize>(rows: &[Interface]) -> [Record<'static>; N] {
+    assert!(N == rows.len(), "a record for each row");
+    let mut records = [Record::Ledger(true); N];
+    let mut at = 0;
+    while at < N {
+        records[at] = Record::Interface { id: rows[at].id(), version: numbers(rows[at].version()) };
+        at += 1;
     }
+    records
+}
+
+/// What the note says about the host interfaces that are needed.
+pub const fn requirement_records() -> [Record<'static>; NEEDED] {
+    let mut records = [Record::Ledger(true); NEEDED];
+    let mut at = 0;
+    while at < NEEDED {
+        records[at] = Record::Requires { id: REQUIRES[at].id(), version: numbers(REQUIRES[at].version()) };
+        at += 1;
+    }
+    records
+}
+
+/// Stops the build when the macro exports another symbol than hosts look up.
+pub const fn check_root_symbol(symbol: &str) {
+    let (ours, theirs) = (symbol.as_bytes(), ROOT_SYMBOL.as_bytes());
+    assert!(ours.len() == theirs.len(), "the export macro is of another SDK");
+    let mut at = 0;
+    while at < ours.len() {
+        assert!(ours[at] == theirs[at], "the export macro is of another SDK");
+        at += 1;
+    }
+}
+
+const fn numbers(version: InterfaceVersion) -> [u32; 3] {
+    [version.major, version.minor, version.patch]
 }
 
 /// The header that a host looks up, behind the symbol of abi_stable's name.

@@ -17,7 +17,10 @@ mod service;
 #[cfg(feature = "async")]
 mod waker;
 
-pub use export::{Exports, REQUIRES, header, instance_row, ledger_row, service_row};
+pub use export::{
+    Exports, NEEDED, check_root_symbol, header, instance_row, interface_records, ledger_row,
+    requirement_records, service_row,
+};
 pub use instance::InstanceTable;
 pub use ledger::LedgerTable;
 pub use model::{Model, SnapshotModel, StatelessModel};

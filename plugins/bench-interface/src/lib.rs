@@ -5,7 +5,7 @@
 //! follow the rules of `replug-abi`: `repr(C)`, functions that return a status,
 //! never unwind, and write to an out pointer.
 
-use abi_stable::{StableAbi, std_types::RStr};
+use abi_stable::StableAbi;
 use replug_abi::{Interface, InterfaceVersion, Status};
 
 /// The interface's id.
@@ -33,10 +33,5 @@ pub type Add = unsafe extern "C" fn(state: *const u64, x: u64, out: *mut u64) ->
 
 /// The row of the root module that offers `vtable`.
 pub const fn row(vtable: AddVtableRef) -> Interface {
-    Interface {
-        id: RStr::from_str(ID),
-        version: VERSION,
-        layout: <AddVtableRef as StableAbi>::LAYOUT,
-        vtable: vtable.0.to_raw_ptr().cast(),
-    }
+    Interface::new(ID, VERSION, vtable)
 }

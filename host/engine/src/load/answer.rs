@@ -35,7 +35,9 @@ impl Answer {
     /// Runs `call` with a sink that fills a new answer.
     pub fn collect(limits: AnswerLimits, call: impl FnOnce(&Sink) -> Status) -> (Status, Answer) {
         let mut collector = Collector { answer: Answer::default(), limits };
-        let sink = Sink { context: std::ptr::from_mut(&mut collector).cast(), write };
+        // SAFETY: the collector outlives the sink, which is lent to `call` only,
+        // and is not touched until it returns.
+        let sink = unsafe { Sink::new((&raw mut collector).cast(), write) };
         let status = call(&sink);
         (status, collector.answer)
     }

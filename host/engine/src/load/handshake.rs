@@ -2,30 +2,52 @@
 //! first function is called.
 
 use super::{layout, library::Library};
-use crate::failure::{Code, Failure};
+use crate::{
+    artifact::inspect::{Manifest, host_interface},
+    failure::{Code, Failure},
+};
 use abi_stable::{StableAbi, library::AbiHeaderRef, sabi_types::RRef};
 use replug_abi::{
-    HostVtableRef, InstanceVtableRef, Interface, InterfaceVersion, LedgerVtableRef, ROOT_SYMBOL, RootRef,
-    ServiceVtableRef, interface,
+    HostVtableRef, InstanceVtableRef, Interface, InterfaceVersion, LedgerHost, LedgerVtableRef, ROOT_SYMBOL,
+    Requirement, RootRef, ServiceVtableRef, Status, interface,
 };
 use std::ffi::c_void;
 
-/// An interface of a plugin, after its id was read. The vtable's layout is
-/// checked when somebody asks for the interface by type.
+/// An interface of a plugin. The vtable's layout is checked when somebody asks
+/// for the interface by type.
+///
+/// It borrows from the plugin: what it names is unmapped with it, so that it
+/// cannot leave the closure in which the plugin was entered.
+///
+/// ```
+/// # use replug_host::Plugin;
+/// fn offers(plugin: &Plugin, id: &str) -> bool {
+///     plugin
+///         .enter(|entered| entered.payload().loaded().interfaces().any(|row| row.id() == id))
+///         .unwrap_or(false)
+/// }
+/// ```
+///
+/// ```compile_fail
+/// # use replug_host::Plugin;
+/// fn keep(plugin: &Plugin) {
+///     let row = plugin.enter(|entered| entered.payload().loaded().interfaces().next());
+/// }
+/// ```
 #[derive(Clone, Copy)]
-pub struct InterfaceRow {
-    row: Interface,
+pub struct InterfaceRow<'a> {
+    row: &'a Interface,
 }
 
-impl InterfaceRow {
+impl<'a> InterfaceRow<'a> {
     /// The interface's id.
-    pub fn id(&self) -> &str {
-        self.row.id.as_str()
+    pub fn id(&self) -> &'a str {
+        self.row.id()
     }
 
     /// The version that the plugin was built against.
     pub fn version(&self) -> InterfaceVersion {
-        self.row.version
+        self.row.version()
     }
 
     /// The vtable as type `T`, which must be the prefix reference of this
@@ -37,19 +59,19 @@ impl InterfaceRow {
     where
         T: StableAbi,
     {
-        let found = self.row.version;
+        let found = self.version();
         if found.major != wanted.major {
             return Err(HandshakeError::Major { id: self.id().to_owned(), expected: wanted, found });
         }
         // Of two minors the older has fewer functions, and is what is expected.
         let (fewer, more) = if found.minor < wanted.minor {
-            (self.row.layout, T::LAYOUT)
+            (self.row.layout(), T::LAYOUT)
         } else {
-            (T::LAYOUT, self.row.layout)
+            (T::LAYOUT, self.row.layout())
         };
         layout::check(fewer, more)
             .map_err(|difference| HandshakeError::Layout { what: self.id().to_owned(), difference })?;
-        Ok(self.row.vtable)
+        Ok(self.row.vtable())
     }
 }
 
@@ -60,13 +82,48 @@ pub(super) struct Handshake {
     pub(super) service: ServiceVtableRef,
     pub(super) instance: InstanceVtableRef,
     pub(super) ledger: LedgerVtableRef,
-    pub(super) rows: Vec<InterfaceRow>,
+    rows: Vec<Interface>,
+}
+
+impl Handshake {
+    /// The interfaces on offer.
+    pub(super) fn interfaces(&self) -> impl ExactSizeIterator<Item = InterfaceRow<'_>> {
+        self.rows.iter().map(|row| InterfaceRow { row })
+    }
+
+    /// Hands the host's part of the ledger over: the first call of the plugin.
+    ///
+    /// # Safety
+    /// `host` and what it points to stay until the library is unmapped.
+    pub(super) unsafe fn install(&self, host: &LedgerHost) -> Result<(), HandshakeError> {
+        // SAFETY: the caller's promise.
+        match unsafe { self.ledger.install()(host) } {
+            Status::OK => Ok(()),
+            status => Err(HandshakeError::Ledger { status }),
+        }
+    }
+
+    /// What the code says about itself otherwise than the note; both as texts.
+    pub(super) fn contradiction(&self, manifest: &Manifest) -> Option<(String, String)> {
+        let noted = format!("{}@{}", manifest.name, manifest.version);
+        let found = format!("{}@{}", self.name, self.version);
+        if noted != found {
+            return Some((noted, found));
+        }
+        let noted: Vec<_> =
+            manifest.interfaces.iter().map(|noted| format!("{} {}", noted.id, noted.version)).collect();
+        let found: Vec<_> =
+            self.interfaces().map(|found| format!("{} {}", found.id(), found.version())).collect();
+        (noted != found).then(|| {
+            (format!("that it offers {}", noted.join(", ")), format!("that it offers {}", found.join(", ")))
+        })
+    }
 }
 
 /// Looks the root module up and checks all that the engine will use.
 pub(super) fn shake(library: &Library) -> Result<Handshake, HandshakeError> {
     let root = root_module(library)?;
-    let rows: Vec<InterfaceRow> = root.provides().iter().map(|row| InterfaceRow { row: *row }).collect();
+    let rows: Vec<Interface> = root.provides().iter().copied().collect();
     for requirement in root.requires() {
         check_requirement(requirement)?;
     }
@@ -110,24 +167,24 @@ fn root_module(library: &Library) -> Result<RootRef, HandshakeError> {
         .map_err(|error| HandshakeError::Header(one_line(&error.to_string())))
 }
 
-fn check_requirement(requirement: &replug_abi::Requirement) -> Result<(), HandshakeError> {
-    let id = requirement.id.as_str();
-    if id != interface::HOST {
+fn check_requirement(requirement: &Requirement) -> Result<(), HandshakeError> {
+    let (id, found) = (requirement.id(), requirement.version());
+    let Some(expected) = host_interface(id) else {
         return Err(HandshakeError::MissingHostInterface { id: id.to_owned() });
+    };
+    if found.major != expected.major {
+        return Err(HandshakeError::Major { id: id.to_owned(), expected, found });
     }
-    let (ours, theirs) = (interface::HOST_VERSION, requirement.version);
-    if ours.major != theirs.major {
-        return Err(HandshakeError::Major { id: id.to_owned(), expected: ours, found: theirs });
+    // The plugin would call functions that are not there.
+    if found.minor > expected.minor {
+        return Err(HandshakeError::NewerThanHost { id: id.to_owned(), expected, found });
     }
-    let layout = <HostVtableRef as StableAbi>::LAYOUT;
-    let (fewer, more) =
-        if theirs.minor <= ours.minor { (requirement.layout, layout) } else { (layout, requirement.layout) };
-    layout::check(fewer, more)
+    layout::check(requirement.layout(), <HostVtableRef as StableAbi>::LAYOUT)
         .map_err(|difference| HandshakeError::Layout { what: id.to_owned(), difference })
 }
 
 fn required<T: StableAbi>(
-    rows: &[InterfaceRow],
+    rows: &[Interface],
     id: &str,
     version: InterfaceVersion,
 ) -> Result<*const c_void, HandshakeError> {
@@ -135,7 +192,7 @@ fn required<T: StableAbi>(
         .iter()
         .find(|row| row.id() == id)
         .ok_or_else(|| HandshakeError::MissingInterface { id: id.to_owned() })?;
-    row.vtable::<T>(version)
+    InterfaceRow { row }.vtable::<T>(version)
 }
 
 fn one_line(text: &str) -> String {
@@ -170,11 +227,27 @@ pub enum HandshakeError {
         /// The plugin's version.
         found: InterfaceVersion,
     },
+    /// The plugin uses a later minor of a host interface than this host has.
+    #[error("it needs host interface {id} {found}, this host has {expected}")]
+    NewerThanHost {
+        /// The interface.
+        id: String,
+        /// The host's version.
+        expected: InterfaceVersion,
+        /// The version that the plugin was built against.
+        found: InterfaceVersion,
+    },
     /// The plugin lacks an interface.
     #[error("it does not offer interface {id}")]
     MissingInterface {
         /// The interface.
         id: String,
+    },
+    /// The plugin keeps no books of its threads and thread-locals.
+    #[error("its unload ledger cannot be installed: {status}")]
+    Ledger {
+        /// What it answered.
+        status: Status,
     },
     /// The host lacks an interface that the plugin uses.
     #[error("it needs host interface {id}, which this host does not have")]
@@ -191,9 +264,10 @@ impl Failure for HandshakeError {
             HandshakeError::Header(_) => Code::AbiHeader,
             HandshakeError::Layout { .. } => Code::AbiLayoutMismatch,
             HandshakeError::Major { .. } => Code::AbiInterfaceMajor,
-            HandshakeError::MissingInterface { .. } | HandshakeError::MissingHostInterface { .. } => {
-                Code::AbiMissingInterface
-            }
+            HandshakeError::Ledger { .. } => Code::AbiLedger,
+            HandshakeError::MissingInterface { .. }
+            | HandshakeError::MissingHostInterface { .. }
+            | HandshakeError::NewerThanHost { .. } => Code::AbiMissingInterface,
         }
     }
 }

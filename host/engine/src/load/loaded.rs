@@ -13,7 +13,7 @@ use super::{
     threads::ThreadBooks,
 };
 use crate::{
-    artifact::stage::PrivateCopy,
+    artifact::{inspect::Manifest, stage::PrivateCopy},
     failure::{Code, Failure},
 };
 use abi_stable::std_types::{RSlice, RStr};
@@ -66,16 +66,21 @@ impl Loaded {
                 return Err(error.into());
             }
         };
-        let books = Arc::new(ThreadBooks::default());
+        let books = ManuallyDrop::new(Arc::new(ThreadBooks::default()));
         let ledger_host = books.ledger_host(handshake.ledger);
-        // SAFETY: first call of the ledger; `books` lives as long as `Loaded`
-        // and longer than any thread of the plugin.
-        unsafe { handshake.ledger.install()(&ledger_host) };
+        // SAFETY: `books` lives as long as `Loaded` and longer than any thread
+        // of the plugin.
+        if let Err(error) = unsafe { handshake.install(&ledger_host) } {
+            // SAFETY: nothing of the library was kept. What it kept of `books` is
+            // not known; they are not dropped.
+            let _ = unsafe { library.close() };
+            return Err(error.into());
+        }
         let addresses = proof::address_range(copy.path());
         Ok(Loaded {
             handshake,
             addresses,
-            books: ManuallyDrop::new(books),
+            books,
             contexts: ManuallyDrop::new(Vec::new()),
             _ledger_host: ledger_host,
             library,
@@ -99,8 +104,14 @@ impl Loaded {
     }
 
     /// The interfaces on offer.
-    pub fn interfaces(&self) -> &[InterfaceRow] {
-        &self.handshake.rows
+    pub fn interfaces(&self) -> impl ExactSizeIterator<Item = InterfaceRow<'_>> {
+        self.handshake.interfaces()
+    }
+
+    /// What the code says about itself otherwise than the note of the same file:
+    /// the note's words, and the code's.
+    pub(crate) fn contradiction(&self, manifest: &Manifest) -> Option<(String, String)> {
+        self.handshake.contradiction(manifest)
     }
 
     /// The plugin's threads.
@@ -339,10 +350,11 @@ impl Loaded {
             handshake.ledger.detach()();
             handshake.ledger.release()();
             let mut heap = HeapUse::default();
-            handshake.ledger.heap()(&mut heap);
+            // Without books there is nothing to free.
+            let _ = handshake.ledger.heap()(&mut heap);
             let mut blocks: Vec<*mut c_void> = Vec::new();
             let visitor = BlockVisitor { context: std::ptr::from_mut(&mut blocks).cast(), visit };
-            handshake.ledger.leftovers()(&visitor);
+            let _ = handshake.ledger.leftovers()(&visitor);
             (heap.bytes, blocks)
         };
         let remains = Remains { blocks, bytes, books, contexts, copy };

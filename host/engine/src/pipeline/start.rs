@@ -95,9 +95,7 @@ fn load_and_prepare(
     let begun = Instant::now();
     let mut loaded = Loaded::open(staged.copy).map_err(DeployError::from)?;
     let load_time = begun.elapsed();
-    let noted = format!("{}@{}", id.name, id.version);
-    let found = format!("{}@{}", loaded.name(), loaded.version());
-    if noted != found {
+    if let Some((noted, found)) = loaded.contradiction(&manifest) {
         return Err(NotStarted::with(loaded, DeployError::Identity { noted, found }));
     }
     let steps = if manifest.state.snapshot { loaded.steps() } else { Ok(Vec::new()) };

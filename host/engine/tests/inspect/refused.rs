@@ -245,6 +245,30 @@ fn another_major_of_the_abi_is_refused_by_name() {
     refused(&bytes, Code::AbiHeader, says);
 }
 
+/// Otherwise its constructors would run before the handshake refuses it.
+#[test]
+fn a_plugin_that_needs_what_the_host_lacks_is_refused_before_it_is_loaded() {
+    for (requires, code, says) in [
+        (
+            &b"host.log\x001.0.0"[..],
+            Code::AbiMissingInterface,
+            "it needs host interface host.log, which this host does not have",
+        ),
+        (
+            b"replug.host\x001.1.0",
+            Code::AbiMissingInterface,
+            "it needs host interface replug.host 1.1.0, this host has 1.0.0",
+        ),
+        (
+            b"replug.host\x002.0.0",
+            Code::AbiInterfaceMajor,
+            "it needs host interface replug.host 2.0.0, this host has 1.0.0",
+        ),
+    ] {
+        refused(&Records::good().with(Kind::Requires, requires).in_plugin(), code, says);
+    }
+}
+
 #[test]
 fn a_file_name_that_lies_is_refused() {
     let says = "expected markdown 1.3.0 as the file name says, found markdown 1.2.0 in the note";

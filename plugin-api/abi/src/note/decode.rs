@@ -15,7 +15,7 @@ use super::{CRITICAL, Kind};
 /// use replug_abi::note::{self, Kind, Record};
 ///
 /// const RECORDS: &[Record<'static>] = &[Record::Name("markdown")];
-/// const NOTE: note::Note<{ note::encoded_len(RECORDS) }> = note::encode(RECORDS);
+/// const NOTE: note::Note<{ note::encoded_len(&[RECORDS]) }> = note::encode(&[RECORDS]);
 ///
 /// let desc = &NOTE.as_bytes()[20..];
 /// let record = note::records(desc).next().unwrap().unwrap();

@@ -23,18 +23,25 @@ impl<const N: usize> Note<N> {
     }
 }
 
-/// The length in bytes of the note that holds `records`: the `N` of [`encode`].
-pub const fn encoded_len(records: &[Record<'_>]) -> usize {
+/// The length in bytes of the note that holds the records of all `groups`: the
+/// `N` of [`encode`].
+pub const fn encoded_len(groups: &[&[Record<'_>]]) -> usize {
     let mut len = HEADER_BYTES;
-    let mut at = 0;
-    while at < records.len() {
-        len += 4 + value_len(&records[at]).next_multiple_of(4);
-        at += 1;
+    let mut group = 0;
+    while group < groups.len() {
+        let records = groups[group];
+        let mut at = 0;
+        while at < records.len() {
+            len += 4 + value_len(&records[at]).next_multiple_of(4);
+            at += 1;
+        }
+        group += 1;
     }
     len
 }
 
-/// Writes the note, in the order of `records`.
+/// Writes the note, in the order of `groups` and of the records in each. They
+/// are groups because constants cannot be concatenated.
 ///
 /// # Panics
 ///
@@ -42,8 +49,8 @@ pub const fn encoded_len(records: &[Record<'_>]) -> usize {
 /// [`encoded_len`] of the same records, when the records exceed
 /// [`MAX_DESC_BYTES`], when a name is not a [name](is_name), or when a text is
 /// empty or has control characters.
-pub const fn encode<const N: usize>(records: &[Record<'_>]) -> Note<N> {
-    assert!(N == encoded_len(records), "N must be encoded_len(records)");
+pub const fn encode<const N: usize>(groups: &[&[Record<'_>]]) -> Note<N> {
+    assert!(N == encoded_len(groups), "N must be encoded_len(groups)");
     assert!(
         N - HEADER_BYTES <= MAX_DESC_BYTES,
         "the plugin's note may have 64 KiB: shorten names, routes or dependencies"
@@ -54,11 +61,16 @@ pub const fn encode<const N: usize>(records: &[Record<'_>]) -> Note<N> {
     out.word(FORMAT);
     out.put(OWNER);
     out.pad();
-    let mut at = 0;
-    while at < records.len() {
-        check(&records[at]);
-        out.record(&records[at]);
-        at += 1;
+    let mut group = 0;
+    while group < groups.len() {
+        let records = groups[group];
+        let mut at = 0;
+        while at < records.len() {
+            check(&records[at]);
+            out.record(&records[at]);
+            at += 1;
+        }
+        group += 1;
     }
     Note(out.bytes)
 }
@@ -68,6 +80,8 @@ pub const fn encode<const N: usize>(records: &[Record<'_>]) -> Note<N> {
 enum Value<'a> {
     Text(&'a str),
     Pair(&'a str, &'a str),
+    /// A pair of a text and a semver.
+    Versioned(&'a str, [u32; 3]),
     Word(u32),
     Words(u32, u32),
 }
@@ -83,7 +97,7 @@ const fn value<'a>(record: &Record<'a>) -> Value<'a> {
         | Record::Capability(text)
         | Record::Rustc(text)
         | Record::Target(text) => Value::Text(text),
-        Record::Interface { id, version } | Record::Requires { id, version } => Value::Pair(id, version),
+        Record::Interface { id, version } | Record::Requires { id, version } => Value::Versioned(id, version),
         Record::Dependency { name, range } => Value::Pair(name, range),
         Record::State { model, schema } => Value::Words(model.bits(), schema),
         Record::Profile(profile) => Value::Text(profile.as_str()),
@@ -96,8 +110,19 @@ const fn value_len(record: &Record<'_>) -> usize {
     match value(record) {
         Value::Text(text) => text.len(),
         Value::Pair(first, second) => first.len() + 1 + second.len(),
+        Value::Versioned(text, [major, minor, patch]) => {
+            text.len() + 1 + digits(major) + 1 + digits(minor) + 1 + digits(patch)
+        }
         Value::Word(_) => 4,
         Value::Words(..) => 8,
+    }
+}
+
+/// How many decimals a number has.
+const fn digits(number: u32) -> usize {
+    match number.checked_ilog10() {
+        Some(log) => log as usize + 1,
+        None => 1,
     }
 }
 
@@ -109,7 +134,7 @@ const fn check(record: &Record<'_>) {
         );
     }
     match value(record) {
-        Value::Text(text) => check_text(text),
+        Value::Text(text) | Value::Versioned(text, _) => check_text(text),
         Value::Pair(first, second) => {
             check_text(first);
             check_text(second);
@@ -149,6 +174,15 @@ impl<const N: usize> Writer<N> {
                 self.put(b"\0");
                 self.put(second.as_bytes());
             }
+            Value::Versioned(text, [major, minor, patch]) => {
+                self.put(text.as_bytes());
+                self.put(b"\0");
+                self.decimal(major);
+                self.put(b".");
+                self.decimal(minor);
+                self.put(b".");
+                self.decimal(patch);
+            }
             Value::Word(word) => self.word(word),
             Value::Words(first, second) => {
                 self.word(first);
@@ -156,6 +190,17 @@ impl<const N: usize> Writer<N> {
             }
         }
         self.pad();
+    }
+
+    const fn decimal(&mut self, number: u32) {
+        let (begin, mut rest) = (self.at, number);
+        self.at += digits(number);
+        let mut place = self.at;
+        while place > begin {
+            place -= 1;
+            self.bytes[place] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
     }
 
     const fn word(&mut self, word: u32) {

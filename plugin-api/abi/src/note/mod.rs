@@ -52,7 +52,7 @@
 //!         Record::Sdk("0.1.0"),
 //!         Record::Abi(note::ABI_VERSION),
 //!         Record::AbiStable(note::ABI_STABLE_VERSION),
-//!         Record::Interface { id: "replug.service", version: "1.0.0" },
+//!         Record::Interface { id: "replug.service", version: [1, 0, 0] },
 //!         Record::State { model: State::SNAPSHOT, schema: 3 },
 //!         Record::Dependency { name: "templates", range: "^2.1" },
 //!         Record::Rustc("rustc 1.95.0 (59807616e 2026-04-14)"),
@@ -61,10 +61,10 @@
 //!         Record::Panic(Panic::of(cfg!(panic = "unwind"))),
 //!         Record::Ledger(true),
 //!     ];
-//!     const LEN: usize = note::encoded_len(RECORDS);
+//!     const LEN: usize = note::encoded_len(&[RECORDS]);
 //!     #[used]
 //!     #[unsafe(link_section = ".note.replug")]
-//!     static NOTE: note::Note<LEN> = note::encode::<LEN>(RECORDS);
+//!     static NOTE: note::Note<LEN> = note::encode::<LEN>(&[RECORDS]);
 //! };
 //! ```
 
@@ -114,15 +114,15 @@ pub enum Record<'a> {
     Interface {
         /// The interface's id, such as `replug.service`.
         id: &'a str,
-        /// The version that the plugin was built with.
-        version: &'a str,
+        /// The version that the plugin was built with: major, minor, patch.
+        version: [u32; 3],
     },
     /// An interface that the plugin expects of the host.
     Requires {
         /// The interface's id.
         id: &'a str,
-        /// The lowest version that will do.
-        version: &'a str,
+        /// The lowest version that will do: major, minor, patch.
+        version: [u32; 3],
     },
     /// How the plugin keeps state. Required, once.
     State {

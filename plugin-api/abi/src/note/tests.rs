@@ -8,8 +8,8 @@ const RECORDS: &[Record<'static>] = &[
     Record::Sdk("0.1.0"),
     Record::Abi("1.0.0"),
     Record::AbiStable("0.11.3"),
-    Record::Interface { id: "replug.service", version: "1.0.0" },
-    Record::Requires { id: "host.log", version: "1.1.0" },
+    Record::Interface { id: "replug.service", version: [1, 0, 0] },
+    Record::Requires { id: "host.log", version: [1, 1, 0] },
     Record::State { model: State::SNAPSHOT.and(State::TABLES), schema: 0x0102_0304 },
     Record::Dependency { name: "templates", range: "^2.1" },
     Record::Route("/render"),
@@ -43,13 +43,24 @@ const GOLDEN: &[&[u8]] = &[
     b"\x10\x80\x04\0\x01\0\0\0",
 ];
 
-const LEN: usize = encoded_len(RECORDS);
-static NOTE: Note<LEN> = encode::<LEN>(RECORDS);
+/// In two groups, and one without records, as the export macro has them.
+const GROUPS: &[&[Record<'static>]] = &[RECORDS.split_at(5).0, &[], RECORDS.split_at(5).1];
+const LEN: usize = encoded_len(GROUPS);
+static NOTE: Note<LEN> = encode::<LEN>(GROUPS);
 
 #[test]
 fn the_encoding_is_the_golden_one() {
     assert_eq!(NOTE.as_bytes().as_slice(), GOLDEN.concat());
     assert_eq!(align_of_val(&NOTE), 4);
+}
+
+#[test]
+fn versions_are_written_as_decimals_of_any_length() {
+    const RECORD: &[Record<'static>] = &[Record::Requires { id: "a.b", version: [0, 1_029, u32::MAX] }];
+    const LEN: usize = encoded_len(&[RECORD]);
+    let note = encode::<LEN>(&[RECORD]);
+    let record = records(&note.as_bytes()[20..]).next().expect("one").expect("whole");
+    assert_eq!(record.pair(), Ok(("a.b", "0.1029.4294967295")));
 }
 
 #[test]
@@ -132,11 +143,11 @@ fn the_versions_stated_are_the_versions_in_use() {
 #[test]
 #[should_panic(expected = "starts with a letter")]
 fn a_bad_name_stops_the_build() {
-    encode::<32>(&[Record::Name("Markdown")]);
+    encode::<32>(&[&[Record::Name("Markdown")]]);
 }
 
 #[test]
 #[should_panic(expected = "control character")]
 fn a_control_character_stops_the_build() {
-    encode::<28>(&[Record::Route("a\u{9b}")]);
+    encode::<28>(&[&[Record::Route("a\u{9b}")]]);
 }

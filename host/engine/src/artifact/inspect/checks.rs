@@ -7,11 +7,11 @@
 use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::ProgramHeader;
-use replug_abi::note;
+use replug_abi::{InterfaceVersion, ROOT_SYMBOL, interface, note};
 use semver::Version;
 
 use super::elf::{Image, within};
-use super::{PanicStrategy, Plugin, Refusal, file_name};
+use super::{Interface, PanicStrategy, Plugin, Refusal, file_name};
 
 type ImageCheck = fn(&Image<'_>) -> Result<(), Refusal>;
 type PluginCheck = fn(&Plugin<'_>) -> Result<(), Refusal>;
@@ -29,6 +29,7 @@ pub(super) const OF_THE_PLUGIN: &[PluginCheck] = &[
     has_no_static_tls,
     speaks_the_hosts_abi,
     speaks_the_hosts_abi_stable,
+    needs_what_the_host_has,
     keeps_what_its_file_name_says,
 ];
 
@@ -94,11 +95,10 @@ fn is_no_static_executable(plugin: &Plugin<'_>) -> Result<(), Refusal> {
 }
 
 fn has_the_root_symbol(plugin: &Plugin<'_>) -> Result<(), Refusal> {
-    let symbol = abi_stable::library::ROOT_MODULE_LOADER_NAME;
-    if plugin.symbols.exports(symbol) {
+    if plugin.symbols.exports(ROOT_SYMBOL) {
         return Ok(());
     }
-    Err(Refusal::NoRoot { symbol })
+    Err(Refusal::NoRoot { symbol: ROOT_SYMBOL })
 }
 
 fn says_that_it_unwinds(plugin: &Plugin<'_>) -> Result<(), Refusal> {
@@ -144,6 +144,26 @@ fn speaks_the_hosts_abi_stable(plugin: &Plugin<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::AbiStable { expected: host, found: found.clone() })
+}
+
+/// Before its constructors run: a plugin of a later minor would call functions
+/// that this host does not have.
+fn needs_what_the_host_has(plugin: &Plugin<'_>) -> Result<(), Refusal> {
+    for Interface { id, version: found } in &plugin.manifest.requires {
+        let Some(expected) = host_interface(id) else {
+            return Err(Refusal::MissingHostInterface { id: id.clone() });
+        };
+        let (major, minor) = (u64::from(expected.major), u64::from(expected.minor));
+        if found.major != major || found.minor > minor {
+            return Err(Refusal::HostInterface { id: id.clone(), expected, found: found.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// The version in which this host has an interface that plugins can need.
+pub(crate) fn host_interface(id: &str) -> Option<InterfaceVersion> {
+    (id == interface::HOST).then_some(interface::HOST_VERSION)
 }
 
 fn own(version: &str) -> Version {

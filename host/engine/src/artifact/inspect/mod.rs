@@ -23,6 +23,7 @@ use std::path::Path;
 
 use object::elf::DF_1_NODELETE;
 
+pub(crate) use checks::host_interface;
 pub use hazard::Hazard;
 pub use manifest::{
     Capability, Dependency, Interface, Manifest, NoteFault, PanicStrategy, Profile, StateModel,

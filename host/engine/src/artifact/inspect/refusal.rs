@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use replug_abi::InterfaceVersion;
 use semver::Version;
 
 use super::NoteFault;
@@ -64,6 +65,11 @@ impl Failure for InspectError {
             Refusal::StaticTls => Code::InspectStaticTls,
             Refusal::AbiMajor { .. } => Code::InspectAbiMajor,
             Refusal::AbiStable { .. } => Code::AbiHeader,
+            Refusal::MissingHostInterface { .. } => Code::AbiMissingInterface,
+            Refusal::HostInterface { expected, found, .. } if found.major == u64::from(expected.major) => {
+                Code::AbiMissingInterface
+            }
+            Refusal::HostInterface { .. } => Code::AbiInterfaceMajor,
             Refusal::NameMismatch { .. } => Code::InspectNameMismatch,
         }
     }
@@ -165,6 +171,22 @@ pub enum Refusal {
         /// The host's version.
         expected: Version,
         /// The plugin's version.
+        found: Version,
+    },
+    /// The plugin uses an interface that this host does not have.
+    #[error("it needs host interface {id}, which this host does not have")]
+    MissingHostInterface {
+        /// The interface.
+        id: String,
+    },
+    /// The plugin uses another major, or a later minor, of a host interface.
+    #[error("it needs host interface {id} {found}, this host has {expected}")]
+    HostInterface {
+        /// The interface.
+        id: String,
+        /// The host's version.
+        expected: InterfaceVersion,
+        /// The lowest version that will do.
         found: Version,
     },
     /// The file name states another plugin than the note.
