@@ -230,3 +230,102 @@ pub(crate) fn log(host: &HostContext, level: u32, target: &str, message: &str, f
     // record is borrowed for the call only.
     unsafe { host_vtable(host).log()(host.data, &record) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Call;
+    use abi_stable::prefix_type::WithMetadata;
+    use replug_abi::{ForeignWaker, HostVtable, Pending, Sink, Status};
+    use std::sync::Mutex;
+
+    /// What a host got to see of a request.
+    #[derive(Debug, Default, PartialEq)]
+    struct Seen {
+        chain: u64,
+        deadline_ns: u64,
+        request_id: String,
+        trace_parent: String,
+    }
+
+    const VTABLE: &WithMetadata<HostVtable> =
+        &WithMetadata::new(HostVtable { log, log_level, call, start, poll, cancel, current_chain });
+
+    fn context(seen: &'static Mutex<Vec<Seen>>) -> Context {
+        let vtable = VTABLE.static_as_prefix().to_raw_ptr().cast();
+        Context::new(HostContext { data: std::ptr::from_ref(seen).cast(), vtable }, "test", "1.0.0")
+    }
+
+    unsafe extern "C" fn log(_: *const c_void, _: &LogRecord<'_>) {}
+
+    unsafe extern "C" fn log_level(_: *const c_void) -> u32 {
+        0
+    }
+
+    unsafe extern "C" fn call(
+        data: *const c_void,
+        _: RStr<'_>,
+        request: &Request<'_>,
+        sink: &Sink,
+    ) -> Status {
+        // SAFETY: `context` made it of a static.
+        let seen = unsafe { &*data.cast::<Mutex<Vec<Seen>>>() };
+        seen.lock().expect("no test panics inside").push(Seen {
+            chain: request.chain,
+            deadline_ns: request.deadline_ns,
+            request_id: request.request_id.as_str().to_owned(),
+            trace_parent: request.trace_parent.as_str().to_owned(),
+        });
+        sink.write(replug_abi::Part::BODY, b"answer")
+    }
+
+    unsafe extern "C" fn start(
+        data: *const c_void,
+        plugin: RStr<'_>,
+        request: &Request<'_>,
+        _: &mut Pending,
+        sink: &Sink,
+    ) -> Status {
+        // SAFETY: as promised to this function.
+        unsafe { call(data, plugin, request, sink) }
+    }
+
+    unsafe extern "C" fn poll(_: Pending, _: &ForeignWaker, _: &Sink) -> Status {
+        Status::UNSUPPORTED
+    }
+
+    unsafe extern "C" fn cancel(_: Pending) -> Status {
+        Status::UNSUPPORTED
+    }
+
+    unsafe extern "C" fn current_chain(_: *const c_void) -> u64 {
+        77
+    }
+
+    /// They were dropped: nested calls had no deadline, and traces broke.
+    #[test]
+    fn calls_that_a_call_causes_have_its_deadline_and_its_ids() {
+        static SEEN: Mutex<Vec<Seen>> = Mutex::new(Vec::new());
+        let instance = context(&SEEN);
+        let mut request = Request::new("outer", b"");
+        request.deadline_ns = u64::MAX;
+        request.request_id = RStr::from_str("r-1");
+        request.trace_parent = RStr::from_str("00-1-2-01");
+        let outer = Call::new(&request, &instance);
+        let owned = outer.to_owned();
+        for context in [outer.context(), owned.context(), &instance] {
+            let answer = context.call("other", "inner", b"").expect("is answered");
+            assert_eq!(answer.body(), b"answer");
+        }
+        let expected = |chain| Seen {
+            chain,
+            deadline_ns: u64::MAX,
+            request_id: "r-1".to_owned(),
+            trace_parent: "00-1-2-01".to_owned(),
+        };
+        // On its own thread the host knows the chain; elsewhere the token does.
+        assert_eq!(*SEEN.lock().expect("nobody panics"), [expected(0), expected(77), Seen::default()]);
+        assert_eq!((owned.request_id(), owned.trace_parent()), ("r-1", "00-1-2-01"));
+        assert!(owned.time_left().is_some_and(|left| left > Duration::from_secs(1)));
+    }
+}

@@ -94,6 +94,33 @@ fn a_configuration_that_does_not_fit_is_the_operators_to_mend() {
     assert_eq!((failure.code, failure.blame), ("config.invalid", "operator"));
 }
 
+/// Its threads never saw their signal, and the version stayed for ever.
+#[test]
+fn a_version_that_panics_in_stop_still_ends_its_threads_and_leaves() {
+    let config =
+        json!({ "only_version": "1.0.0", "thread": true, "faults": { "stop": { "panic": "text" } } });
+    let mut harness = started(config);
+    harness.deploy(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so", "hostile@2.0.0");
+    harness.unloaded("hostile@1.0.0");
+}
+
+/// There is no instance to stop then: the threads went on, and with them every
+/// version that was refused in this way stayed.
+#[test]
+fn a_version_that_spawns_and_then_fails_to_prepare_leaves() {
+    for fault in [json!({ "fail": "no database" }), json!({ "panic": "text" })] {
+        let config = json!({ "only_version": "2.0.0", "thread": true, "faults": { "prepare": fault } });
+        let mut harness = started(config);
+        harness.drop_file(
+            replug_tests::harness::How::Rename,
+            &artifacts::hostile("hostile-v2"),
+            "hostile-2.0.0.so",
+        );
+        harness.not_deployed("hostile@2.0.0");
+        harness.unloaded("hostile@2.0.0");
+    }
+}
+
 #[test]
 fn a_call_that_panics_is_an_error_with_the_plugins_name_and_is_counted() {
     let harness = counting(json!({}), json!({}));

@@ -12,14 +12,16 @@
 //!   "faults": { "activate": { "panic": "text" }, "stop": { "hang": { "ms": 500 } } },
 //!   "state": { "up": { "fail": "no way up" } },
 //!   "count": 7,
-//!   "trace": "/tmp/hooks"
+//!   "trace": "/tmp/hooks",
+//!   "thread": true
 //! }
 //! ```
 //!
 //! All keys may be left out. `faults` names hooks ([`Hook`]) and what goes wrong
 //! in each ([`Fault`]), `state` what is wrong with what is handed over
 //! ([`StateFaults`]), `only_version` the one version that they concern, `count`
-//! where counting begins, `trace` a file that each hook appends a line to.
+//! where counting begins, `trace` a file that each hook appends a line to,
+//! `thread` whether `prepare` starts one.
 //!
 //! # Methods
 //!

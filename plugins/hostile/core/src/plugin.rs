@@ -11,6 +11,7 @@ use std::{
     marker::PhantomData,
     path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 /// A plugin that counts, and misbehaves as it is told.
@@ -33,6 +34,9 @@ pub struct Config {
     pub state: StateFaults,
     /// Where counting begins.
     pub count: u64,
+    /// Whether `prepare` starts a thread that ends when the host asks it to,
+    /// before anything goes wrong in it.
+    pub thread: bool,
     /// A file that each hook of each version appends a line to, `1.0.0 Freeze`.
     pub trace: Option<PathBuf>,
     /// Which version this is.
@@ -85,6 +89,11 @@ impl<S: Counted> Plugin for Hostile<S> {
 
     fn prepare(config: Config, context: &Context) -> Result<Self> {
         let config = config.of_version(context.version());
+        if config.thread {
+            context.spawn("hostile-task", |stop| {
+                while !stop.wait(Duration::from_secs(60)) {}
+            })?;
+        }
         config.happen_in(Hook::Prepare)?;
         Ok(Hostile {
             count: AtomicU64::new(config.count),
