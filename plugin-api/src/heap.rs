@@ -69,6 +69,8 @@
 //! may be held by a thread that the child does not have). As with every
 //! allocator that trusts [`Layout`]: a block given back with another size than
 //! it was asked for with is undefined behaviour, here a real one.
+//!
+//! long: the fast and the slow path of each operation are read side by side.
 
 mod block;
 mod depot;
