@@ -69,7 +69,8 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::AbiLayoutMismatch
         | Code::AbiMissingInterface
         | Code::AbiInterfaceMajor
-        | Code::AbiIdentityMismatch => StatusCode::UNPROCESSABLE_ENTITY,
+        | Code::AbiIdentityMismatch
+        | Code::AbiLedger => StatusCode::UNPROCESSABLE_ENTITY,
 
         Code::WatchDirectory
         | Code::StageUnreadable
