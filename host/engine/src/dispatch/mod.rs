@@ -89,7 +89,7 @@ mod watch;
 pub use chain::{ChainToken, current_chain};
 pub use counters::Counters;
 pub use frame::Entered;
-pub use gate::{Closed, GateRefused, Sealed};
+pub use gate::{Closed, GatePlace, GateRefused, Sealed};
 pub use index::MAX_VERSIONS;
 pub use lease::{Holder, Lease};
 pub use record::{MAX_CHAIN_DEPTH, MAX_THREADS, pass_by};
