@@ -5,6 +5,7 @@
 
 use super::{
     answer::{Answer, AnswerLimits},
+    door::Door,
     handshake::{self, Handshake, HandshakeError, InterfaceRow},
     hooks::{Hook, HookError, HookErrorKind, StepInfo},
     library::{Library, OpenError},
@@ -31,6 +32,7 @@ const SELF_DESCRIPTION: AnswerLimits = AnswerLimits { body_bytes_max: 1024 * 102
 pub struct Loaded {
     handshake: Handshake,
     addresses: Option<Range<usize>>,
+    door: Arc<Door>,
     // These two are pointed to by code that stays mapped when this value is
     // dropped without being closed; then they stay too.
     books: ManuallyDrop<Arc<ThreadBooks>>,
@@ -75,6 +77,7 @@ impl Loaded {
         Ok(Loaded {
             handshake,
             addresses,
+            door: Arc::default(),
             books: ManuallyDrop::new(books),
             contexts: ManuallyDrop::new(Vec::new()),
             _ledger_host: ledger_host,
@@ -106,6 +109,11 @@ impl Loaded {
     /// The plugin's threads.
     pub fn threads(&self) -> &ThreadBooks {
         &self.books
+    }
+
+    /// What wakers of the plugin go through, on threads of the host.
+    pub(crate) fn door(&self) -> &Arc<Door> {
+        &self.door
     }
 
     /// Live heap blocks of the plugin; `None` when its author opted out.
@@ -329,7 +337,12 @@ impl Loaded {
     /// detached or was abandoned for good, and nobody holds a pointer into the
     /// plugin.
     pub unsafe fn close(self) -> Closed {
-        let pins = self.pins();
+        let mut pins = self.pins();
+        // Threads of the plugin may wait to be woken, so the door is shut when
+        // they have ended; and a waker may have started one meanwhile.
+        if pins.is_empty() {
+            pins = if self.door.shut() { self.pins() } else { vec![Pin::Wakers] };
+        }
         if !pins.is_empty() {
             return Closed::Pinned { loaded: Box::new(self), pins };
         }

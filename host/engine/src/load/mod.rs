@@ -17,6 +17,7 @@ mod proof;
 mod library;
 mod handshake;
 mod threads;
+mod door;
 mod remains;
 mod loaded;
 
@@ -28,3 +29,5 @@ pub use loaded::{Closed, LoadError, Loaded};
 pub use proof::{Pin, Residue};
 pub use remains::Remains;
 pub use threads::ThreadBooks;
+
+pub(crate) use door::Door;

@@ -17,6 +17,8 @@ pub enum Pin {
     /// Threads that a constructor of the plugin started, before the host could
     /// count them.
     UnmanagedThreads(u64),
+    /// A thread of the host is running a waker of the plugin right now.
+    Wakers,
     /// A signal handler of the plugin is installed.
     SignalHandler(i32),
     /// A hook did not return, so that its code still runs.
@@ -36,6 +38,7 @@ impl fmt::Display for Pin {
         match self {
             Pin::Threads(names) => write!(f, "{} threads still run: {}", names.len(), names.join(", ")),
             Pin::UnmanagedThreads(count) => write!(f, "{count} threads were started by a constructor"),
+            Pin::Wakers => f.write_str("a thread of the host is in one of its wakers"),
             Pin::SignalHandler(signal) => write!(f, "it handles signal {signal}"),
             Pin::HookRuns(hook) => write!(f, "its hook {hook} has not returned"),
             Pin::Loader(words) => write!(f, "dlclose failed: {words}"),

@@ -112,7 +112,7 @@ fn load_and_prepare(
         }
     };
     let begun = Instant::now();
-    let keep = PluginContext::new(directory, &id);
+    let keep = PluginContext::new(directory, &id, loaded.door());
     let context = keep.as_host_context();
     let prepared = loaded.prepare(context, keep, config);
     // This thread is outside the plugin again, and not known to dispatch yet.

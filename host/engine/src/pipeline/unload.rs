@@ -336,7 +336,7 @@ impl Shared {
 
     fn close(&self, mut loaded: Loaded, drained_at: Instant) {
         self.enter(UnloadStage::Closing);
-        poll_until(self.options.threads_timeout, || loaded.threads().count() == 0);
+        poll_until(self.options.threads_timeout, || loaded.threads().count() == 0 && loaded.door().shut());
         loop {
             // SAFETY: drained, detached and destroyed: no call, no lease, no
             // instance; threads of the plugin are looked for by `close`.

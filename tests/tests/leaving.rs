@@ -1,0 +1,96 @@
+//! What a version leaves with others when it goes: wakers, calls, handlers,
+//! thread-locals. The process survives it, and nothing of it stays.
+
+use replug_host::{CallFuture, CallOptions, Plugin, event::EventKind};
+use replug_tests::{
+    artifacts,
+    harness::{Harness, How, is, wait_until},
+};
+use serde_json::json;
+use std::{
+    fs,
+    path::Path,
+    pin::Pin,
+    task::{Context, Waker},
+    thread,
+    time::Duration,
+};
+
+fn is_pending(call: &mut Pin<Box<CallFuture>>) -> bool {
+    call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+/// Makes the plugin `waker` call another, on a thread of its own.
+fn ask(harness: &Harness, body: &serde_json::Value) -> thread::JoinHandle<String> {
+    let (waker, body) = (harness.plugin("waker"), body.to_string());
+    thread::spawn(move || {
+        let reply = waker.call("ask", body.as_bytes()).expect("answers");
+        reply.text().expect("text").to_owned()
+    })
+}
+
+fn gate_is_closed(plugin: &Plugin) -> bool {
+    is_pending(&mut Box::pin(plugin.call_async("count", b"", CallOptions::default())))
+}
+
+fn retired(harness: &mut Harness, version: &str) {
+    harness.expect("retiring it", |event| matches!(event.kind, EventKind::Retired) && is(event, version));
+}
+
+/// One plugin's async method calls another at whose closed gate it waits. Its
+/// caller gives up, its version is unmapped, and only then does the gate open:
+/// the waker that waited there pointed into what is no longer mapped.
+fn a_waker_at_the_gate(forget: bool) {
+    let signals = tempfile::tempdir().expect("a directory");
+    let after = signals.path().join("after");
+    let mut harness = Harness::with(|options| {
+        options.quiesce_timeout(Duration::from_secs(20)).gate_timeout(Duration::from_secs(25))
+    });
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    harness.deploy(&artifacts::hostile("hostile-waker"), "waker.so", "waker@1.0.0");
+    let hostile = harness.plugin("hostile");
+    let ask = json!({ "plugin": "hostile", "method": "count", "after": after, "forget": forget });
+    let asking = self::ask(&harness, &ask);
+    wait_until("the plugin being asked", || {
+        harness.host.status().plugin("waker").is_some_and(|plugin| plugin.in_flight > 0)
+    });
+    harness.delete("waker.so");
+    retired(&mut harness, "waker@1.0.0");
+    // It keeps the gate closed for as long as the test wants.
+    let lease = hostile.lease("the test").expect("serves");
+    harness.drop_file(How::Rename, &artifacts::hostile("hostile-v2"), "hostile-2.0.0.so");
+    wait_until("the gate being closed", || gate_is_closed(&hostile));
+    fs::write(&after, "go on").expect("writes");
+    assert_eq!(asking.join().expect("does not panic"), "waits");
+    harness.unloaded("waker@1.0.0");
+    assert!(gate_is_closed(&hostile));
+    drop(lease);
+    harness.published("hostile@2.0.0");
+    assert_eq!(hostile.call("count", b"").expect("serves").text(), Ok("0"));
+    harness.unloaded("hostile@1.0.0");
+}
+
+#[test]
+fn a_waker_of_an_unmapped_plugin_is_not_woken_when_a_gate_opens() {
+    a_waker_at_the_gate(false);
+}
+
+#[test]
+fn a_waker_in_a_future_that_its_author_forgot_is_not_woken_either() {
+    a_waker_at_the_gate(true);
+}
+
+#[test]
+fn a_call_that_its_author_forgot_ends_with_the_authors_version() {
+    let mut harness = Harness::new();
+    harness.deploy(&artifacts::plugin("threads-v1"), "threads-1.0.0.so", "threads@1.0.0");
+    harness.deploy(&artifacts::hostile("hostile-waker"), "waker.so", "waker@1.0.0");
+    let body = r#"{"ms": 600000}"#;
+    let after = Path::new("/");
+    let ask = json!({ "plugin": "threads", "method": "sleep", "body": body, "after": after, "forget": true });
+    assert_eq!(self::ask(&harness, &ask).join().expect("does not panic"), "waits");
+    harness.deploy(&artifacts::plugin("threads-v2"), "threads-2.0.0.so", "threads@2.0.0");
+    harness.delete("waker.so");
+    harness.unloaded("waker@1.0.0");
+    harness.unloaded("threads@1.0.0");
+}
