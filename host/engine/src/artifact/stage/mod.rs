@@ -88,12 +88,12 @@ impl PrivateCopy {
     ///
     /// # Errors
     /// The system's reason why it cannot be opened or mapped.
-    pub fn map(&self) -> io::Result<Mmap> {
+    pub(crate) fn map(&self) -> io::Result<Mmap> {
         let file = File::open(&self.path)?;
         // SAFETY: nobody changes or truncates the file while it is mapped: it
         // was written by this process under a name that was never used before,
         // is closed to writing (0400) in a directory closed to others (0700),
-        // and is patched, if at all, by the pipeline's one thread later on. The
+        // and the one caller drops the mapping before it patches the copy. The
         // dynamic loader maps the same file on the same grounds.
         unsafe { Mmap::map(&file) }
     }
