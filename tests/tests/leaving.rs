@@ -80,6 +80,34 @@ fn a_waker_in_a_future_that_its_author_forgot_is_not_woken_either() {
     a_waker_at_the_gate(true);
 }
 
+/// A thread-local whose destructor ran is dead for as long as its thread lives.
+/// The hook thread detached between `prepare` and `activate`, and the thread
+/// that unloads between `stop` and the drop: whatever was used on both sides
+/// panicked in the second.
+#[test]
+fn thread_locals_live_from_the_first_hook_of_a_thread_to_its_last() {
+    let marks = tempfile::tempdir().expect("a directory");
+    let locals = |file: &str| json!({ "locals": marks.path().join(file) });
+    let hooks: serde_json::Map<_, _> =
+        ["prepare", "restore", "activate", "self_test", "freeze", "export", "stop", "drop"]
+            .map(|hook| (hook.to_owned(), locals(hook)))
+            .into_iter()
+            .collect();
+    let mut harness = Harness::with(|options| options.config("hostile", json!({ "faults": hooks })));
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    harness.deploy(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so", "hostile@2.0.0");
+    harness.unloaded("hostile@1.0.0");
+    harness.delete("hostile-2.0.0.so");
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-again.so", "hostile@1.0.0");
+    harness.unloaded("hostile@2.0.0");
+    for hook in hooks.keys() {
+        assert!(marks.path().join(hook).exists(), "{hook} could not use its thread-locals");
+    }
+    // Both by the thread that unloads, which was never there before.
+    assert_eq!(fs::read_to_string(marks.path().join("stop")).expect("reads"), "1\n1\n");
+    assert_eq!(fs::read_to_string(marks.path().join("drop")).expect("reads"), "2\n2\n");
+}
+
 #[test]
 fn a_call_that_its_author_forgot_ends_with_the_authors_version() {
     let mut harness = Harness::new();

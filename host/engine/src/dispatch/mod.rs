@@ -30,7 +30,7 @@
 //!    │                 close reopen               │           │
 //!    │                    ▼  │                    │           │
 //!    │                  Closed ──seal──► Sealed ──open        │
-//!    └───────────────────────── revive ───────────┴───────────┘
+//!    └───────────────────────── revive ───────────┘
 //! ```
 //!
 //! | state | calls | leases | threads attached |
@@ -95,7 +95,7 @@ pub use lease::{Holder, Lease};
 pub use record::{MAX_CHAIN_DEPTH, MAX_THREADS, pass_by};
 pub use retire::{Drained, InFlight, Retired};
 pub use slot::{GateBusy, Refused, Slot, SlotState};
-pub use version::{Finished, Payload, Version, VersionId, VersionsExhausted};
+pub use version::{Finished, Outside, Payload, Version, VersionId, VersionsExhausted};
 pub use watch::{Scan, StuckCall};
 
 #[cfg(test)]

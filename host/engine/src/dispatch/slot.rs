@@ -32,12 +32,12 @@ use std::time::Duration;
 /// Publishes at most one version of a plugin at a time.
 ///
 /// ```
-/// use replug_host::dispatch::{Payload, Slot, Version};
+/// use replug_host::dispatch::{Outside, Payload, Slot, Version};
 /// use std::time::Duration;
 ///
 /// struct Plugin(fn(u64) -> u64);
 /// impl Payload for Plugin {
-///     fn detach_thread(&self) -> u64 {
+///     fn detach_thread(&self, _: &Outside) -> u64 {
 ///         0 // nothing of this plugin stays behind on a thread
 ///     }
 /// }

@@ -126,9 +126,12 @@ impl Loaded {
 
     /// Runs this thread's destructors of the plugin. Returns how many ran.
     ///
-    /// The thread is outside the plugin's code; dispatch sees to that.
-    pub fn detach_thread(&self) -> u64 {
-        // SAFETY: the library is loaded while `self` lives.
+    /// # Safety
+    /// This thread is outside of the plugin's code and does not enter it again:
+    /// a destroyed thread-local cannot be used any more.
+    pub unsafe fn detach_thread(&self) -> u64 {
+        // SAFETY: the library is loaded while `self` lives, and the caller's
+        // promise.
         unsafe { self.handshake.ledger.detach()() }
     }
 
@@ -137,7 +140,11 @@ impl Loaded {
     ///
     /// # Errors
     /// The hook's; the library is still loaded then.
-    pub fn prepare(
+    ///
+    /// # Safety
+    /// `context` points into `keep`, or to what lives as long as the process,
+    /// and its vtable is a `HostVtableRef`.
+    pub unsafe fn prepare(
         &mut self,
         context: HostContext,
         keep: Box<dyn Any + Send + Sync>,
@@ -146,7 +153,7 @@ impl Loaded {
         self.contexts.push(keep);
         let mut instance = Instance::NULL;
         // SAFETY: `context` is valid until the library is closed, since `keep`
-        // is; the out pointer is a local.
+        // is, as the caller promises; the out pointer is a local.
         self.run(Hook::Prepare, |sink| unsafe {
             self.handshake.instance.prepare()(context, RStr::from_str(config), &mut instance, sink)
         })?;

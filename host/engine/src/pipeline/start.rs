@@ -6,7 +6,8 @@ use super::{
     worker::{Overdue, Party, Progress, Worker},
 };
 use crate::{
-    dispatch::{MAX_VERSIONS, Version},
+    clock::monotonic_ns,
+    dispatch::{Holder, MAX_VERSIONS, Version},
     load::{Hook, Loaded},
     service::{Directory, PluginContext, Serving},
 };
@@ -37,8 +38,8 @@ pub(crate) enum Left {
     Hanging(Hook, Receiver<Prepared>),
 }
 
-/// A library with its instance, and how long loading and preparing took.
-pub(crate) type Prepared = Result<(Serving, Duration, Duration), NotStarted>;
+/// What comes of a candidate.
+pub(crate) type Prepared = Result<Started, NotStarted>;
 
 impl From<DeployError> for NotStarted {
     fn from(error: DeployError) -> Self {
@@ -68,21 +69,12 @@ pub(crate) fn start(
     directory: &Arc<Directory>,
     config: String,
     worker: &mut Worker,
-) -> Result<Started, NotStarted> {
+) -> Prepared {
     candidate.apply_patch()?;
     let directory = Arc::clone(directory);
     let progress = Progress::at(Party::Candidate, Hook::Prepare);
     let inside = progress.clone();
-    let (serving, load_time, prepare_time) =
-        worker.run(&progress, move || load_and_prepare(candidate, &directory, &config, &inside))??;
-    let version = Version::new(serving).map_err(|exhausted| {
-        let (loaded, dropped) = exhausted.payload.destroy();
-        if let Err(error) = dropped {
-            tracing::warn!(plugin = loaded.name(), %error, "a refused version did not drop cleanly");
-        }
-        NotStarted::with(loaded, DeployError::Exhausted { count: MAX_VERSIONS })
-    })?;
-    Ok(Started { version, load_time, prepare_time })
+    worker.run(&progress, move || load_and_prepare(candidate, &directory, &config, &inside))?
 }
 
 fn load_and_prepare(
@@ -107,22 +99,69 @@ fn load_and_prepare(
     }) {
         Ok(steps) => steps,
         Err(error) => {
-            loaded.detach_thread();
+            // SAFETY: no version is made of it, so no thread enters it again.
+            unsafe { loaded.detach_thread() };
             return Err(NotStarted::with(loaded, error));
         }
     };
     let begun = Instant::now();
     let keep = PluginContext::new(directory, &id, loaded.door());
     let context = keep.as_host_context();
-    let prepared = loaded.prepare(context, keep, config);
-    // This thread is outside the plugin again, and not known to dispatch yet.
-    loaded.detach_thread();
-    match prepared {
+    // SAFETY: the context points into `keep`, and its vtable is the host's own.
+    match unsafe { loaded.prepare(context, keep, config) } {
         Ok(instance) => {
             // SAFETY: the instance was made by this library just now.
             let serving = unsafe { Serving::new(id, manifest, steps, loaded, instance) };
-            Ok((serving, load_time, begun.elapsed()))
+            let prepare_time = begun.elapsed();
+            let version = numbered(serving, progress)?;
+            Ok(Started { version, load_time, prepare_time })
         }
-        Err(error) => Err(NotStarted::with(loaded, error)),
+        Err(error) => {
+            // SAFETY: no version was made of it, so no thread enters it again.
+            unsafe { loaded.detach_thread() };
+            Err(NotStarted::with(loaded, error))
+        }
     }
 }
+
+/// Makes a version of it, to which this thread counts as attached: it has
+/// thread-locals of the version since `prepare`, and later hooks use them too.
+fn numbered(serving: Serving, progress: &Progress) -> Result<Version<Serving>, NotStarted> {
+    let version = match Version::new(serving) {
+        Ok(version) => version,
+        Err(exhausted) => {
+            let error = DeployError::Exhausted { count: MAX_VERSIONS };
+            return Err(NotStarted::with(given_up(exhausted.payload, progress), error));
+        }
+    };
+    let lease = version.lease(Holder::new("deployment", monotonic_ns()));
+    if lease.enter(|_| ()).is_err() {
+        // No record is left for this thread. The next hook says so, and never
+        // enters the version: it is refused, and what this thread keeps of it
+        // is counted as left behind.
+        tracing::warn!(plugin = %version.payload().id().name, "the hook thread cannot attach to a version");
+    }
+    drop(lease);
+    Ok(version)
+}
+
+/// Ends an instance of which no version can be made.
+fn given_up(serving: Serving, progress: &Progress) -> Loaded {
+    // Also when nobody waits any more: what was begun has to end.
+    let _ = progress.enter(Party::Candidate, Hook::Stop);
+    let stopped = serving.stop(monotonic_ns().saturating_add(STOP_WITHIN_NS));
+    let _ = progress.enter(Party::Candidate, Hook::Drop);
+    // SAFETY: it was never published nor leased, so nobody calls it.
+    let dropped = unsafe { serving.destroy() };
+    for error in [stopped, dropped].into_iter().filter_map(Result::err) {
+        tracing::warn!(version = %serving.id(), %error, "a refused version did not end cleanly");
+    }
+    let loaded = serving.into_loaded();
+    // SAFETY: the instance is gone, so no thread enters it again.
+    unsafe { loaded.detach_thread() };
+    loaded
+}
+
+/// How long the threads of an instance that is given up may take to end; the
+/// unload waits for them as well.
+const STOP_WITHIN_NS: u64 = 1_000_000_000;

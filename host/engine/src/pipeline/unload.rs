@@ -1,5 +1,8 @@
 //! The end of a version: drain, stop, drop, detach, close, prove.
 //!
+//! The instance is stopped and dropped by one thread, in that order and before
+//! any thread detaches: a thread-local whose destructor ran cannot be used again.
+//!
 //! Each version that leaves has a thread of its own for it, which waits for as
 //! long as it takes: a call that runs for minutes, or a hook that hangs, holds
 //! up nothing else. What the thread is at, and what keeps it, can be seen at
@@ -12,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Drained, Holder, InFlight, Retired, Version},
+    dispatch::{Drained, Holder, InFlight, Retired},
     event::{EventKind, EventLog},
     id::VersionId,
     load::{Closed, Hook, Loaded, Pin, Residue},
@@ -225,10 +228,7 @@ impl Shared {
         self.enter(UnloadStage::Hanging);
         self.resident(&[Pin::HookRuns(hook.as_str())]);
         match late.recv() {
-            Ok(Ok((serving, ..))) => match Version::new(serving) {
-                Ok(version) => self.unload(version.retire()),
-                Err(exhausted) => self.close(exhausted.payload.destroy().0, Instant::now()),
-            },
+            Ok(Ok(started)) => self.unload(started.version.retire()),
             Ok(Err(NotStarted { left: Some(Left::Library(loaded)), .. })) => {
                 self.close(*loaded, Instant::now());
             }
@@ -243,18 +243,10 @@ impl Shared {
     fn unload(&self, retired: Retired<Serving>) {
         let retired = self.drain(retired);
         let drained_at = Instant::now();
-        self.stop(&retired);
-        let drained = self.leave(retired);
+        self.end(&retired);
         self.enter(UnloadStage::Detaching);
-        let Some(serving) = self.detach(drained) else {
-            return;
-        };
-        self.enter(UnloadStage::Dropping);
-        let (loaded, dropped) = serving.destroy();
-        if let Err(error) = dropped {
-            tracing::warn!(version = %self.id, %error, "the instance did not drop cleanly");
-        }
-        self.close(loaded, drained_at);
+        let serving = self.detach(self.leave(retired));
+        self.close(serving.into_loaded(), drained_at);
     }
 
     /// Waits for the calls in flight, for ever if need be.
@@ -282,20 +274,29 @@ impl Shared {
         retired
     }
 
-    fn stop(&self, retired: &Retired<Serving>) {
-        self.enter(UnloadStage::Stopping);
+    /// Stops and drops the instance, on this thread.
+    fn end(&self, retired: &Retired<Serving>) {
         let lease = retired.lease(Holder::new("stop", monotonic_ns()));
+        if let Err(error) = lease.enter(|entered| self.stop_and_drop(entered.payload())) {
+            // No record is left for this thread: it detaches when the library
+            // is closed, as the thread which does that.
+            tracing::warn!(version = %self.id, %error, "the version is stopped unseen by dispatch");
+            self.stop_and_drop(retired.payload());
+        }
+    }
+
+    fn stop_and_drop(&self, serving: &Serving) {
+        self.enter(UnloadStage::Stopping);
         let timeout_ns = u64::try_from(self.options.hook_timeout.as_nanos()).unwrap_or(u64::MAX);
-        let stopped =
-            lease.enter(|entered| entered.payload().stop(monotonic_ns().saturating_add(timeout_ns)));
-        match stopped {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(version = %self.id, %error, "the version did not stop cleanly")
-            }
-            Err(error) => {
-                tracing::error!(version = %self.id, %error, "the version could not be stopped")
-            }
+        let stopped = serving.stop(monotonic_ns().saturating_add(timeout_ns));
+        if let Err(error) = stopped {
+            tracing::warn!(version = %self.id, %error, "the version did not stop cleanly");
+        }
+        self.enter(UnloadStage::Dropping);
+        // SAFETY: retired and drained: no call, no lease but that of this
+        // thread, and nobody to take another; hooks have come to their end.
+        if let Err(error) = unsafe { serving.destroy() } {
+            tracing::warn!(version = %self.id, %error, "the instance did not drop cleanly");
         }
     }
 
@@ -313,7 +314,7 @@ impl Shared {
     }
 
     /// Waits for threads to pass by; gives up those that do not.
-    fn detach(&self, mut drained: Drained<Serving>) -> Option<Serving> {
+    fn detach(&self, mut drained: Drained<Serving>) -> Serving {
         let all = poll_until(self.options.detach_timeout, || {
             self.nudge.send();
             drained.detach_threads() == 0
@@ -324,7 +325,7 @@ impl Shared {
         }
         loop {
             match drained.finish() {
-                Ok(finished) => return Some(finished.payload),
+                Ok(finished) => return finished.payload,
                 Err(back) => {
                     drained = back;
                     thread::sleep(RECHECK / 50);
