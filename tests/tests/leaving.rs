@@ -9,7 +9,7 @@ use replug_tests::{
 use serde_json::json;
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Waker},
     thread,
@@ -106,6 +106,43 @@ fn thread_locals_live_from_the_first_hook_of_a_thread_to_its_last() {
     // Both by the thread that unloads, which was never there before.
     assert_eq!(fs::read_to_string(marks.path().join("stop")).expect("reads"), "1\n1\n");
     assert_eq!(fs::read_to_string(marks.path().join("drop")).expect("reads"), "2\n2\n");
+}
+
+/// The private copies were looked for under the path that they were opened by,
+/// and the kernel lists them by another: no handler was ever found.
+fn a_signal_handler_is_found(data_dir: impl FnOnce(&Path) -> PathBuf) {
+    let home = tempfile::tempdir().expect("a directory");
+    let data_dir = data_dir(home.path());
+    let mut harness = Harness::with(|options| options.data_dir(data_dir));
+    let signal = artifacts::hostile("hostile-signal");
+    harness.deploy(&signal, "signal.so", "signal@1.0.0");
+    let reply = harness.plugin("signal").call("install", b"").expect("installs");
+    assert_eq!(reply.text(), Ok("installed"));
+    harness.delete("signal.so");
+    let event = harness.expect("naming it", |event| {
+        matches!(event.kind, EventKind::Resident { .. }) && is(event, "signal@1.0.0")
+    });
+    assert!(format!("{event:?}").contains("it handles signal 12"), "{event:?}");
+    harness.deploy(&signal, "again.so", "signal@1.0.0");
+    harness.plugin("signal").call("restore", b"").expect("restores");
+    harness.unloaded("signal@1.0.0");
+}
+
+#[test]
+fn a_signal_handler_keeps_its_version_wherever_the_data_is() {
+    // One after the other: signals are the process's.
+    a_signal_handler_is_found(|home| home.join("data"));
+    a_signal_handler_is_found(|home| {
+        let link = home.join("link");
+        fs::create_dir(home.join("real")).expect("makes");
+        std::os::unix::fs::symlink(home.join("real"), &link).expect("links");
+        link.join("data")
+    });
+    a_signal_handler_is_found(|home| {
+        let here = std::env::current_dir().expect("has one");
+        let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+        up.join(home.strip_prefix("/").expect("is absolute")).join("data")
+    });
 }
 
 #[test]
