@@ -8,7 +8,7 @@ use super::{
     door::Door,
     handshake::{self, Handshake, HandshakeError, InterfaceRow},
     hooks::{Hook, HookError, HookErrorKind, StepInfo},
-    library::{Library, OpenError},
+    library::{Kept, Library, OpenError},
     proof::{self, Pin, Residue},
     remains::Remains,
     threads::ThreadBooks,
@@ -21,7 +21,14 @@ use abi_stable::std_types::{RSlice, RStr};
 use replug_abi::{
     BlockVisitor, ForeignWaker, HeapUse, HostContext, Instance, LedgerHost, Pending, Request, Sink, Status,
 };
-use std::{any::Any, ffi::c_void, mem::ManuallyDrop, ops::Range, path::Path, sync::Arc};
+use std::{
+    any::Any,
+    ffi::c_void,
+    mem::ManuallyDrop,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Bytes of what a plugin says about itself: lists of steps and methods.
 const SELF_DESCRIPTION: AnswerLimits = AnswerLimits { body_bytes_max: 1024 * 1024 };
@@ -31,7 +38,7 @@ const SELF_DESCRIPTION: AnswerLimits = AnswerLimits { body_bytes_max: 1024 * 102
 /// Dropping it leaves the library mapped; [`close`](Loaded::close) ends it.
 pub struct Loaded {
     handshake: Handshake,
-    addresses: Option<Range<usize>>,
+    addresses: Range<usize>,
     door: Arc<Door>,
     // These two are pointed to by code that stays mapped when this value is
     // dropped without being closed; then they stay too.
@@ -55,25 +62,29 @@ impl Loaded {
     /// run, and nothing else of it.
     ///
     /// # Errors
-    /// [`LoadError`]; the library is unmapped again, or named as resident by it.
-    pub fn open(copy: PrivateCopy) -> Result<Loaded, LoadError> {
+    /// [`NotLoaded`]; the library is unmapped again, or among what remains.
+    pub fn open(copy: PrivateCopy) -> Result<Loaded, NotLoaded> {
         // SAFETY: running a plugin's constructors is what the operator asked
         // for by dropping the file; what could be read without it was.
-        let library = unsafe { Library::open(copy.path()) }?;
+        let library = match unsafe { Library::open(copy.path()) } {
+            Ok(library) => library,
+            Err(error) => return Err(NotLoaded { error: error.into(), remains: None }),
+        };
+        // Without them nobody could tell a signal handler of the plugin from
+        // another, nor prove that the library is gone.
+        let Some(addresses) = proof::address_range(copy.path()) else {
+            let error = LoadError::NotFound { path: copy.path().to_owned() };
+            return Err(NotLoaded::closing(error, library, copy));
+        };
         let handshake = match handshake::shake(&library) {
             Ok(handshake) => handshake,
-            Err(error) => {
-                // SAFETY: nothing of the library was kept.
-                let _ = unsafe { library.close() };
-                return Err(error.into());
-            }
+            Err(error) => return Err(NotLoaded::closing(error.into(), library, copy)),
         };
         let books = Arc::new(ThreadBooks::default());
         let ledger_host = books.ledger_host(handshake.ledger);
         // SAFETY: first call of the ledger; `books` lives as long as `Loaded`
         // and longer than any thread of the plugin.
         unsafe { handshake.ledger.install()(&ledger_host) };
-        let addresses = proof::address_range(copy.path());
         Ok(Loaded {
             handshake,
             addresses,
@@ -259,7 +270,7 @@ impl Loaded {
         if status == Status::NO_STEP {
             return Ok(None);
         }
-        match HookError::from_status(Hook::Migrate, status, &answer) {
+        match HookError::from_status(Hook::Migrate, limits, status, &answer) {
             Some(error) => Err(error),
             None => Ok(Some(answer.body)),
         }
@@ -365,11 +376,13 @@ impl Loaded {
             handshake.ledger.leftovers()(&visitor);
             (heap.bytes, blocks)
         };
-        let remains = Remains { blocks, bytes, books, contexts, copy };
+        let remains = Remains { blocks, bytes, companions: Vec::new(), books, contexts, copy };
         // SAFETY: the caller's promise, and no thread of the plugin runs.
         match unsafe { library.close() } {
             Ok(companions) => Closed::Unmapped(remains.free(companions)),
-            Err(pins) => Closed::Lingering { remains, pins },
+            Err(Kept { pins, companions }) => {
+                Closed::Lingering { remains: Box::new(Remains { companions, ..remains }), pins }
+            }
         }
     }
 
@@ -384,9 +397,7 @@ impl Loaded {
         if unmanaged > 0 {
             pins.push(Pin::UnmanagedThreads(unmanaged));
         }
-        if let Some(range) = &self.addresses {
-            pins.extend(proof::signal_handlers(range).into_iter().map(Pin::SignalHandler));
-        }
+        pins.extend(proof::signal_handlers(&self.addresses).into_iter().map(Pin::SignalHandler));
         pins
     }
 
@@ -401,7 +412,7 @@ impl Loaded {
         call: impl FnOnce(&Sink) -> Status,
     ) -> Result<Answer, HookError> {
         let (status, answer) = Answer::collect(limits, call);
-        match HookError::from_status(hook, status, &answer) {
+        match HookError::from_status(hook, limits, status, &answer) {
             Some(error) => Err(error),
             None => Ok(answer),
         }
@@ -429,10 +440,29 @@ pub enum Closed {
     /// again with [`Remains::recheck`].
     Lingering {
         /// What has to be freed once it is gone.
-        remains: Remains,
+        remains: Box<Remains>,
         /// What keeps it, as far as can be found out.
         pins: Vec<Pin>,
     },
+}
+
+/// A library was not loaded, or is closed again.
+#[derive(Debug)]
+pub struct NotLoaded {
+    /// Why.
+    pub error: LoadError,
+    /// What is left if closing it did not unmap it, and what keeps it.
+    pub remains: Option<(Box<Remains>, Vec<Pin>)>,
+}
+
+impl NotLoaded {
+    /// Closes a library of which nothing but its constructors ran.
+    fn closing(error: LoadError, library: Library, copy: PrivateCopy) -> NotLoaded {
+        // SAFETY: nothing of the library was kept.
+        let closed = unsafe { library.close() };
+        let remains = closed.err().map(|kept| (Box::new(Remains::of_copy(copy, kept.companions)), kept.pins));
+        NotLoaded { error, remains }
+    }
 }
 
 /// A library could not be made ready.
@@ -441,6 +471,12 @@ pub enum LoadError {
     /// The loader refused it.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The kernel does not list it.
+    #[error("no mapping of {} is listed in /proc/self/maps, so that unloading it could not be proved", path.display())]
+    NotFound {
+        /// The private copy.
+        path: PathBuf,
+    },
     /// It does not fit this host.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
@@ -450,6 +486,7 @@ impl Failure for LoadError {
     fn code(&self) -> Code {
         match self {
             LoadError::Open(error) => error.code(),
+            LoadError::NotFound { .. } => Code::LoadOpen,
             LoadError::Handshake(error) => error.code(),
         }
     }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     clock::monotonic_ns,
     dispatch::{Holder, MAX_VERSIONS, Version},
-    load::{Hook, Loaded},
+    load::{Hook, Loaded, NotLoaded, Pin, Remains},
     service::{Directory, PluginContext, Serving},
 };
 use crossbeam::channel::Receiver;
@@ -34,6 +34,8 @@ pub(crate) struct NotStarted {
 /// What is in memory of a candidate that could not be started.
 pub(crate) enum Left {
     Library(Box<Loaded>),
+    /// It was closed and stays, for these reasons.
+    Closed(Box<Remains>, Vec<Pin>),
     /// A hook has not returned. What there is comes when it does.
     Hanging(Hook, Receiver<Prepared>),
 }
@@ -44,6 +46,15 @@ pub(crate) type Prepared = Result<Started, NotStarted>;
 impl From<DeployError> for NotStarted {
     fn from(error: DeployError) -> Self {
         NotStarted { error: Box::new(error), left: None }
+    }
+}
+
+impl From<NotLoaded> for NotStarted {
+    fn from(NotLoaded { error, remains }: NotLoaded) -> Self {
+        NotStarted {
+            error: Box::new(error.into()),
+            left: remains.map(|(remains, pins)| Left::Closed(remains, pins)),
+        }
     }
 }
 
@@ -85,7 +96,7 @@ fn load_and_prepare(
 ) -> Prepared {
     let Candidate { id, manifest, staged, .. } = candidate;
     let begun = Instant::now();
-    let mut loaded = Loaded::open(staged.copy).map_err(DeployError::from)?;
+    let mut loaded = Loaded::open(staged.copy)?;
     let load_time = begun.elapsed();
     let noted = format!("{}@{}", id.name, id.version);
     let found = format!("{}@{}", loaded.name(), loaded.version());

@@ -18,7 +18,7 @@ use crate::{
     dispatch::{Drained, Holder, InFlight, Retired},
     event::{EventKind, EventLog},
     id::VersionId,
-    load::{Closed, Hook, Loaded, Pin, Residue},
+    load::{Closed, Hook, Loaded, Pin, Remains, Residue},
     service::Serving,
 };
 use crossbeam::channel::Receiver;
@@ -130,10 +130,7 @@ impl Unloading {
         nudge: Nudge,
     ) -> io::Result<Unloading> {
         let users = (InFlight { stack: 0, leases: 0 }, Vec::new());
-        Unloading::begin(id, users, options, events, nudge, move |shared| match left {
-            Left::Library(loaded) => shared.close(*loaded, Instant::now()),
-            Left::Hanging(hook, late) => shared.await_hook(hook, &late),
-        })
+        Unloading::begin(id, users, options, events, nudge, move |shared| shared.close_left(left))
     }
 
     fn begin(
@@ -184,7 +181,8 @@ impl Unloading {
             UnloadStage::Dropping => Hook::Drop,
             _ => return,
         };
-        if status.pins.is_empty() && status.since.elapsed() > self.shared.options.hook_timeout * 2 {
+        let hanging_after = self.shared.options.hook_timeout.saturating_mul(2);
+        if status.pins.is_empty() && status.since.elapsed() > hanging_after {
             status.pins = vec![Pin::HookRuns(hook.as_str()).to_string()];
             let pins = status.pins.clone();
             drop(status);
@@ -217,9 +215,7 @@ impl Shared {
         let mut status = self.lock();
         status.stage = stage;
         status.since = Instant::now();
-        if stage != UnloadStage::Unloaded {
-            status.pins.clear();
-        }
+        status.pins.clear();
     }
 
     /// Waits for a hook to return that nobody waited for any longer, and unloads
@@ -229,14 +225,23 @@ impl Shared {
         self.resident(&[Pin::HookRuns(hook.as_str())]);
         match late.recv() {
             Ok(Ok(started)) => self.unload(started.version.retire()),
-            Ok(Err(NotStarted { left: Some(Left::Library(loaded)), .. })) => {
-                self.close(*loaded, Instant::now());
-            }
+            Ok(Err(NotStarted { left: Some(left), .. })) => self.close_left(left),
             // It was not loaded after all.
             Ok(Err(_)) => self.enter(UnloadStage::Unloaded),
             // The host's own code panicked around the hook: the library stays
             // where it is, and is named by the pin.
             Err(_) => {}
+        }
+    }
+
+    fn close_left(&self, left: Left) {
+        match left {
+            Left::Library(loaded) => self.close(*loaded, Instant::now()),
+            Left::Closed(remains, pins) => {
+                self.enter(UnloadStage::Closing);
+                self.linger(remains, &pins, Instant::now());
+            }
+            Left::Hanging(hook, late) => self.await_hook(hook, &late),
         }
     }
 
@@ -348,15 +353,21 @@ impl Shared {
                     loaded = *back;
                     thread::sleep(RECHECK);
                 }
-                Closed::Lingering { mut remains, pins } => {
+                Closed::Lingering { remains, pins } => return self.linger(remains, &pins, drained_at),
+            }
+        }
+    }
+
+    /// It was closed; waits until it is gone.
+    fn linger(&self, mut remains: Box<Remains>, pins: &[Pin], drained_at: Instant) {
+        self.resident(pins);
+        loop {
+            thread::sleep(RECHECK);
+            match remains.recheck() {
+                Ok(residue) => return self.unloaded(residue, drained_at),
+                Err((back, pins)) => {
                     self.resident(&pins);
-                    loop {
-                        thread::sleep(RECHECK);
-                        match remains.recheck() {
-                            Ok(residue) => return self.unloaded(residue, drained_at),
-                            Err((back, _)) => remains = back,
-                        }
-                    }
+                    remains = back;
                 }
             }
         }
