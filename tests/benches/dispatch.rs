@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use bench_interface::{Add, AddVtableRef, ID, VERSION};
 use replug_host::{
     artifact::stage::{StageLimits, Stager},
-    dispatch::{Payload, Slot, Version},
+    dispatch::{Outside, Payload, Slot, Version},
     load::Loaded,
 };
 use replug_tests::{
@@ -38,8 +38,9 @@ struct Resolved {
 }
 
 impl Payload for Resolved {
-    fn detach_thread(&self) -> u64 {
-        self.loaded.detach_thread()
+    fn detach_thread(&self, _: &Outside) -> u64 {
+        // SAFETY: outside of every call, says the core, which asks once.
+        unsafe { self.loaded.detach_thread() }
     }
 }
 

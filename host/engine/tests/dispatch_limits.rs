@@ -1,13 +1,13 @@
 //! What happens when a process is full of versions. Alone in its binary: it
 //! takes all the indices there are.
 
-use replug_host::dispatch::{MAX_VERSIONS, Payload, Version};
+use replug_host::dispatch::{MAX_VERSIONS, Outside, Payload, Version};
 use replug_host::failure::{Code, Failure};
 
 struct Numbered(usize);
 
 impl Payload for Numbered {
-    fn detach_thread(&self) -> u64 {
+    fn detach_thread(&self, _: &Outside) -> u64 {
         0
     }
 }

@@ -23,7 +23,10 @@ use super::slot::{ABSENT, CLOSED, Control, Gate, Refused, Slot, marker};
 use super::sync::{MutexGuard, Ordering, lock};
 use super::version::{Header, Owned, Payload, Version};
 use crate::failure::{Code, Failure};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU64;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::PoisonError;
 use std::task::{Poll, Waker};
@@ -148,29 +151,26 @@ impl<'s, P: Payload> Sealed<'s, P> {
     /// under the slot's lock, so it must be brief.
     pub fn open_then(self, version: Version<P>, opened: impl FnOnce()) -> Retired<P> {
         let Sealed { held } = self;
-        let slot = held.slot;
+        let (slot, barrier) = (held.slot, held.barrier.same());
         let mut control = lock(&slot.control);
         let old = slot.replace(&mut control, Some(version.0)).expect("a closed gate keeps its version");
+        // From here on there is nothing to reopen, whatever follows.
+        std::mem::forget(held);
         opened();
         slot.let_in(control);
         // The live pointer left the old version when the gate closed, so the
         // barrier of that time serves.
-        let retired = Retired::new(old, held.barrier.same());
-        // It is open: there is nothing to reopen.
-        std::mem::forget(held);
-        retired
+        Retired::new(old, barrier)
     }
 
     /// Lets calls of chains in flight pass again: one of them was in before the
     /// seal, and may be waiting for another.
     pub fn unseal(self) -> Closed<'s, P> {
-        let mut control = lock(&self.held.slot.control);
+        let slot = self.held.slot;
+        let mut control = lock(&slot.control);
         control.gate = Gate::Closed;
         // Those that wait look whether they may pass now.
-        let wakers = std::mem::take(&mut control.wakers);
-        drop(control);
-        self.held.slot.opened.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        slot.rouse(control);
         Closed { held: self.held }
     }
 
@@ -178,13 +178,40 @@ impl<'s, P: Payload> Sealed<'s, P> {
     pub fn reopen(self) {}
 }
 
+/// A task's place among those that wait at a slot's gate: what it gives to
+/// each [`Slot::poll_lease`], and at last, if it ends before it got its lease,
+/// to [`Slot::leave_gate`]. It belongs to one slot.
+#[derive(Debug, Default)]
+pub struct GatePlace(Option<NonZeroU64>);
+
+/// Those that wait at a gate, by place.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    last: u64,
+    wakers: BTreeMap<NonZeroU64, Waker>,
+}
+
+impl Places {
+    pub(super) const fn new() -> Self {
+        Places { last: 0, wakers: BTreeMap::new() }
+    }
+
+    /// Puts the waker into the place, and gives back the one that was there.
+    fn take(&mut self, place: &mut GatePlace, waker: Waker) -> Option<Waker> {
+        let key = *place.0.get_or_insert_with(|| {
+            self.last += 1;
+            NonZeroU64::new(self.last).expect("2^64 calls are not made")
+        });
+        self.wakers.insert(key, waker)
+    }
+}
+
 /// How a call waits at a gate.
-#[derive(Clone, Copy)]
 pub(super) enum Waiter<'a> {
     /// The thread sleeps, up to the slot's timeout.
     Block,
     /// The task is woken.
-    Task(&'a Waker),
+    Task(&'a Waker, &'a mut GatePlace),
 }
 
 impl<P: Payload> Slot<P> {
@@ -194,7 +221,7 @@ impl<P: Payload> Slot<P> {
     pub(super) fn admit(
         &self,
         record: &'static ThreadRecord,
-        waiter: Waiter<'_>,
+        mut waiter: Waiter<'_>,
     ) -> Poll<Result<NonNull<Header>, Refused>> {
         let depth = record.depth();
         if depth >= MAX_CHAIN_DEPTH as isize {
@@ -217,7 +244,7 @@ impl<P: Payload> Slot<P> {
             if header.as_ptr() == marker(&ABSENT) {
                 return Poll::Ready(Err(Refused::NotActive));
             }
-            match self.at_gate(record, waiter) {
+            match self.at_gate(record, &mut waiter) {
                 AtGate::Opened => {}
                 AtGate::Passed(header) => return Poll::Ready(Ok(header)),
                 AtGate::TimedOut => return Poll::Ready(Err(Refused::GateTimeout)),
@@ -226,9 +253,14 @@ impl<P: Payload> Slot<P> {
         }
     }
 
-    fn at_gate(&self, record: &'static ThreadRecord, waiter: Waiter<'_>) -> AtGate {
+    fn at_gate(&self, record: &'static ThreadRecord, waiter: &mut Waiter<'_>) -> AtGate {
+        // Foreign code, and so outside of the lock; likewise `before` below.
+        let own = match waiter {
+            Waiter::Task(waker, _) => Some(waker.clone()),
+            Waiter::Block => None,
+        };
         let mut control = lock(&self.control);
-        if let Waiter::Block = waiter {
+        if let Waiter::Block = *waiter {
             let waited = self.opened.wait_timeout_while(control, self.gate_timeout, |control| {
                 control.gate != Gate::Open && passes(control, record).is_none()
             });
@@ -246,14 +278,22 @@ impl<P: Payload> Slot<P> {
             unsafe { record.hazard(record.depth()) }.store(header.as_ptr(), Ordering::Release);
             return AtGate::Passed(header);
         }
-        match waiter {
-            Waiter::Block => AtGate::TimedOut,
-            Waiter::Task(waker) => {
-                if !control.wakers.iter().any(|known| known.will_wake(waker)) {
-                    control.wakers.push(waker.clone());
-                }
-                AtGate::Parked
-            }
+        let (Waiter::Task(_, place), Some(own)) = (waiter, own) else {
+            return AtGate::TimedOut;
+        };
+        let before = control.waiting.take(place, own);
+        drop(control);
+        drop(before);
+        AtGate::Parked
+    }
+
+    /// Gives a place up: the task is not woken any more, and its waker is
+    /// dropped here. Does nothing for a task that never waited.
+    pub fn leave_gate(&self, place: &mut GatePlace) {
+        if let Some(key) = place.0.take() {
+            let waker = lock(&self.control).waiting.wakers.remove(&key);
+            // Foreign code, and so after the lock.
+            drop(waker);
         }
     }
 
@@ -261,11 +301,26 @@ impl<P: Payload> Slot<P> {
     /// that wait.
     fn let_in(&self, mut control: MutexGuard<'_, Control<P>>) {
         control.gate = Gate::Open;
-        let wakers = std::mem::take(&mut control.wakers);
+        self.rouse(control);
+    }
+
+    /// Wakes all that wait; who finds the gate as it was waits again.
+    fn rouse(&self, mut control: MutexGuard<'_, Control<P>>) {
+        let wakers = std::mem::take(&mut control.waiting.wakers);
         // Before the wakers run: they are foreign code.
         drop(control);
         self.opened.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_values().for_each(wake);
+    }
+}
+
+/// Wakes a task of whatever executor. A waker that panics has been reported by
+/// the panic hook, and is no business of the thread that happens to wake it.
+fn wake(waker: Waker) {
+    let woken = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+    if let Err(payload) = woken {
+        // Dropping it may panic in its turn.
+        std::mem::forget(payload);
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn set(index: usize, id: VersionId, header: *mut Header) {
 
 /// Takes it out again. When this returns, nobody looks at it by its address.
 pub(super) fn clear(index: usize, header: *mut Header) {
-    set_detachable(index, false);
+    VERSIONS[index].detachable.store(false, Ordering::Release);
     VERSIONS[index].header.store(ptr::null_mut(), Ordering::Relaxed);
     lock(&REGISTRY).by_address.remove(&header.addr());
 }
@@ -41,10 +41,10 @@ pub(super) fn give_back(index: usize) {
     lock(&REGISTRY).free.push(Reverse(index));
 }
 
-/// Whether threads shall detach from the version at an index.
-pub(super) fn set_detachable(index: usize, detachable: bool) {
+/// From now on threads shall detach from the version at an index.
+pub(super) fn set_detachable(index: usize) {
     // Release: partner is `is_detachable`.
-    VERSIONS[index].detachable.store(detachable, Ordering::Release);
+    VERSIONS[index].detachable.store(true, Ordering::Release);
 }
 
 /// The version at an index.
@@ -52,7 +52,7 @@ pub(super) fn set_detachable(index: usize, detachable: bool) {
 /// # Safety
 /// The caller holds a claim on a thread's entry of this index.
 pub(super) unsafe fn pinned(index: usize) -> NonNull<Header> {
-    // Acquire: partner is the Release in `new`.
+    // Acquire: partner is the Release in `set`.
     let header = VERSIONS[index].header.load(Ordering::Acquire);
     // SAFETY: `finish` waits until no entry of the index is claimed, so the
     // header is there, and lives for as long as the claim.

@@ -30,7 +30,7 @@
 //!    │                 close reopen               │           │
 //!    │                    ▼  │                    │           │
 //!    │                  Closed ──seal──► Sealed ──open        │
-//!    └───────────────────────── revive ───────────┴───────────┘
+//!    └───────────────────────── revive ───────────┘
 //! ```
 //!
 //! | state | calls | leases | threads attached |
@@ -89,13 +89,13 @@ mod watch;
 pub use chain::{ChainToken, current_chain};
 pub use counters::Counters;
 pub use frame::Entered;
-pub use gate::{Closed, GateRefused, Sealed};
+pub use gate::{Closed, GatePlace, GateRefused, Sealed};
 pub use index::MAX_VERSIONS;
 pub use lease::{Holder, Lease};
 pub use record::{MAX_CHAIN_DEPTH, MAX_THREADS, pass_by};
 pub use retire::{Drained, InFlight, Retired};
 pub use slot::{GateBusy, Refused, Slot, SlotState};
-pub use version::{Finished, Payload, Version, VersionId, VersionsExhausted};
+pub use version::{Finished, Outside, Payload, Version, VersionId, VersionsExhausted};
 pub use watch::{Scan, StuckCall};
 
 #[cfg(test)]

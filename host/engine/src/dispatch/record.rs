@@ -271,7 +271,8 @@ impl ThreadRecord {
         // Plugin code, on the thread that it belongs to, outside of any call.
         // If it panics, nobody knows how far it came: the claim is not given
         // back, so the version stays in memory, safe and visibly attached.
-        // SAFETY: claimed until `settle`.
+        // SAFETY: claimed until `settle`; drained, or the thread ends, so this
+        // thread does not come back.
         let ran = catch_unwind(AssertUnwindSafe(|| unsafe { Header::detach_thread(header) }));
         if let Ok(destructors) = ran {
             // SAFETY: likewise.

@@ -115,7 +115,7 @@ impl<P: Payload> Retired<P> {
         if !self.is_drained() {
             return Err(self);
         }
-        self.version.set_detachable(true);
+        self.version.set_detachable();
         Ok(Drained { version: self.version })
     }
 
@@ -127,7 +127,8 @@ impl<P: Payload> Retired<P> {
 }
 
 /// A version that no call and no lease uses, nor ever will; threads may still
-/// have thread-locals of it.
+/// have thread-locals of it. There is no way back from here: a thread-local
+/// whose destructor ran cannot be used again on its thread.
 ///
 /// Dropping it leaves the version in memory for good.
 #[must_use = "the version stays in memory until it is finished"]
@@ -189,13 +190,6 @@ impl<P: Payload> Drained<P> {
         // attached, nor can become so without a call; and a slot that had it
         // gave it up when it was retired.
         Ok(unsafe { self.version.finish() })
-    }
-
-    /// Makes it publishable again. Threads that detached meanwhile attach
-    /// again with their next call.
-    pub fn revive(self) -> Version<P> {
-        self.version.set_detachable(false);
-        Version(self.version)
     }
 }
 

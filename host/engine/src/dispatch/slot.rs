@@ -16,7 +16,7 @@ use super::barrier::{Asymmetric, Barrier};
 use super::chain::ChainToken;
 use super::counters::Counters;
 use super::frame::{Entered, Frame, FrameKind};
-use super::gate::{GateRefused, Waiter};
+use super::gate::{GatePlace, GateRefused, Places, Waiter};
 use super::lease::{Holder, Lease};
 use super::record::{self, MAX_CHAIN_DEPTH, MAX_THREADS, ThreadRecord};
 use super::retire::{InFlight, Retired};
@@ -26,18 +26,18 @@ use crate::failure::{Code, Failure};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Publishes at most one version of a plugin at a time.
 ///
 /// ```
-/// use replug_host::dispatch::{Payload, Slot, Version};
+/// use replug_host::dispatch::{Outside, Payload, Slot, Version};
 /// use std::time::Duration;
 ///
 /// struct Plugin(fn(u64) -> u64);
 /// impl Payload for Plugin {
-///     fn detach_thread(&self) -> u64 {
+///     fn detach_thread(&self, _: &Outside) -> u64 {
 ///         0 // nothing of this plugin stays behind on a thread
 ///     }
 /// }
@@ -72,7 +72,7 @@ pub struct Slot<P: Payload> {
 pub(super) struct Control<P> {
     pub(super) version: Option<Owned<P>>,
     pub(super) gate: Gate,
-    pub(super) wakers: Vec<Waker>,
+    pub(super) waiting: Places,
 }
 
 /// Whether calls pass.
@@ -213,11 +213,20 @@ impl<P: Payload> Slot<P> {
     /// clock to bound it with), but hand-overs are; wrap it in the runtime's
     /// timeout where that is not enough.
     ///
+    /// Each poll of one task passes the same `place`, new at first. A task that
+    /// ends without its lease [leaves](Self::leave_gate): until then its waker
+    /// is kept.
+    ///
     /// # Errors
     /// [`Refused`], as for [`enter`](Self::enter), but never
     /// [`Refused::GateTimeout`].
-    pub fn poll_lease(&self, context: &mut Context<'_>, holder: Holder) -> Poll<Result<Lease<P>, Refused>> {
-        self.try_lease(holder, Waiter::Task(context.waker()))
+    pub fn poll_lease(
+        &self,
+        context: &mut Context<'_>,
+        holder: Holder,
+        place: &mut GatePlace,
+    ) -> Poll<Result<Lease<P>, Refused>> {
+        self.try_lease(holder, Waiter::Task(context.waker(), place))
     }
 
     #[inline(always)]
@@ -313,7 +322,7 @@ impl<P: Payload> Slot<P> {
     pub const fn new(gate_timeout: Duration) -> Self {
         Slot {
             live: AtomicPtr::new((&raw const ABSENT).cast_mut()),
-            control: Mutex::new(Control { version: None, gate: Gate::Open, wakers: Vec::new() }),
+            control: Mutex::new(Control { version: None, gate: Gate::Open, waiting: Places::new() }),
             opened: Condvar::new(),
             gate_timeout,
             payload: PhantomData,
@@ -362,6 +371,19 @@ impl<P: Payload> Slot<P> {
             Gate::Closed => SlotState::Closed(version.id()),
             Gate::Sealed => SlotState::Sealed(version.id()),
         }
+    }
+
+    /// A lease to look at the version that the slot has; none without one.
+    ///
+    /// It counts as no call and never waits, whatever the gate is doing, so it
+    /// is what status and watchdogs use. Behind a sealed gate the version may
+    /// be looked at but not entered: its state is on its way out. As with any
+    /// lease, the version does not drain before this one is dropped.
+    pub fn look(&self, holder: Holder) -> Option<Lease<P>> {
+        // The slot's handle cannot be finished while the lock is held, and
+        // from then on the lease is counted.
+        let control = lock(&self.control);
+        control.version.as_ref().map(|version| version.lease(holder))
     }
 
     /// The counters of the version that the slot has; zero if it has none.

@@ -28,7 +28,7 @@ struct Plugin {
 }
 
 impl Payload for Plugin {
-    fn detach_thread(&self) -> u64 {
+    fn detach_thread(&self, _: &Outside) -> u64 {
         (self.detach)();
         self.detached.fetch_add(1, SeqCst);
         1
@@ -100,6 +100,15 @@ impl Visitor {
     fn leave(self) {
         self.leave.send(()).expect("it waits");
         self.thread.join().expect("it returns");
+    }
+}
+
+/// Remembers that it was woken.
+struct Flag(Arc<AtomicBool>);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, SeqCst);
     }
 }
 
@@ -325,23 +334,20 @@ fn a_detach_that_panics_keeps_the_version_in_memory() {
 }
 
 #[test]
-fn a_revived_version_serves_again_and_is_attached_anew() {
+fn a_revived_version_serves_again_and_its_threads_stay_attached() {
     let slot = slot_with(1, AMPLE);
     assert_eq!(ask(&slot), Ok(1));
     let first = replace(&slot, 2);
     assert_eq!(ask(&slot), Ok(2));
-    // Back while a call could still be in it, then back once it had drained.
     let second = slot.publish(first.revive()).expect("open").expect("one was live");
     assert_eq!(ask(&slot), Ok(1));
     let first = slot.publish(second.revive()).expect("open").expect("one was live");
-    let drained = first.try_drained().expect("idle");
-    assert_eq!(drained.detach_threads(), 0);
-    let second = slot.publish(drained.revive()).expect("open").expect("one was live");
+    let second = slot.publish(first.revive()).expect("open").expect("one was live");
     assert_eq!(ask(&slot), Ok(1));
     let first = slot.withdraw().expect("live").try_drained().expect("idle");
     assert_eq!(first.detach_threads(), 0);
     let finished = first.finish().expect("detached");
-    assert_eq!((finished.counters.calls, finished.destructors), (3, 2));
+    assert_eq!((finished.counters.calls, finished.destructors), (3, 1));
     let drained = second.try_drained().expect("idle");
     assert_eq!(drained.detach_threads(), 0);
     drop(drained.finish().expect("detached"));
@@ -527,27 +533,124 @@ fn tokens_that_were_never_given_out_are_as_good_as_none() {
 
 #[test]
 fn a_task_is_woken_when_the_gate_opens() {
-    struct Flag(AtomicBool);
-    impl Wake for Flag {
-        fn wake(self: Arc<Self>) {
-            self.0.store(true, SeqCst);
-        }
-    }
     let slot = slot_with(1, AMPLE);
-    let flag = Arc::new(Flag(AtomicBool::new(false)));
-    let waker = Waker::from(Arc::clone(&flag));
+    let woken = Arc::new(AtomicBool::new(false));
+    let waker = Waker::from(Arc::new(Flag(Arc::clone(&woken))));
     let mut context = Context::from_waker(&waker);
     let closed = slot.close().expect("live");
-    assert!(slot.poll_lease(&mut context, Holder::new("task", 0)).is_pending());
-    assert!(!flag.0.load(SeqCst));
+    let mut place = GatePlace::default();
+    assert!(slot.poll_lease(&mut context, Holder::new("task", 0), &mut place).is_pending());
+    assert!(!woken.load(SeqCst));
     let old = closed.seal().open(version(2));
-    assert!(flag.0.load(SeqCst));
-    match slot.poll_lease(&mut context, Holder::new("task", 0)) {
+    assert!(woken.load(SeqCst));
+    match slot.poll_lease(&mut context, Holder::new("task", 0), &mut place) {
         Poll::Ready(Ok(lease)) => assert_eq!(lease.name, 2),
         other => panic!("expected a lease, got {other:?}"),
     }
     drop(old.try_drained().expect("idle").finish().expect("never called"));
     clean_up(&slot);
+}
+
+#[test]
+fn a_task_that_gave_up_leaves_nothing_at_the_gate() {
+    struct Silent;
+    impl Wake for Silent {
+        fn wake(self: Arc<Self>) {
+            panic!("nobody waits with it any more");
+        }
+    }
+    let slot = slot_with(1, AMPLE);
+    let closed = slot.close().expect("live");
+    let mut places: Vec<GatePlace> = Vec::new();
+    let task = Arc::new(Silent);
+    for _ in 0..100 {
+        let waker = Waker::from(Arc::clone(&task));
+        let mut context = Context::from_waker(&waker);
+        let mut place = GatePlace::default();
+        for _ in 0..3 {
+            let polled = slot.poll_lease(&mut context, Holder::new("task", 0), &mut place);
+            assert!(polled.is_pending());
+        }
+        places.push(place);
+    }
+    assert_eq!(Arc::strong_count(&task), 101, "one waker for each, however often it was polled");
+    for place in &mut places {
+        slot.leave_gate(place);
+    }
+    assert_eq!(Arc::strong_count(&task), 1);
+    drop(closed);
+    clean_up(&slot);
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_from_the_new_version() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            panic!("in the executor");
+        }
+    }
+    let slot = slot_with(1, AMPLE);
+    let closed = slot.close().expect("live");
+    let waker = Waker::from(Arc::new(Bomb));
+    let mut context = Context::from_waker(&waker);
+    let (mut first, mut second) = (GatePlace::default(), GatePlace::default());
+    assert!(slot.poll_lease(&mut context, Holder::new("task", 0), &mut first).is_pending());
+    let woken = Arc::new(AtomicBool::new(false));
+    let other = Waker::from(Arc::new(Flag(Arc::clone(&woken))));
+    let mut context = Context::from_waker(&other);
+    assert!(slot.poll_lease(&mut context, Holder::new("task", 0), &mut second).is_pending());
+    let old = closed.seal().open(version(2));
+    assert!(woken.load(SeqCst), "who waits beside it is woken");
+    assert_eq!(ask(&slot), Ok(2));
+    assert!(matches!(slot.state(), SlotState::Live(live) if live != old.id()));
+    drop(old.try_drained().expect("idle").finish().expect("never called"));
+    clean_up(&slot);
+}
+
+#[test]
+fn a_chain_that_met_the_seal_passes_when_it_is_taken_back() {
+    let slot = slot_with(1, AMPLE);
+    let visitor = Visitor::enter(&slot);
+    let sealed = slot.close().expect("live").seal();
+    let (answer, answered) = channel();
+    let (theirs, token) = (Arc::clone(&slot), visitor.token);
+    let nested = thread::spawn(move || {
+        answer.send(theirs.enter_chained(token, |call| call.payload().name)).expect("the test waits");
+    });
+    assert!(answered.recv_timeout(SHORT).is_err(), "a seal lets no chain pass");
+    let closed = sealed.unseal();
+    assert_eq!(answered.recv_timeout(AMPLE), Ok(Ok(1)));
+    nested.join().expect("it returns");
+    visitor.leave();
+    let old = closed.seal().open(version(2));
+    let drained = old.try_drained().expect("idle");
+    assert_eq!(drained.detach_threads(), 0);
+    drop(drained.finish().expect("detached"));
+    clean_up(&slot);
+}
+
+#[test]
+fn looking_counts_nothing_and_waits_for_nothing_whatever_the_gate_does() {
+    let slot = slot_with(1, AMPLE);
+    let look = |slot: &Slot<Plugin>| slot.look(Holder::new("status", 0)).map(|lease| lease.name);
+    for _ in 0..100 {
+        assert_eq!(look(&slot), Some(1));
+    }
+    assert_eq!(slot.counters(), Counters::default());
+    let closed = slot.close().expect("live");
+    assert_eq!(look(&slot), Some(1));
+    let sealed = closed.seal();
+    assert_eq!(look(&slot), Some(1));
+    // It keeps the version, like any lease.
+    let lease = slot.look(Holder::new("status", 0)).expect("there is one");
+    let old = sealed.open(version(2));
+    let old = old.try_drained().expect_err("somebody looks at it");
+    assert_eq!((lease.name, look(&slot)), (1, Some(2)));
+    drop(lease);
+    drop(old.try_drained().expect("idle").finish().expect("never called"));
+    assert_eq!(clean_up(&slot), 0);
+    assert_eq!(look(&slot), None);
 }
 
 #[test]

@@ -27,8 +27,13 @@ pub trait Payload: Send + Sync + 'static {
     /// of any call, when the version has drained or the thread ends. It may
     /// call into other slots. It must not panic: a version whose detach
     /// panicked counts as attached for ever and is never given back.
-    fn detach_thread(&self) -> u64;
+    fn detach_thread(&self, outside: &Outside) -> u64;
 }
+
+/// Says that this thread is outside of every call: no frame below uses a
+/// thread-local of a plugin. Only the core knows that, so only the core has one.
+#[derive(Debug)]
+pub struct Outside(());
 
 /// Names a version in this process; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -179,7 +184,8 @@ impl Header {
     /// Runs the plugin's thread-local destructors on this thread.
     ///
     /// # Safety
-    /// The version behind the header stays in memory until this returns.
+    /// The version behind the header stays in memory until this returns, and
+    /// this thread is outside of its code for good.
     pub(super) unsafe fn detach_thread(header: NonNull<Header>) -> u64 {
         // SAFETY: the caller keeps the version, and `detach` was made for it.
         unsafe { (header.as_ref().detach)(header) }
@@ -291,8 +297,8 @@ impl<P: Payload> Owned<P> {
         lease::holders(self.id())
     }
 
-    pub(super) fn set_detachable(&self, detachable: bool) {
-        index::set_detachable(self.header().index(), detachable);
+    pub(super) fn set_detachable(&self) {
+        index::set_detachable(self.header().index());
     }
 
     /// Frees the version and recycles its index.
@@ -344,8 +350,8 @@ pub(super) unsafe fn payload<'a, P: 'a>(header: NonNull<Header>) -> &'a P {
 
 unsafe fn detach_erased<P: Payload>(header: NonNull<Header>) -> u64 {
     // SAFETY: only the header of a `Body<P>` points here, and its caller has
-    // claimed the version.
-    unsafe { payload::<P>(header) }.detach_thread()
+    // claimed the version, on a thread that is outside of it for good.
+    unsafe { payload::<P>(header) }.detach_thread(&Outside(()))
 }
 
 unsafe fn detach_nothing(_: NonNull<Header>) -> u64 {

@@ -1,6 +1,6 @@
 //! The hooks of an instance, and how they fail.
 
-use super::answer::Answer;
+use super::answer::{Answer, AnswerLimits};
 use crate::failure::{Code, Failure};
 use replug_abi::Status;
 use serde::Deserialize;
@@ -129,7 +129,12 @@ impl fmt::Display for HookErrorKind {
 
 impl HookError {
     /// The error behind a status, or nothing when it is a success.
-    pub(super) fn from_status(hook: Hook, status: Status, answer: &Answer) -> Option<HookError> {
+    pub(super) fn from_status(
+        hook: Hook,
+        limits: AnswerLimits,
+        status: Status,
+        answer: &Answer,
+    ) -> Option<HookError> {
         let kind = match status {
             _ if answer.overflowed => HookErrorKind::TooLarge,
             Status::OK => return None,
@@ -138,6 +143,7 @@ impl HookError {
             _ => HookErrorKind::Failed,
         };
         let reason = match status {
+            _ if answer.overflowed => format!("more than {} bytes", limits.body_bytes_max),
             Status::ERROR | Status::PANIC | Status::BAD_CONFIG => answer.error_text(),
             other => other.to_string(),
         };
@@ -151,6 +157,8 @@ impl Failure for HookError {
             (HookErrorKind::Panicked, _) => Code::HookPanicked,
             (HookErrorKind::TimedOut, _) => Code::HookTimeout,
             (HookErrorKind::BadConfig, _) => Code::ConfigInvalid,
+            // What a plugin says about itself is no state.
+            (HookErrorKind::TooLarge | HookErrorKind::Lied, Hook::Steps | Hook::Methods) => Code::HookFailed,
             (HookErrorKind::TooLarge, _) => Code::StateTooLarge,
             (HookErrorKind::Lied, _) => Code::StateBadBytes,
             (HookErrorKind::Host, _) => Code::HostThread,
@@ -159,5 +167,20 @@ impl Failure for HookError {
             (HookErrorKind::Failed, Hook::Migrate) => Code::StateMigrate,
             (HookErrorKind::Failed, _) => Code::HookFailed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_bytes_name_the_limit_and_speak_of_state_only_where_it_is_state() {
+        let limits = AnswerLimits { body_bytes_max: 16 };
+        let answer = Answer { overflowed: true, ..Answer::default() };
+        let error = |hook| HookError::from_status(hook, limits, Status::REFUSED, &answer).expect("failed");
+        assert_eq!(error(Hook::Export).code(), Code::StateTooLarge);
+        assert_eq!(error(Hook::Steps).code(), Code::HookFailed);
+        assert_eq!(error(Hook::Methods).to_string(), "methods gave too many bytes: more than 16 bytes");
     }
 }

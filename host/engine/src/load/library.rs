@@ -61,12 +61,12 @@ impl Library {
     /// dependencies that came with it and stayed.
     ///
     /// # Errors
-    /// What kept it mapped, as far as can be found out.
+    /// [`Kept`]: it is still mapped.
     ///
     /// # Safety
     /// No code of the library runs or will run, on any thread, and nobody holds
     /// a pointer into it.
-    pub unsafe fn close(self) -> Result<Vec<PathBuf>, Vec<Pin>> {
+    pub unsafe fn close(self) -> Result<Vec<PathBuf>, Kept> {
         let _one_at_a_time = LOADER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let Library { handle, path, companions } = self;
         let handle = std::mem::ManuallyDrop::into_inner(handle);
@@ -75,16 +75,33 @@ impl Library {
         if let Err(error) = handle.close() {
             pins.push(Pin::Loader(loader_words(&error, &path)));
         }
-        pins.extend(proof::still_mapped(&path));
-        if !pins.is_empty() {
-            return Err(pins);
-        }
-        if companions.is_empty() {
-            return Ok(companions);
-        }
-        let mapped = proof::mapped_files();
-        Ok(companions.into_iter().filter(|file| mapped.contains(file)).collect())
+        pins.extend(proof::still_mapped(&path, &companions));
+        if pins.is_empty() { Ok(stayed(companions)) } else { Err(Kept { pins, companions }) }
     }
+}
+
+/// A library that stays although it was closed.
+pub struct Kept {
+    /// What keeps it, as far as can be found out.
+    pub pins: Vec<Pin>,
+    /// The shared dependencies that came with it.
+    pub companions: Vec<PathBuf>,
+}
+
+/// Looks again at a library that was closed and stayed.
+pub(super) fn look_again(path: &Path, companions: Vec<PathBuf>) -> Result<Vec<PathBuf>, Kept> {
+    let _one_at_a_time = LOADER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let pins = proof::still_mapped(path, &companions);
+    if pins.is_empty() { Ok(stayed(companions)) } else { Err(Kept { pins, companions }) }
+}
+
+/// Those of a library's dependencies that did not go with it.
+fn stayed(companions: Vec<PathBuf>) -> Vec<PathBuf> {
+    if companions.is_empty() {
+        return companions;
+    }
+    let mapped = proof::mapped_files();
+    companions.into_iter().filter(|file| mapped.contains(file)).collect()
 }
 
 /// The loader refused the file.
@@ -99,8 +116,14 @@ pub struct OpenError {
 
 impl Failure for OpenError {
     fn code(&self) -> Code {
-        // A file system mounted noexec refuses the mapping, in these words.
-        if self.reason.contains("failed to map segment") { Code::LoadExecutableStore } else { Code::LoadOpen }
+        // A file system mounted noexec refuses the mapping, in these words; so
+        // does a process without memory, for another reason.
+        let says = |words| self.reason.contains(words);
+        if says("failed to map segment") && says("Operation not permitted") {
+            Code::LoadExecutableStore
+        } else {
+            Code::LoadOpen
+        }
     }
 }
 
@@ -112,4 +135,18 @@ fn loader_words(error: &libloading::Error, path: &Path) -> String {
     };
     let prefix = format!("{}: ", path.display());
     text.strip_prefix(&prefix).unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refused_permission_speaks_of_a_store_that_is_not_executable() {
+        let code = |reason: &str| OpenError { path: "x.so".into(), reason: reason.to_owned() }.code();
+        let of_mapping = |why| format!("failed to map segment from shared object: {why}");
+        assert_eq!(code(&of_mapping("Operation not permitted")), Code::LoadExecutableStore);
+        assert_eq!(code(&of_mapping("Cannot allocate memory")), Code::LoadOpen);
+        assert_eq!(code("undefined symbol: nothing"), Code::LoadOpen);
+    }
 }

@@ -5,9 +5,10 @@
 
 use super::{
     answer::{Answer, AnswerLimits},
+    door::Door,
     handshake::{self, Handshake, HandshakeError, InterfaceRow},
     hooks::{Hook, HookError, HookErrorKind, StepInfo},
-    library::{Library, OpenError},
+    library::{Kept, Library, OpenError},
     proof::{self, Pin, Residue},
     remains::Remains,
     threads::ThreadBooks,
@@ -20,7 +21,14 @@ use abi_stable::std_types::{RSlice, RStr};
 use replug_abi::{
     BlockVisitor, ForeignWaker, HeapUse, HostContext, Instance, LedgerHost, Pending, Request, Sink, Status,
 };
-use std::{any::Any, ffi::c_void, mem::ManuallyDrop, ops::Range, path::Path, sync::Arc};
+use std::{
+    any::Any,
+    ffi::c_void,
+    mem::ManuallyDrop,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Bytes of what a plugin says about itself: lists of steps and methods.
 const SELF_DESCRIPTION: AnswerLimits = AnswerLimits { body_bytes_max: 1024 * 1024 };
@@ -30,7 +38,8 @@ const SELF_DESCRIPTION: AnswerLimits = AnswerLimits { body_bytes_max: 1024 * 102
 /// Dropping it leaves the library mapped; [`close`](Loaded::close) ends it.
 pub struct Loaded {
     handshake: Handshake,
-    addresses: Option<Range<usize>>,
+    addresses: Range<usize>,
+    door: Arc<Door>,
     // These two are pointed to by code that stays mapped when this value is
     // dropped without being closed; then they stay too.
     books: ManuallyDrop<Arc<ThreadBooks>>,
@@ -53,33 +62,37 @@ impl Loaded {
     /// run, and nothing else of it.
     ///
     /// # Errors
-    /// [`LoadError`]; the library is unmapped again, or named as resident by it.
-    pub fn open(copy: PrivateCopy) -> Result<Loaded, LoadError> {
+    /// [`NotLoaded`]; the library is unmapped again, or among what remains.
+    pub fn open(copy: PrivateCopy) -> Result<Loaded, NotLoaded> {
         // SAFETY: running a plugin's constructors is what the operator asked
         // for by dropping the file; what could be read without it was.
-        let library = unsafe { Library::open(copy.path()) }?;
+        let library = match unsafe { Library::open(copy.path()) } {
+            Ok(library) => library,
+            Err(error) => return Err(NotLoaded { error: error.into(), remains: None }),
+        };
+        // Without them nobody could tell a signal handler of the plugin from
+        // another, nor prove that the library is gone.
+        let Some(addresses) = proof::address_range(copy.path()) else {
+            let error = LoadError::NotFound { path: copy.path().to_owned() };
+            return Err(NotLoaded::closing(error, library, copy));
+        };
         let handshake = match handshake::shake(&library) {
             Ok(handshake) => handshake,
-            Err(error) => {
-                // SAFETY: nothing of the library was kept.
-                let _ = unsafe { library.close() };
-                return Err(error.into());
-            }
+            Err(error) => return Err(NotLoaded::closing(error.into(), library, copy)),
         };
         let books = ManuallyDrop::new(Arc::new(ThreadBooks::default()));
         let ledger_host = books.ledger_host(handshake.ledger);
         // SAFETY: `books` lives as long as `Loaded` and longer than any thread
         // of the plugin.
         if let Err(error) = unsafe { handshake.install(&ledger_host) } {
-            // SAFETY: nothing of the library was kept. What it kept of `books` is
-            // not known; they are not dropped.
-            let _ = unsafe { library.close() };
-            return Err(error.into());
+            // What the library kept of `books` is not known; they are not
+            // dropped.
+            return Err(NotLoaded::closing(error.into(), library, copy));
         }
-        let addresses = proof::address_range(copy.path());
         Ok(Loaded {
             handshake,
             addresses,
+            door: Arc::default(),
             books,
             contexts: ManuallyDrop::new(Vec::new()),
             _ledger_host: ledger_host,
@@ -119,6 +132,11 @@ impl Loaded {
         &self.books
     }
 
+    /// What wakers of the plugin go through, on threads of the host.
+    pub(crate) fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
     /// Live heap blocks of the plugin; `None` when its author opted out.
     pub fn heap(&self) -> Option<HeapUse> {
         let mut heap = HeapUse::default();
@@ -129,9 +147,12 @@ impl Loaded {
 
     /// Runs this thread's destructors of the plugin. Returns how many ran.
     ///
-    /// The thread is outside the plugin's code; dispatch sees to that.
-    pub fn detach_thread(&self) -> u64 {
-        // SAFETY: the library is loaded while `self` lives.
+    /// # Safety
+    /// This thread is outside of the plugin's code and does not enter it again:
+    /// a destroyed thread-local cannot be used any more.
+    pub unsafe fn detach_thread(&self) -> u64 {
+        // SAFETY: the library is loaded while `self` lives, and the caller's
+        // promise.
         unsafe { self.handshake.ledger.detach()() }
     }
 
@@ -140,7 +161,11 @@ impl Loaded {
     ///
     /// # Errors
     /// The hook's; the library is still loaded then.
-    pub fn prepare(
+    ///
+    /// # Safety
+    /// `context` points into `keep`, or to what lives as long as the process,
+    /// and its vtable is a `HostVtableRef`.
+    pub unsafe fn prepare(
         &mut self,
         context: HostContext,
         keep: Box<dyn Any + Send + Sync>,
@@ -149,7 +174,7 @@ impl Loaded {
         self.contexts.push(keep);
         let mut instance = Instance::NULL;
         // SAFETY: `context` is valid until the library is closed, since `keep`
-        // is; the out pointer is a local.
+        // is, as the caller promises; the out pointer is a local.
         self.run(Hook::Prepare, |sink| unsafe {
             self.handshake.instance.prepare()(context, RStr::from_str(config), &mut instance, sink)
         })?;
@@ -255,7 +280,7 @@ impl Loaded {
         if status == Status::NO_STEP {
             return Ok(None);
         }
-        match HookError::from_status(Hook::Migrate, status, &answer) {
+        match HookError::from_status(Hook::Migrate, limits, status, &answer) {
             Some(error) => Err(error),
             None => Ok(Some(answer.body)),
         }
@@ -340,7 +365,12 @@ impl Loaded {
     /// detached or was abandoned for good, and nobody holds a pointer into the
     /// plugin.
     pub unsafe fn close(self) -> Closed {
-        let pins = self.pins();
+        let mut pins = self.pins();
+        // Threads of the plugin may wait to be woken, so the door is shut when
+        // they have ended; and a waker may have started one meanwhile.
+        if pins.is_empty() {
+            pins = if self.door.shut() { self.pins() } else { vec![Pin::Wakers] };
+        }
         if !pins.is_empty() {
             return Closed::Pinned { loaded: Box::new(self), pins };
         }
@@ -357,11 +387,13 @@ impl Loaded {
             let _ = handshake.ledger.leftovers()(&visitor);
             (heap.bytes, blocks)
         };
-        let remains = Remains { blocks, bytes, books, contexts, copy };
+        let remains = Remains { blocks, bytes, companions: Vec::new(), books, contexts, copy };
         // SAFETY: the caller's promise, and no thread of the plugin runs.
         match unsafe { library.close() } {
             Ok(companions) => Closed::Unmapped(remains.free(companions)),
-            Err(pins) => Closed::Lingering { remains, pins },
+            Err(Kept { pins, companions }) => {
+                Closed::Lingering { remains: Box::new(Remains { companions, ..remains }), pins }
+            }
         }
     }
 
@@ -376,9 +408,7 @@ impl Loaded {
         if unmanaged > 0 {
             pins.push(Pin::UnmanagedThreads(unmanaged));
         }
-        if let Some(range) = &self.addresses {
-            pins.extend(proof::signal_handlers(range).into_iter().map(Pin::SignalHandler));
-        }
+        pins.extend(proof::signal_handlers(&self.addresses).into_iter().map(Pin::SignalHandler));
         pins
     }
 
@@ -393,7 +423,7 @@ impl Loaded {
         call: impl FnOnce(&Sink) -> Status,
     ) -> Result<Answer, HookError> {
         let (status, answer) = Answer::collect(limits, call);
-        match HookError::from_status(hook, status, &answer) {
+        match HookError::from_status(hook, limits, status, &answer) {
             Some(error) => Err(error),
             None => Ok(answer),
         }
@@ -421,10 +451,29 @@ pub enum Closed {
     /// again with [`Remains::recheck`].
     Lingering {
         /// What has to be freed once it is gone.
-        remains: Remains,
+        remains: Box<Remains>,
         /// What keeps it, as far as can be found out.
         pins: Vec<Pin>,
     },
+}
+
+/// A library was not loaded, or is closed again.
+#[derive(Debug)]
+pub struct NotLoaded {
+    /// Why.
+    pub error: LoadError,
+    /// What is left if closing it did not unmap it, and what keeps it.
+    pub remains: Option<(Box<Remains>, Vec<Pin>)>,
+}
+
+impl NotLoaded {
+    /// Closes a library of which nothing but its constructors ran.
+    fn closing(error: LoadError, library: Library, copy: PrivateCopy) -> NotLoaded {
+        // SAFETY: nothing of the library was kept.
+        let closed = unsafe { library.close() };
+        let remains = closed.err().map(|kept| (Box::new(Remains::of_copy(copy, kept.companions)), kept.pins));
+        NotLoaded { error, remains }
+    }
 }
 
 /// A library could not be made ready.
@@ -433,6 +482,12 @@ pub enum LoadError {
     /// The loader refused it.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The kernel does not list it.
+    #[error("no mapping of {} is listed in /proc/self/maps, so that unloading it could not be proved", path.display())]
+    NotFound {
+        /// The private copy.
+        path: PathBuf,
+    },
     /// It does not fit this host.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
@@ -442,6 +497,7 @@ impl Failure for LoadError {
     fn code(&self) -> Code {
         match self {
             LoadError::Open(error) => error.code(),
+            LoadError::NotFound { .. } => Code::LoadOpen,
             LoadError::Handshake(error) => error.code(),
         }
     }

@@ -17,14 +17,17 @@ mod proof;
 mod library;
 mod handshake;
 mod threads;
+mod door;
 mod remains;
 mod loaded;
 
 pub use answer::{Answer, AnswerLimits};
 pub use handshake::{HandshakeError, InterfaceRow};
 pub use hooks::{Hook, HookError, HookErrorKind, StepInfo, StepKind};
-pub use library::{Library, OpenError};
-pub use loaded::{Closed, LoadError, Loaded};
+pub use library::{Kept, Library, OpenError};
+pub use loaded::{Closed, LoadError, Loaded, NotLoaded};
 pub use proof::{Pin, Residue};
 pub use remains::Remains;
 pub use threads::ThreadBooks;
+
+pub(crate) use door::Door;

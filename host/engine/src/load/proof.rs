@@ -17,6 +17,8 @@ pub enum Pin {
     /// Threads that a constructor of the plugin started, before the host could
     /// count them.
     UnmanagedThreads(u64),
+    /// A thread of the host is running a waker of the plugin right now.
+    Wakers,
     /// A signal handler of the plugin is installed.
     SignalHandler(i32),
     /// A hook did not return, so that its code still runs.
@@ -25,8 +27,9 @@ pub enum Pin {
     Loader(String),
     /// The loader kept the library after `dlclose`: somebody else has it open,
     /// a unique symbol binds it, or a thread-local destructor was registered
-    /// past the ledger.
-    KeptByLoader,
+    /// past the ledger. With the shared libraries that came with it and are
+    /// still mapped: one of them may be who did.
+    KeptByLoader(Vec<PathBuf>),
     /// The file is mapped although the loader let go.
     Mapped(PathBuf),
 }
@@ -36,12 +39,18 @@ impl fmt::Display for Pin {
         match self {
             Pin::Threads(names) => write!(f, "{} threads still run: {}", names.len(), names.join(", ")),
             Pin::UnmanagedThreads(count) => write!(f, "{count} threads were started by a constructor"),
+            Pin::Wakers => f.write_str("a thread of the host is in one of its wakers"),
             Pin::SignalHandler(signal) => write!(f, "it handles signal {signal}"),
             Pin::HookRuns(hook) => write!(f, "its hook {hook} has not returned"),
             Pin::Loader(words) => write!(f, "dlclose failed: {words}"),
-            Pin::KeptByLoader => f.write_str(
-                "the loader keeps it: a unique symbol, another dlopen, or a thread-local destructor of a linked library",
-            ),
+            Pin::KeptByLoader(companions) => {
+                f.write_str("the loader keeps it: a unique symbol, another dlopen, or a thread-local destructor of a linked library")?;
+                for (index, companion) in companions.iter().enumerate() {
+                    let before = if index == 0 { "; it came with" } else { "," };
+                    write!(f, "{before} {}", companion.display())?;
+                }
+                Ok(())
+            }
             Pin::Mapped(path) => write!(f, "{} is still mapped", path.display()),
         }
     }
@@ -58,13 +67,15 @@ pub struct Residue {
     pub companions: Vec<PathBuf>,
 }
 
-/// Why a library is not gone, or nothing when it is.
-pub(super) fn still_mapped(path: &Path) -> Vec<Pin> {
-    let mut pins = Vec::new();
+/// Why a library is not gone, or nothing when it is. `companions` came with it.
+/// Asks the loader, so the caller holds its lock.
+pub(super) fn still_mapped(path: &Path, companions: &[PathBuf]) -> Vec<Pin> {
+    let (mut pins, mapped) = (Vec::new(), mapped_files());
     if known_to_loader(path) {
-        pins.push(Pin::KeptByLoader);
+        let companions = companions.iter().filter(|file| mapped.contains(*file)).cloned().collect();
+        pins.push(Pin::KeptByLoader(companions));
     }
-    if mapped_files().contains(path) {
+    if mapped.contains(path) {
         pins.push(Pin::Mapped(path.to_owned()));
     }
     pins
@@ -103,7 +114,7 @@ pub(super) fn address_range(path: &Path) -> Option<Range<usize>> {
 
 /// Signals whose handler stands in `range`.
 pub(super) fn signal_handlers(range: &Range<usize>) -> Vec<i32> {
-    (1..libc::SIGRTMAX())
+    (1..=libc::SIGRTMAX())
         .filter(|&signal| {
             // SAFETY: a null new action only reads the old one; signals that
             // cannot be asked for give an error, which is skipped.

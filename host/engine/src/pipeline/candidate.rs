@@ -27,7 +27,7 @@ pub(crate) struct Candidate {
 
 /// Reads a private copy without running it.
 pub(crate) fn inspect(staged: Staged) -> Result<Candidate, DeployError> {
-    let bytes = staged.copy.map().map_err(DeployError::Patch)?;
+    let bytes = staged.copy.map()?;
     let inspected = inspect::inspect(&bytes, &staged.source)?;
     let manifest = Arc::new(inspected.manifest);
     let id =

@@ -6,8 +6,9 @@ use super::{
     worker::{Overdue, Party, Progress, Worker},
 };
 use crate::{
-    dispatch::{MAX_VERSIONS, Version},
-    load::{Hook, Loaded},
+    clock::monotonic_ns,
+    dispatch::{Holder, MAX_VERSIONS, Version},
+    load::{Hook, Loaded, NotLoaded, Pin, Remains},
     service::{Directory, PluginContext, Serving},
 };
 use crossbeam::channel::Receiver;
@@ -33,16 +34,27 @@ pub(crate) struct NotStarted {
 /// What is in memory of a candidate that could not be started.
 pub(crate) enum Left {
     Library(Box<Loaded>),
+    /// It was closed and stays, for these reasons.
+    Closed(Box<Remains>, Vec<Pin>),
     /// A hook has not returned. What there is comes when it does.
     Hanging(Hook, Receiver<Prepared>),
 }
 
-/// A library with its instance, and how long loading and preparing took.
-pub(crate) type Prepared = Result<(Serving, Duration, Duration), NotStarted>;
+/// What comes of a candidate.
+pub(crate) type Prepared = Result<Started, NotStarted>;
 
 impl From<DeployError> for NotStarted {
     fn from(error: DeployError) -> Self {
         NotStarted { error: Box::new(error), left: None }
+    }
+}
+
+impl From<NotLoaded> for NotStarted {
+    fn from(NotLoaded { error, remains }: NotLoaded) -> Self {
+        NotStarted {
+            error: Box::new(error.into()),
+            left: remains.map(|(remains, pins)| Left::Closed(remains, pins)),
+        }
     }
 }
 
@@ -68,21 +80,12 @@ pub(crate) fn start(
     directory: &Arc<Directory>,
     config: String,
     worker: &mut Worker,
-) -> Result<Started, NotStarted> {
+) -> Prepared {
     candidate.apply_patch()?;
     let directory = Arc::clone(directory);
     let progress = Progress::at(Party::Candidate, Hook::Prepare);
     let inside = progress.clone();
-    let (serving, load_time, prepare_time) =
-        worker.run(&progress, move || load_and_prepare(candidate, &directory, &config, &inside))??;
-    let version = Version::new(serving).map_err(|exhausted| {
-        let (loaded, dropped) = exhausted.payload.destroy();
-        if let Err(error) = dropped {
-            tracing::warn!(plugin = loaded.name(), %error, "a refused version did not drop cleanly");
-        }
-        NotStarted::with(loaded, DeployError::Exhausted { count: MAX_VERSIONS })
-    })?;
-    Ok(Started { version, load_time, prepare_time })
+    worker.run(&progress, move || load_and_prepare(candidate, &directory, &config, &inside))?
 }
 
 fn load_and_prepare(
@@ -93,7 +96,7 @@ fn load_and_prepare(
 ) -> Prepared {
     let Candidate { id, manifest, staged, .. } = candidate;
     let begun = Instant::now();
-    let mut loaded = Loaded::open(staged.copy).map_err(DeployError::from)?;
+    let mut loaded = Loaded::open(staged.copy)?;
     let load_time = begun.elapsed();
     if let Some((noted, found)) = loaded.contradiction(&manifest) {
         return Err(NotStarted::with(loaded, DeployError::Identity { noted, found }));
@@ -105,22 +108,69 @@ fn load_and_prepare(
     }) {
         Ok(steps) => steps,
         Err(error) => {
-            loaded.detach_thread();
+            // SAFETY: no version is made of it, so no thread enters it again.
+            unsafe { loaded.detach_thread() };
             return Err(NotStarted::with(loaded, error));
         }
     };
     let begun = Instant::now();
-    let keep = PluginContext::new(directory, &id);
+    let keep = PluginContext::new(directory, &id, loaded.door());
     let context = keep.as_host_context();
-    let prepared = loaded.prepare(context, keep, config);
-    // This thread is outside the plugin again, and not known to dispatch yet.
-    loaded.detach_thread();
-    match prepared {
+    // SAFETY: the context points into `keep`, and its vtable is the host's own.
+    match unsafe { loaded.prepare(context, keep, config) } {
         Ok(instance) => {
             // SAFETY: the instance was made by this library just now.
             let serving = unsafe { Serving::new(id, manifest, steps, loaded, instance) };
-            Ok((serving, load_time, begun.elapsed()))
+            let prepare_time = begun.elapsed();
+            let version = numbered(serving, progress)?;
+            Ok(Started { version, load_time, prepare_time })
         }
-        Err(error) => Err(NotStarted::with(loaded, error)),
+        Err(error) => {
+            // SAFETY: no version was made of it, so no thread enters it again.
+            unsafe { loaded.detach_thread() };
+            Err(NotStarted::with(loaded, error))
+        }
     }
 }
+
+/// Makes a version of it, to which this thread counts as attached: it has
+/// thread-locals of the version since `prepare`, and later hooks use them too.
+fn numbered(serving: Serving, progress: &Progress) -> Result<Version<Serving>, NotStarted> {
+    let version = match Version::new(serving) {
+        Ok(version) => version,
+        Err(exhausted) => {
+            let error = DeployError::Exhausted { count: MAX_VERSIONS };
+            return Err(NotStarted::with(given_up(exhausted.payload, progress), error));
+        }
+    };
+    let lease = version.lease(Holder::new("deployment", monotonic_ns()));
+    if lease.enter(|_| ()).is_err() {
+        // No record is left for this thread. The next hook says so, and never
+        // enters the version: it is refused, and what this thread keeps of it
+        // is counted as left behind.
+        tracing::warn!(plugin = %version.payload().id().name, "the hook thread cannot attach to a version");
+    }
+    drop(lease);
+    Ok(version)
+}
+
+/// Ends an instance of which no version can be made.
+fn given_up(serving: Serving, progress: &Progress) -> Loaded {
+    // Also when nobody waits any more: what was begun has to end.
+    let _ = progress.enter(Party::Candidate, Hook::Stop);
+    let stopped = serving.stop(monotonic_ns().saturating_add(STOP_WITHIN_NS));
+    let _ = progress.enter(Party::Candidate, Hook::Drop);
+    // SAFETY: it was never published nor leased, so nobody calls it.
+    let dropped = unsafe { serving.destroy() };
+    for error in [stopped, dropped].into_iter().filter_map(Result::err) {
+        tracing::warn!(version = %serving.id(), %error, "a refused version did not end cleanly");
+    }
+    let loaded = serving.into_loaded();
+    // SAFETY: the instance is gone, so no thread enters it again.
+    unsafe { loaded.detach_thread() };
+    loaded
+}
+
+/// How long the threads of an instance that is given up may take to end; the
+/// unload waits for them as well.
+const STOP_WITHIN_NS: u64 = 1_000_000_000;

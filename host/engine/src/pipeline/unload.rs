@@ -1,5 +1,8 @@
 //! The end of a version: drain, stop, drop, detach, close, prove.
 //!
+//! The instance is stopped and dropped by one thread, in that order and before
+//! any thread detaches: a thread-local whose destructor ran cannot be used again.
+//!
 //! Each version that leaves has a thread of its own for it, which waits for as
 //! long as it takes: a call that runs for minutes, or a hook that hangs, holds
 //! up nothing else. What the thread is at, and what keeps it, can be seen at
@@ -12,10 +15,10 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Drained, Holder, InFlight, Retired, Version},
+    dispatch::{Drained, Holder, InFlight, Retired},
     event::{EventKind, EventLog},
     id::VersionId,
-    load::{Closed, Hook, Loaded, Pin, Residue},
+    load::{Closed, Hook, Loaded, Pin, Remains, Residue},
     service::Serving,
 };
 use crossbeam::channel::Receiver;
@@ -127,10 +130,7 @@ impl Unloading {
         nudge: Nudge,
     ) -> io::Result<Unloading> {
         let users = (InFlight { stack: 0, leases: 0 }, Vec::new());
-        Unloading::begin(id, users, options, events, nudge, move |shared| match left {
-            Left::Library(loaded) => shared.close(*loaded, Instant::now()),
-            Left::Hanging(hook, late) => shared.await_hook(hook, &late),
-        })
+        Unloading::begin(id, users, options, events, nudge, move |shared| shared.close_left(left))
     }
 
     fn begin(
@@ -181,7 +181,8 @@ impl Unloading {
             UnloadStage::Dropping => Hook::Drop,
             _ => return,
         };
-        if status.pins.is_empty() && status.since.elapsed() > self.shared.options.hook_timeout * 2 {
+        let hanging_after = self.shared.options.hook_timeout.saturating_mul(2);
+        if status.pins.is_empty() && status.since.elapsed() > hanging_after {
             status.pins = vec![Pin::HookRuns(hook.as_str()).to_string()];
             let pins = status.pins.clone();
             drop(status);
@@ -214,9 +215,7 @@ impl Shared {
         let mut status = self.lock();
         status.stage = stage;
         status.since = Instant::now();
-        if stage != UnloadStage::Unloaded {
-            status.pins.clear();
-        }
+        status.pins.clear();
     }
 
     /// Waits for a hook to return that nobody waited for any longer, and unloads
@@ -225,13 +224,8 @@ impl Shared {
         self.enter(UnloadStage::Hanging);
         self.resident(&[Pin::HookRuns(hook.as_str())]);
         match late.recv() {
-            Ok(Ok((serving, ..))) => match Version::new(serving) {
-                Ok(version) => self.unload(version.retire()),
-                Err(exhausted) => self.close(exhausted.payload.destroy().0, Instant::now()),
-            },
-            Ok(Err(NotStarted { left: Some(Left::Library(loaded)), .. })) => {
-                self.close(*loaded, Instant::now());
-            }
+            Ok(Ok(started)) => self.unload(started.version.retire()),
+            Ok(Err(NotStarted { left: Some(left), .. })) => self.close_left(left),
             // It was not loaded after all.
             Ok(Err(_)) => self.enter(UnloadStage::Unloaded),
             // The host's own code panicked around the hook: the library stays
@@ -240,21 +234,24 @@ impl Shared {
         }
     }
 
+    fn close_left(&self, left: Left) {
+        match left {
+            Left::Library(loaded) => self.close(*loaded, Instant::now()),
+            Left::Closed(remains, pins) => {
+                self.enter(UnloadStage::Closing);
+                self.linger(remains, &pins, Instant::now());
+            }
+            Left::Hanging(hook, late) => self.await_hook(hook, &late),
+        }
+    }
+
     fn unload(&self, retired: Retired<Serving>) {
         let retired = self.drain(retired);
         let drained_at = Instant::now();
-        self.stop(&retired);
-        let drained = self.leave(retired);
+        self.end(&retired);
         self.enter(UnloadStage::Detaching);
-        let Some(serving) = self.detach(drained) else {
-            return;
-        };
-        self.enter(UnloadStage::Dropping);
-        let (loaded, dropped) = serving.destroy();
-        if let Err(error) = dropped {
-            tracing::warn!(version = %self.id, %error, "the instance did not drop cleanly");
-        }
-        self.close(loaded, drained_at);
+        let serving = self.detach(self.leave(retired));
+        self.close(serving.into_loaded(), drained_at);
     }
 
     /// Waits for the calls in flight, for ever if need be.
@@ -282,20 +279,29 @@ impl Shared {
         retired
     }
 
-    fn stop(&self, retired: &Retired<Serving>) {
-        self.enter(UnloadStage::Stopping);
+    /// Stops and drops the instance, on this thread.
+    fn end(&self, retired: &Retired<Serving>) {
         let lease = retired.lease(Holder::new("stop", monotonic_ns()));
+        if let Err(error) = lease.enter(|entered| self.stop_and_drop(entered.payload())) {
+            // No record is left for this thread: it detaches when the library
+            // is closed, as the thread which does that.
+            tracing::warn!(version = %self.id, %error, "the version is stopped unseen by dispatch");
+            self.stop_and_drop(retired.payload());
+        }
+    }
+
+    fn stop_and_drop(&self, serving: &Serving) {
+        self.enter(UnloadStage::Stopping);
         let timeout_ns = u64::try_from(self.options.hook_timeout.as_nanos()).unwrap_or(u64::MAX);
-        let stopped =
-            lease.enter(|entered| entered.payload().stop(monotonic_ns().saturating_add(timeout_ns)));
-        match stopped {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(version = %self.id, %error, "the version did not stop cleanly")
-            }
-            Err(error) => {
-                tracing::error!(version = %self.id, %error, "the version could not be stopped")
-            }
+        let stopped = serving.stop(monotonic_ns().saturating_add(timeout_ns));
+        if let Err(error) = stopped {
+            tracing::warn!(version = %self.id, %error, "the version did not stop cleanly");
+        }
+        self.enter(UnloadStage::Dropping);
+        // SAFETY: retired and drained: no call, no lease but that of this
+        // thread, and nobody to take another; hooks have come to their end.
+        if let Err(error) = unsafe { serving.destroy() } {
+            tracing::warn!(version = %self.id, %error, "the instance did not drop cleanly");
         }
     }
 
@@ -313,7 +319,7 @@ impl Shared {
     }
 
     /// Waits for threads to pass by; gives up those that do not.
-    fn detach(&self, mut drained: Drained<Serving>) -> Option<Serving> {
+    fn detach(&self, mut drained: Drained<Serving>) -> Serving {
         let all = poll_until(self.options.detach_timeout, || {
             self.nudge.send();
             drained.detach_threads() == 0
@@ -324,7 +330,7 @@ impl Shared {
         }
         loop {
             match drained.finish() {
-                Ok(finished) => return Some(finished.payload),
+                Ok(finished) => return finished.payload,
                 Err(back) => {
                     drained = back;
                     thread::sleep(RECHECK / 50);
@@ -336,7 +342,7 @@ impl Shared {
 
     fn close(&self, mut loaded: Loaded, drained_at: Instant) {
         self.enter(UnloadStage::Closing);
-        poll_until(self.options.threads_timeout, || loaded.threads().count() == 0);
+        poll_until(self.options.threads_timeout, || loaded.threads().count() == 0 && loaded.door().shut());
         loop {
             // SAFETY: drained, detached and destroyed: no call, no lease, no
             // instance; threads of the plugin are looked for by `close`.
@@ -347,15 +353,21 @@ impl Shared {
                     loaded = *back;
                     thread::sleep(RECHECK);
                 }
-                Closed::Lingering { mut remains, pins } => {
+                Closed::Lingering { remains, pins } => return self.linger(remains, &pins, drained_at),
+            }
+        }
+    }
+
+    /// It was closed; waits until it is gone.
+    fn linger(&self, mut remains: Box<Remains>, pins: &[Pin], drained_at: Instant) {
+        self.resident(pins);
+        loop {
+            thread::sleep(RECHECK);
+            match remains.recheck() {
+                Ok(residue) => return self.unloaded(residue, drained_at),
+                Err((back, pins)) => {
                     self.resident(&pins);
-                    loop {
-                        thread::sleep(RECHECK);
-                        match remains.recheck() {
-                            Ok(residue) => return self.unloaded(residue, drained_at),
-                            Err((back, _)) => remains = back,
-                        }
-                    }
+                    remains = back;
                 }
             }
         }

@@ -1,21 +1,23 @@
 //! `replug.host`: what the engine offers to the plugins that it runs.
 
-use super::{directory::Directory, future::CallFuture, message::CallOptions};
+use super::{directory::Directory, future::CallFuture, message::CallOptions, waker::adopt};
 use crate::{
     dispatch::{ChainToken, current_chain},
     failure::{Code, Failure},
     id::VersionId,
+    load::Door,
 };
 use abi_stable::{prefix_type::WithMetadata, std_types::RStr};
 use replug_abi::{
     ForeignWaker, HostContext, HostVtable, HostVtableRef, LogRecord, Part, Pending, Request, Sink, Status,
 };
 use std::{
+    collections::BTreeSet,
     ffi::c_void,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Weak},
-    task::{Context, Poll, Wake, Waker},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    task::{Context, Poll},
 };
 
 /// What is behind the `data` of a plugin's host context.
@@ -23,14 +25,17 @@ pub(crate) struct PluginContext {
     directory: Weak<Directory>,
     plugin: String,
     version: String,
+    calls: Arc<OpenCalls>,
 }
 
 impl PluginContext {
-    pub(crate) fn new(directory: &Arc<Directory>, id: &VersionId) -> Box<Self> {
+    /// `door` is that of the library which the context is for.
+    pub(crate) fn new(directory: &Arc<Directory>, id: &VersionId, door: &Arc<Door>) -> Box<Self> {
         Box::new(PluginContext {
             directory: Arc::downgrade(directory),
             plugin: id.name.to_string(),
             version: id.version.to_string(),
+            calls: Arc::new(OpenCalls { door: Arc::clone(door), open: Mutex::default() }),
         })
     }
 
@@ -38,6 +43,37 @@ impl PluginContext {
     pub(crate) fn as_host_context(&self) -> HostContext {
         HostContext { data: std::ptr::from_ref(self).cast(), vtable: VTABLE.0.to_raw_ptr().cast() }
     }
+}
+
+impl Drop for PluginContext {
+    /// The library is gone, and calls that its author forgot are still open:
+    /// they would hold the versions that they are in for ever.
+    fn drop(&mut self) {
+        let forgotten = std::mem::take(&mut *self.calls.lock());
+        for call in forgotten {
+            // SAFETY: `start` made the box; only `cancel` takes it, which takes
+            // its address out of the set, and no code is left that calls it.
+            drop(unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Started>(call)) });
+        }
+    }
+}
+
+/// The async calls that one version has started and not ended, by address.
+struct OpenCalls {
+    door: Arc<Door>,
+    open: Mutex<BTreeSet<usize>>,
+}
+
+impl OpenCalls {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<usize>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is behind a `Pending` that a plugin was given.
+struct Started {
+    future: CallFuture,
+    calls: Arc<OpenCalls>,
 }
 
 const VALUE: WithMetadata<HostVtable> =
@@ -169,7 +205,10 @@ unsafe extern "C" fn start(
         )
         .in_chain(parent)
         .until(request.deadline_ns);
-        *out = Pending(Box::into_raw(Box::new(future)).cast());
+        let calls = Arc::clone(&context.calls);
+        let started = Box::into_raw(Box::new(Started { future, calls }));
+        context.calls.lock().insert(started.expose_provenance());
+        *out = Pending(started.cast());
         Status::PENDING
     })
 }
@@ -178,8 +217,9 @@ unsafe extern "C" fn start(
 unsafe extern "C" fn poll(pending: Pending, waker: &ForeignWaker, sink: &Sink) -> Status {
     guard(Status::REFUSED, || {
         // SAFETY: the caller's promise; a call is polled by one thread at once.
-        let future = unsafe { &mut *pending.0.cast::<CallFuture>() };
-        let waker = Waker::from(Arc::new(Foreign::of(waker)));
+        let Started { future, calls } = unsafe { &mut *pending.0.cast::<Started>() };
+        // SAFETY: lent for this call, by the version that the call is of.
+        let waker = unsafe { adopt(waker, &calls.door) };
         match Future::poll(Pin::new(future), &mut Context::from_waker(&waker)) {
             Poll::Pending => Status::PENDING,
             Poll::Ready(Ok(reply)) => {
@@ -199,7 +239,9 @@ unsafe extern "C" fn poll(pending: Pending, waker: &ForeignWaker, sink: &Sink) -
 unsafe extern "C" fn cancel(pending: Pending) -> Status {
     guard(Status::ERROR, || {
         // SAFETY: the caller's promise.
-        drop(unsafe { Box::from_raw(pending.0.cast::<CallFuture>()) });
+        let started = unsafe { Box::from_raw(pending.0.cast::<Started>()) };
+        started.calls.lock().remove(&pending.0.addr());
+        drop(started);
         Status::OK
     })
 }
@@ -212,43 +254,4 @@ fn refuse(sink: &Sink, code: Code, message: &str) -> Status {
 /// Keeps panics of the engine and of its subscribers out of the plugin.
 fn guard<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
-}
-
-/// A plugin's waker on this side.
-struct Foreign {
-    data: *const c_void,
-    wake: unsafe extern "C" fn(*const c_void),
-    drop: unsafe extern "C" fn(*const c_void),
-}
-
-// SAFETY: the ABI demands that a waker's functions may be called from any
-// thread.
-unsafe impl Send for Foreign {}
-// SAFETY: as above.
-unsafe impl Sync for Foreign {}
-
-impl Foreign {
-    fn of(lent: &ForeignWaker) -> Self {
-        // SAFETY: `lent` is valid during the call that lent it.
-        let data = unsafe { (lent.clone)(lent.data) };
-        Foreign { data, wake: lent.wake_by_ref, drop: lent.drop }
-    }
-}
-
-impl Wake for Foreign {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // SAFETY: `data` is the reference that this value owns.
-        unsafe { (self.wake)(self.data) }
-    }
-}
-
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        // SAFETY: the reference is given up exactly once, here.
-        unsafe { (self.drop)(self.data) }
-    }
 }

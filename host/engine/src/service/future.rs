@@ -7,19 +7,19 @@ use super::{
     message::{CallOptions, Reply},
     serving::Serving,
     timer::Key,
+    waker::lend,
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{ChainToken, Entered, Holder, Lease, Refused, current_chain},
+    dispatch::{ChainToken, Entered, GatePlace, Holder, Lease, Refused, current_chain},
     load::Answer,
 };
-use replug_abi::{ForeignWaker, Pending, Status};
+use replug_abi::{Pending, Status};
 use std::{
-    ffi::c_void,
     future::Future,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 /// The answer of an async call, to be awaited on any runtime.
@@ -35,6 +35,8 @@ pub struct CallFuture {
     parent: ChainToken,
     deadline_ns: u64,
     timer: Option<Key>,
+    /// Where it waits at a closed gate.
+    place: GatePlace,
     admitted: Option<Admitted>,
     state: State,
 }
@@ -65,6 +67,7 @@ impl CallFuture {
             options,
             parent: current_chain(),
             timer: None,
+            place: GatePlace::default(),
             admitted: None,
             state,
         }
@@ -95,7 +98,7 @@ impl CallFuture {
             }
         }
         let holder = Holder::new("async call", monotonic_ns()).in_chain(self.parent);
-        let lease = match self.entry.slot.poll_lease(cx, holder) {
+        let lease = match self.entry.slot.poll_lease(cx, holder, &mut self.place) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(lease)) => lease,
             Poll::Ready(Err(source)) => return Poll::Ready(Err(self.refused(source))),
@@ -177,6 +180,7 @@ impl CallFuture {
             }
         }
         self.admitted = None;
+        self.entry.slot.leave_gate(&mut self.place);
         if let Some(key) = self.timer.take() {
             self.directory.timer.cancel(key);
         }
@@ -222,34 +226,4 @@ impl Drop for CallFuture {
     fn drop(&mut self) {
         self.finish();
     }
-}
-
-/// Lends this task's waker to the other side, which clones it to keep it.
-pub(super) fn lend(waker: &Waker) -> ForeignWaker {
-    ForeignWaker { data: std::ptr::from_ref(waker).cast(), clone, wake, wake_by_ref, drop: release }
-}
-
-/// SAFETY: `data` is a `Waker`, lent or made by this function.
-unsafe extern "C" fn clone(data: *const c_void) -> *const c_void {
-    // SAFETY: see above.
-    let waker = unsafe { &*data.cast::<Waker>() };
-    Box::into_raw(Box::new(waker.clone())).cast_const().cast()
-}
-
-/// SAFETY: `data` came from `clone` and is not used afterwards.
-unsafe extern "C" fn wake(data: *const c_void) {
-    // SAFETY: `clone` made the box, and it is given up here.
-    unsafe { Box::from_raw(data.cast_mut().cast::<Waker>()) }.wake();
-}
-
-/// SAFETY: `data` is a `Waker`, lent or made by `clone`.
-unsafe extern "C" fn wake_by_ref(data: *const c_void) {
-    // SAFETY: see above.
-    unsafe { &*data.cast::<Waker>() }.wake_by_ref();
-}
-
-/// SAFETY: `data` came from `clone` and is not used afterwards.
-unsafe extern "C" fn release(data: *const c_void) {
-    // SAFETY: `clone` made the box, and it is given up here.
-    drop(unsafe { Box::from_raw(data.cast_mut().cast::<Waker>()) });
 }

@@ -10,6 +10,7 @@ mod error;
 mod timer;
 mod serving;
 mod directory;
+mod waker;
 mod future;
 mod handle;
 mod bridge;

@@ -2,7 +2,7 @@
 
 use crate::{
     artifact::inspect::Manifest,
-    dispatch::Payload,
+    dispatch::{Outside, Payload},
     id::VersionId,
     load::{Hook, HookError, Loaded, StepInfo},
 };
@@ -81,8 +81,10 @@ impl Serving {
         unsafe { self.loaded.cancel(pending) }
     }
 
-    /// Runs a hook. The pipeline runs the hooks of a version one at a time.
+    /// Runs a hook that may come more than once. The pipeline runs the hooks of
+    /// a version one at a time.
     pub(crate) fn hook(&self, hook: Hook) -> Result<(), HookError> {
+        debug_assert!(hook != Hook::Drop, "`destroy` is the way to drop an instance");
         // SAFETY: `instance` is of this library and lives as long as `self`;
         // only the pipeline calls hooks, one after the other.
         unsafe { self.loaded.hook(hook, self.instance) }
@@ -112,15 +114,24 @@ impl Serving {
         unsafe { self.loaded.methods(self.instance) }
     }
 
-    /// Drops the instance and gives the library back.
-    pub(crate) fn destroy(self) -> (Loaded, Result<(), HookError>) {
-        let dropped = self.hook(Hook::Drop);
-        (self.loaded, dropped)
+    /// Drops the instance.
+    ///
+    /// # Safety
+    /// No call and no other hook runs or ever will; this comes once.
+    pub(crate) unsafe fn destroy(&self) -> Result<(), HookError> {
+        // SAFETY: `instance` is of this library, and the caller's promise.
+        unsafe { self.loaded.hook(Hook::Drop, self.instance) }
+    }
+
+    /// The library, whose instance was destroyed.
+    pub(crate) fn into_loaded(self) -> Loaded {
+        self.loaded
     }
 }
 
 impl Payload for Serving {
-    fn detach_thread(&self) -> u64 {
-        self.loaded.detach_thread()
+    fn detach_thread(&self, _: &Outside) -> u64 {
+        // SAFETY: outside of every call, says the core, which asks once.
+        unsafe { self.loaded.detach_thread() }
     }
 }

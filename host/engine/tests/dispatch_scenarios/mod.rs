@@ -7,7 +7,7 @@
 //! long: the scenarios are shared by two test programs.
 
 use replug_host::dispatch::{
-    ChainToken, Drained, Holder, Payload, Refused, Retired, Slot, Version, current_chain, pass_by,
+    ChainToken, Drained, Holder, Outside, Payload, Refused, Retired, Slot, Version, current_chain, pass_by,
 };
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -45,7 +45,7 @@ thread_local! {
 }
 
 impl Payload for Plugin {
-    fn detach_thread(&self) -> u64 {
+    fn detach_thread(&self, _: &Outside) -> u64 {
         self.check(self.loaded);
         let _ = INSIDE.try_with(|inside| {
             assert!(!inside.borrow().contains(&self.number), "detached inside of a call");
@@ -395,7 +395,7 @@ pub(crate) fn a_thread_is_detached_or_abandoned_but_never_both() {
 struct Lean(&'static AtomicBool);
 
 impl Payload for Lean {
-    fn detach_thread(&self) -> u64 {
+    fn detach_thread(&self, _: &Outside) -> u64 {
         0
     }
 }
@@ -443,16 +443,12 @@ fn take_turns(callers: u64, wait: fn()) {
         while Instant::now() < end {
             for _ in 0..if cfg!(miri) { 1 } else { 64 } {
                 spare.payload().0.store(true, SeqCst);
-                let mut old = slot.publish(spare).expect("open").expect("one was live");
-                let drained = loop {
-                    match old.try_drained() {
-                        Ok(drained) => break drained,
-                        Err(not_yet) => old = not_yet,
-                    }
+                let old = slot.publish(spare).expect("open").expect("one was live");
+                while !old.is_drained() {
                     wait();
-                };
-                drained.payload().0.store(false, SeqCst);
-                spare = drained.revive();
+                }
+                old.payload().0.store(false, SeqCst);
+                spare = old.revive();
                 turns += 1;
             }
         }

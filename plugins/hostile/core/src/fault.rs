@@ -1,9 +1,9 @@
 //! What can go wrong, in a hook, a migration or a call alike.
 
-use crate::{Crash, Hang, linger};
+use crate::{Crash, Hang, linger, locals};
 use replug_plugin_api::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::panic::panic_any;
+use std::{panic::panic_any, path::PathBuf};
 
 /// One thing that goes wrong.
 ///
@@ -33,6 +33,9 @@ pub enum Fault {
     Pin,
     /// Opens a file, forgets it, and goes on.
     LeakFile,
+    /// No fault: uses thread-locals, as ordinary code does, adds a line to this
+    /// file if they are still alive, and goes on.
+    Locals(PathBuf),
 }
 
 /// What a panic carries.
@@ -63,6 +66,7 @@ impl Fault {
             Fault::Linger(hang) => linger::thread(hang.clone())?,
             Fault::RayonGlobal => linger::rayon_global(),
             Fault::Pin => linger::pin()?,
+            Fault::Locals(file) => locals::touch(file)?,
             Fault::LeakFile => std::mem::forget(std::fs::File::open("/dev/null")?),
         }
         Ok(())

@@ -39,6 +39,7 @@ mod crash;
 mod fault;
 mod hang;
 mod linger;
+mod locals;
 mod plugin;
 mod state;
 

@@ -73,18 +73,27 @@ fn is_whole(image: &Image<'_>) -> Result<(), Refusal> {
 }
 
 /// Overlapping segments would let ld.so map other bytes than are checked here.
+/// It maps whole pages, so a page that two segments share must be the same page
+/// of the file in both.
 fn has_segments_in_order(image: &Image<'_>) -> Result<(), Refusal> {
-    let mut end = 0;
+    let refused = || Refusal::Malformed { what: "the loaded segments overlap or are out of order" };
+    let (mut end, mut shift_before) = (0, None);
     for program in image.programs_of(elf::PT_LOAD) {
         let start = program.p_vaddr(LE);
         let len = program.p_memsz(LE).max(program.p_filesz(LE));
-        end = start
-            .checked_add(len)
-            .filter(|_| start >= end)
-            .ok_or(Refusal::Malformed { what: "the loaded segments overlap or are out of order" })?;
+        let shift = program.p_offset(LE).wrapping_sub(start);
+        let shares_a_page = start & !(PAGE_BYTES - 1) < end;
+        if start < end || (shares_a_page && shift_before.is_some_and(|before| before != shift)) {
+            return Err(refused());
+        }
+        end = start.checked_add(len).ok_or_else(refused)?;
+        shift_before = Some(shift);
     }
     Ok(())
 }
+
+/// The smallest page of the machines that this engine runs on.
+const PAGE_BYTES: u64 = 4096;
 
 fn is_no_static_executable(plugin: &Plugin<'_>) -> Result<(), Refusal> {
     let flags = plugin.dynamic.value(elf::DT_FLAGS_1).unwrap_or(0);

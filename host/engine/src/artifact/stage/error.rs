@@ -110,6 +110,14 @@ pub enum StageError {
         /// Where it was.
         path: PathBuf,
     },
+    /// The private copy cannot be looked at.
+    #[error("the private copy {} cannot be read", path.display())]
+    Map {
+        /// The copy.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The private copy cannot be written.
     #[error("the private copy {} cannot be written", path.display())]
     Store {
@@ -129,7 +137,7 @@ impl Failure for StageError {
             StageError::TooLarge { .. } => Code::StageTooLarge,
             StageError::Changing { .. } => Code::StageChanging,
             StageError::Gone { .. } => Code::StageGone,
-            StageError::Store { .. } => Code::StageStore,
+            StageError::Map { .. } | StageError::Store { .. } => Code::StageStore,
         }
     }
 }

@@ -87,15 +87,16 @@ impl PrivateCopy {
     /// inspected without 100 MiB of heap.
     ///
     /// # Errors
-    /// The system's reason why it cannot be opened or mapped.
-    pub fn map(&self) -> io::Result<Mmap> {
-        let file = File::open(&self.path)?;
+    /// `stage.store` if it cannot be opened or mapped.
+    pub(crate) fn map(&self) -> Result<Mmap, StageError> {
+        let unreadable = |source| StageError::Map { path: self.path.clone(), source };
+        let file = File::open(&self.path).map_err(unreadable)?;
         // SAFETY: nobody changes or truncates the file while it is mapped: it
         // was written by this process under a name that was never used before,
         // is closed to writing (0400) in a directory closed to others (0700),
-        // and is patched, if at all, by the pipeline's one thread later on. The
+        // and the one caller drops the mapping before it patches the copy. The
         // dynamic loader maps the same file on the same grounds.
-        unsafe { Mmap::map(&file) }
+        unsafe { Mmap::map(&file) }.map_err(unreadable)
     }
 }
 
@@ -121,7 +122,10 @@ impl Stager {
     /// `stage.store` if the directory cannot be made or written.
     pub fn new(directory: impl Into<PathBuf>, limits: StageLimits) -> Result<Stager, StageError> {
         let directory = directory.into();
-        prepare(&directory).map_err(|source| StageError::Store { path: directory.clone(), source })?;
+        let prepared = prepare(&directory).and_then(|()| fs::canonicalize(&directory));
+        // The kernel lists mappings by this path, whatever way led here: what
+        // is looked up by another is never found.
+        let directory = prepared.map_err(|source| StageError::Store { path: directory, source })?;
         // Counting on from the clock, no name comes twice in a process, even if
         // it makes several stagers: dlopen would return the library that it
         // already has under that name.
@@ -251,8 +255,12 @@ struct Part {
     serial: u64,
 }
 
-/// Size, and times of content and of metadata in seconds and nanoseconds: a
-/// write changes at least one.
+/// Size, and times of content and of metadata in seconds and nanoseconds.
+///
+/// A write changes at least one, but for one of the same size within the same
+/// tick of the kernel's clock (1 to 10 ms) as the write before. The watch
+/// knows: it tells again of a file that was so young when it told of it and is
+/// written to. To refuse young files here would only hold every drop up.
 fn state_of(metadata: &Metadata) -> (u64, [i64; 4]) {
     let times = [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
     (metadata.len(), times)
