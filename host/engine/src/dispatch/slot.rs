@@ -364,6 +364,19 @@ impl<P: Payload> Slot<P> {
         }
     }
 
+    /// A lease to look at the version that the slot has; none without one.
+    ///
+    /// It counts as no call and never waits, whatever the gate is doing, so it
+    /// is what status and watchdogs use. Behind a sealed gate the version may
+    /// be looked at but not entered: its state is on its way out. As with any
+    /// lease, the version does not drain before this one is dropped.
+    pub fn look(&self, holder: Holder) -> Option<Lease<P>> {
+        // The slot's handle cannot be finished while the lock is held, and
+        // from then on the lease is counted.
+        let control = lock(&self.control);
+        control.version.as_ref().map(|version| version.lease(holder))
+    }
+
     /// The counters of the version that the slot has; zero if it has none.
     pub fn counters(&self) -> Counters {
         let control = lock(&self.control);

@@ -551,6 +551,29 @@ fn a_task_is_woken_when_the_gate_opens() {
 }
 
 #[test]
+fn looking_counts_nothing_and_waits_for_nothing_whatever_the_gate_does() {
+    let slot = slot_with(1, AMPLE);
+    let look = |slot: &Slot<Plugin>| slot.look(Holder::new("status", 0)).map(|lease| lease.name);
+    for _ in 0..100 {
+        assert_eq!(look(&slot), Some(1));
+    }
+    assert_eq!(slot.counters(), Counters::default());
+    let closed = slot.close().expect("live");
+    assert_eq!(look(&slot), Some(1));
+    let sealed = closed.seal();
+    assert_eq!(look(&slot), Some(1));
+    // It keeps the version, like any lease.
+    let lease = slot.look(Holder::new("status", 0)).expect("there is one");
+    let old = sealed.open(version(2));
+    let old = old.try_drained().expect_err("somebody looks at it");
+    assert_eq!((lease.name, look(&slot)), (1, Some(2)));
+    drop(lease);
+    drop(old.try_drained().expect("idle").finish().expect("never called"));
+    assert_eq!(clean_up(&slot), 0);
+    assert_eq!(look(&slot), None);
+}
+
+#[test]
 fn the_watchdog_sees_calls_that_do_not_return_and_no_others() {
     let slot = slot_with(1, AMPLE);
     let SlotState::Live(stuck) = slot.state() else {

@@ -36,12 +36,14 @@ impl Plugin {
         &self.entry.name
     }
 
-    /// The version that serves now.
+    /// The version that serves now; during a hand-over, the one before. Counts
+    /// as no call, and waits for nothing.
     ///
     /// # Errors
     /// `call.not_active` without one.
     pub fn version(&self) -> Result<VersionId, CallError> {
-        self.enter(|entered| entered.payload().id().clone())
+        let seen = self.entry.slot.look(Holder::new("version", monotonic_ns()));
+        seen.map(|serving| serving.id().clone()).ok_or_else(|| self.refused(Refused::NotActive))
     }
 
     /// Calls a method and waits for its answer on this thread, for at most 30 s.
