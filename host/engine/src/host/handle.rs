@@ -76,6 +76,7 @@ impl Host {
     }
 
     fn start(options: HostBuilder) -> Result<Host, HostError> {
+        let options = options.checked()?;
         let plugin_dir = std::path::absolute(&options.plugin_dir)
             .map_err(|source| HostError::DataDirectory { path: options.plugin_dir.clone(), source })?;
         let data_dir = options.data_dir.clone().unwrap_or_else(|| beside(&plugin_dir));
