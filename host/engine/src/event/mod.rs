@@ -73,6 +73,9 @@ pub enum EventKind {
     Superseded {
         /// The version that is wanted instead.
         by: String,
+        /// The same as a code for programs, `deploy.superseded`.
+        #[serde(flatten)]
+        failure: FailureReport,
     },
     /// A deployment began.
     Deploying {
@@ -96,6 +99,10 @@ pub enum EventKind {
         /// Why.
         #[serde(flatten)]
         failure: FailureReport,
+        /// In how many milliseconds it is tried again, if the failure was not
+        /// the version's own; without, it is not before its file changes.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_in_ms: Option<u64>,
     },
     /// State was handed over.
     StateHandedOver {
@@ -167,6 +174,12 @@ pub enum EventKind {
         /// For how long at least.
         micros: u64,
     },
+    /// Something about the host itself needs attention.
+    HostProblem {
+        /// What.
+        #[serde(flatten)]
+        failure: FailureReport,
+    },
     /// The host ended.
     Stopped,
 }
@@ -193,6 +206,7 @@ impl EventKind {
             EventKind::Resident { .. } => "resident",
             EventKind::Retired => "retired",
             EventKind::StuckCall { .. } => "stuck_call",
+            EventKind::HostProblem { .. } => "host_problem",
             EventKind::Stopped => "stopped",
         }
     }
