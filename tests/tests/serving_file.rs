@@ -89,9 +89,11 @@ fn a_serving_file_that_cannot_be_read_any_more_changes_nothing() {
     let path = harness.plugin_dir().join("markdown.so");
     fs::set_permissions(&path, Permissions::from_mode(0o000)).expect("changes");
     if fs::read(&path).is_ok() {
-        // Root reads everything: something else that cannot be read.
-        fs::remove_file(&path).expect("removes");
-        fs::create_dir(&path).expect("makes");
+        // Root reads everything: something else that cannot be taken, put in
+        // its place at once, for a file that is away for a moment has gone.
+        let link = harness.data_dir().join("link");
+        std::os::unix::fs::symlink(&library, &link).expect("links");
+        fs::rename(&link, &path).expect("renames");
         assert_eq!(harness.refused("markdown.so").code, "stage.not_regular");
     }
     settle(&mut harness);
