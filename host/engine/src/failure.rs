@@ -178,6 +178,7 @@ codes! {
     HostSocket = "host.socket", Operator, "name a socket that is free, writable and shorter than 108 bytes";
     HostUncleanEnd = "host.unclean_end", Operator, "read in the events what was not saved or did not return";
     AbiLedger = "abi.ledger", Artifact, "build the plugin again with a matching replug-plugin-api, for this C library";
+    HostOptions = "host.options", Operator, "correct the option that the message names";
 }
 
 impl fmt::Display for Code {

@@ -55,7 +55,7 @@ mod host;
 
 pub use host::{
     Host, HostBuilder, HostError, HostStatus, LeaseStatus, Outcome, PluginState, PluginStatus, RemovalPolicy,
-    UnloadingStatus, VersionStatus,
+    SameVersion, UnloadingStatus, VersionStatus,
 };
 pub use pipeline::ReadError;
 pub use service::{CallError, CallFuture, CallOptions, Plugin, Reply};

@@ -87,7 +87,8 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::DeploySameVersion
         | Code::HostDataDirectory
         | Code::HostDataLocked
-        | Code::HostSocket => StatusCode::CONFLICT,
+        | Code::HostSocket
+        | Code::HostOptions => StatusCode::CONFLICT,
 
         Code::StageStore | Code::StateStore => StatusCode::INSUFFICIENT_STORAGE,
         Code::StateCorrupt | Code::HostUncleanEnd => StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,6 +1,6 @@
 //! Where events are kept and read.
 
-use super::{Event, EventKind};
+use super::{Event, EventKind, SCHEMA_VERSION};
 use std::{
     collections::VecDeque,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -25,26 +25,18 @@ struct State {
 }
 
 impl EventLog {
+    /// Numbers an event and keeps it.
     pub(crate) fn write(&self, plugin: Option<String>, version: Option<String>, kind: EventKind) {
-        let unix_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-        let mut state = self.lock();
-        state.last += 1;
-        if state.kept.len() == EVENTS_KEPT_MAX {
-            state.kept.pop_front();
-        }
-        let sequence = state.last;
-        let event = Event { sequence, unix_ms, plugin, version, kind };
+        let event = self.lock().push(plugin, version, kind, unix_ms());
+        self.changed.notify_all();
+        // Foreign code, which may read this log.
         tracing::debug!(
             event = event.kind.name(),
             plugin = event.plugin.as_deref().unwrap_or(""),
             version = event.version.as_deref().unwrap_or(""),
-            "event {sequence}"
+            "event {}",
+            event.sequence
         );
-        state.kept.push_back(Arc::new(event));
-        drop(state);
-        self.changed.notify_all();
     }
 
     /// No event comes any more; readers are told.
@@ -56,6 +48,31 @@ impl EventLog {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl State {
+    fn push(
+        &mut self,
+        plugin: Option<String>,
+        version: Option<String>,
+        kind: EventKind,
+        unix_ms: u64,
+    ) -> Arc<Event> {
+        let unix_ms = self.kept.back().map_or(unix_ms, |before| before.unix_ms.max(unix_ms));
+        let sequence = self.last + 1;
+        let event = Arc::new(Event { schema: SCHEMA_VERSION, sequence, unix_ms, plugin, version, kind });
+        if self.kept.len() == EVENTS_KEPT_MAX {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(Arc::clone(&event));
+        self.last = sequence;
+        event
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A reader's place in a host's events.
@@ -92,9 +109,13 @@ impl Events {
         Events { log, next: sequence.max(1) }
     }
 
-    /// Waits for the next event, at most `timeout`.
+    /// Waits for the next event, at most `timeout`; [`Duration::MAX`] is no
+    /// limit.
     pub fn next_within(&mut self, timeout: Duration) -> Next {
-        let until = Instant::now() + timeout;
+        self.next_until(Instant::now().checked_add(timeout))
+    }
+
+    fn next_until(&mut self, until: Option<Instant>) -> Next {
         let log = Arc::clone(&self.log);
         let mut state = log.lock();
         loop {
@@ -111,6 +132,10 @@ impl Events {
             if state.closed {
                 return Next::Ended;
             }
+            let Some(until) = until else {
+                state = log.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Next::Nothing;
@@ -125,9 +150,9 @@ impl Events {
         timeout: Duration,
         mut wanted: impl FnMut(&Event) -> bool,
     ) -> Option<Arc<Event>> {
-        let until = Instant::now() + timeout;
+        let until = Instant::now().checked_add(timeout);
         loop {
-            match self.next_within(until.saturating_duration_since(Instant::now())) {
+            match self.next_until(until) {
                 Next::Event(event) if wanted(&event) => return Some(event),
                 Next::Event(_) | Next::Lost(_) => {}
                 Next::Nothing | Next::Ended => return None,
@@ -160,5 +185,22 @@ mod tests {
         log.close();
         assert!(matches!(reader.next_within(Duration::ZERO), Next::Event(_)));
         assert_eq!(reader.next_within(Duration::from_secs(60)), Next::Ended);
+    }
+
+    #[test]
+    fn times_never_go_back_though_the_clock_be_set_back() {
+        let mut state = State::default();
+        let mut at = |ms| state.push(None, None, EventKind::Retired, ms).unix_ms;
+        assert_eq!([at(5), at(3), at(6)], [5, 5, 6]);
+    }
+
+    #[test]
+    fn a_reader_without_a_limit_waits_for_what_comes() {
+        let log = Arc::new(EventLog::default());
+        let mut reader = Events::from_now(Arc::clone(&log));
+        let waiting = std::thread::spawn(move || reader.wait_for(Duration::MAX, |_| true));
+        log.write(None, None, EventKind::Retired);
+        let event = waiting.join().expect("no panic").expect("it came");
+        assert_eq!(event.sequence, 1);
     }
 }

@@ -20,9 +20,13 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// Something that happened in a host.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Event {
+    /// Version of the events' form, [`SCHEMA_VERSION`]; it is raised when a
+    /// field changes its meaning, and not when one is added.
+    pub schema: u32,
     /// Number of the event in its host, from 1, without gaps.
     pub sequence: u64,
-    /// Milliseconds since 1970 by the wall clock.
+    /// Milliseconds since 1970 by the wall clock; never less than those of the
+    /// event before, though the clock be set back.
     pub unix_ms: u64,
     /// The plugin that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +73,9 @@ pub enum EventKind {
     Superseded {
         /// The version that is wanted instead.
         by: String,
+        /// The same as a code for programs, `deploy.superseded`.
+        #[serde(flatten)]
+        failure: FailureReport,
     },
     /// A deployment began.
     Deploying {
@@ -92,6 +99,10 @@ pub enum EventKind {
         /// Why.
         #[serde(flatten)]
         failure: FailureReport,
+        /// In how many milliseconds it is tried again, if the failure was not
+        /// the version's own; without, it is not before its file changes.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_in_ms: Option<u64>,
     },
     /// State was handed over.
     StateHandedOver {
@@ -163,6 +174,12 @@ pub enum EventKind {
         /// For how long at least.
         micros: u64,
     },
+    /// Something about the host itself needs attention.
+    HostProblem {
+        /// What.
+        #[serde(flatten)]
+        failure: FailureReport,
+    },
     /// The host ended.
     Stopped,
 }
@@ -189,6 +206,7 @@ impl EventKind {
             EventKind::Resident { .. } => "resident",
             EventKind::Retired => "retired",
             EventKind::StuckCall { .. } => "stuck_call",
+            EventKind::HostProblem { .. } => "host_problem",
             EventKind::Stopped => "stopped",
         }
     }
@@ -307,6 +325,7 @@ mod tests {
     #[test]
     fn names_are_those_of_the_json_form() {
         let event = Event {
+            schema: SCHEMA_VERSION,
             sequence: 1,
             unix_ms: 0,
             plugin: Some("a".into()),
@@ -316,5 +335,6 @@ mod tests {
         let json = serde_json::to_value(&event).expect("serialises");
         assert_eq!(json["event"], event.kind.name());
         assert_eq!(json["micros"], 7);
+        assert_eq!(json["schema"], SCHEMA_VERSION);
     }
 }

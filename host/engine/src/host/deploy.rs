@@ -1,26 +1,28 @@
 //! Making what is wanted what serves: the deployments of the command loop.
 
 use super::{
-    catalog::Arrival,
     control::{Control, micros, nanos},
     options::RemovalPolicy,
+    versions::Arrival,
 };
 use crate::{
     clock::monotonic_ns,
     dispatch::{Retired, Version},
     event::{EventKind, FailureReport, StageTimes},
-    failure::Code,
+    failure::{Blame, Code, Failure},
     id::{PluginName, VersionId},
     load::Hook,
     pipeline::{self, DeployError, Left, Means, StatePolicy, TakenState, Unloading},
     service::{Entry, Serving},
     state::chain::MigratePolicy,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 impl Control {
-    pub(super) fn reconcile_all(&mut self) {
-        let names = self.shared.catalog().names();
+    pub(super) fn reconcile_all(&mut self, names: Vec<PluginName>) {
         for name in names {
             // A failure was reported as an event; there is nobody else to tell.
             let _ = self.reconcile(&name);
@@ -29,7 +31,7 @@ impl Control {
 
     /// Makes what is wanted what serves. Returns the first failure, after
     /// which a lower version may have been deployed.
-    fn reconcile(&mut self, name: &PluginName) -> Result<(), FailureReport> {
+    pub(super) fn reconcile(&mut self, name: &PluginName) -> Result<(), FailureReport> {
         let mut first_failure = Ok(());
         while let Some(step) = self.next_step(name) {
             match step {
@@ -39,27 +41,42 @@ impl Control {
                 }
                 Step::Deploy(id) => {
                     let Err(error) = self.deploy(&id) else { break };
-                    let failure = FailureReport::of(&error);
-                    let kind = EventKind::DeployFailed { stage: error.stage(), failure: failure.clone() };
-                    self.event(Some(&id), kind);
-                    if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
-                        versions.refuse(&id);
-                    }
-                    first_failure = first_failure.and(Err(failure));
+                    first_failure = first_failure.and(Err(self.not_deployed(&id, &error)));
                 }
             }
         }
         first_failure
     }
 
+    /// Says that a version was not deployed, and whether it is tried again.
+    fn not_deployed(&self, id: &VersionId, error: &DeployError) -> FailureReport {
+        let failure = FailureReport::of(error);
+        let mut retry_in_ms = None;
+        if let Some(versions) = self.shared.catalog().get_mut(id.name.as_str()) {
+            if is_its_own_doing(error) {
+                versions.refuse(id);
+            } else {
+                retry_in_ms = Some(versions.retry_later(id, Instant::now()).as_millis() as u64);
+            }
+        }
+        let kind = EventKind::DeployFailed { stage: error.stage(), failure: failure.clone(), retry_in_ms };
+        self.shared.event(Some(id), kind);
+        failure
+    }
+
     fn next_step(&self, name: &PluginName) -> Option<Step> {
+        // A version that waits for its last calls has state that the next one
+        // needs.
+        if self.ends_at.is_some() || self.is_leaving(name) {
+            return None;
+        }
         let catalog = self.shared.catalog();
         let versions = catalog.get(name.as_str())?;
-        let active = versions.active.as_ref();
+        let active = versions.active();
+        let keeps = self.options.removal == RemovalPolicy::Keep || versions.may_come_back();
         let Some(wanted) = versions.wanted() else {
             let all_gone = versions.present().next().is_none();
-            let retire = active.is_some() && all_gone && self.options.removal == RemovalPolicy::FallBack;
-            return retire.then_some(Step::Retire);
+            return (active.is_some() && all_gone && !keeps).then_some(Step::Retire);
         };
         if active == Some(&wanted.id) {
             return None;
@@ -71,8 +88,8 @@ impl Control {
             && wanted.id.version < active.version
             && versions.pinned().is_none()
         {
-            let own_file_refused = versions.find(&active.version).is_some();
-            if own_file_refused || self.options.removal == RemovalPolicy::Keep {
+            let own_file_is_there = versions.find(&active.version).is_some();
+            if own_file_is_there || keeps {
                 return None;
             }
         }
@@ -94,9 +111,9 @@ impl Control {
                 return Ok(());
             };
             let (arrival, path) = (present.arrival, present.path.clone());
-            (versions.active.as_ref().map(ToString::to_string), arrival, candidate, path)
+            (versions.active().map(ToString::to_string), arrival, candidate, path)
         };
-        self.event(Some(id), EventKind::Deploying { from: from.clone() });
+        self.shared.event(Some(id), EventKind::Deploying { from: from.clone() });
         let candidate = match candidate {
             Some(candidate) => candidate,
             None => {
@@ -149,6 +166,7 @@ impl Control {
     ) -> Result<(), DeployError> {
         let policy = self.policy();
         let mut problems = Vec::new();
+        let in_memory = version.id();
         let mut means = Means {
             worker: &mut self.worker,
             store: &self.store,
@@ -159,7 +177,7 @@ impl Control {
         };
         let taken = pipeline::take_over(entry, version, &mut means);
         for problem in &problems {
-            self.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(problem) });
+            self.shared.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(problem) });
         }
         let taken = match taken {
             Ok(taken) => taken,
@@ -169,17 +187,18 @@ impl Control {
             }
         };
         stages.prepare_us += micros(taken.activate);
+        self.in_memory.insert(in_memory, id.clone());
         stages.pause_us = micros(taken.pause);
         stages.publish_ns = nanos(taken.publish);
         stages.barrier_ns = nanos(taken.barrier);
         stages.total_us = monotonic_ns().saturating_sub(noticed_ns) / 1_000;
         if let Some(versions) = self.shared.catalog().get_mut(id.name.as_str()) {
-            versions.active = Some(id.clone());
+            versions.set_active(Some(id.clone()));
         }
         if taken.pause > Duration::ZERO {
             self.shared.records().entry(id.name.clone()).or_default().last_pause_us = Some(stages.pause_us);
         }
-        self.event(Some(id), EventKind::Published { from, in_flight: taken.in_flight as u64, stages });
+        self.shared.event(Some(id), EventKind::Published { from, in_flight: taken.in_flight as u64, stages });
         if let Some(old) = taken.old {
             self.unload(old, None);
         }
@@ -192,65 +211,14 @@ impl Control {
     fn state_taken(&self, id: &VersionId, state: TakenState) {
         let TakenState { schemas: (from_schema, to_schema), bytes, loss, exported } = state;
         let Some(exported) = exported else {
-            return self.event(Some(id), EventKind::StateRestored { from_schema, to_schema, bytes, loss });
+            return self
+                .shared
+                .event(Some(id), EventKind::StateRestored { from_schema, to_schema, bytes, loss });
         };
-        self.event(Some(id), EventKind::StateHandedOver { from_schema, to_schema, bytes, loss });
+        self.shared.event(Some(id), EventKind::StateHandedOver { from_schema, to_schema, bytes, loss });
         if let Err(error) = pipeline::save(&self.store, &exported) {
             // The snapshot from before the gate is there; this one is newer.
-            self.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(&error) });
-        }
-    }
-
-    pub(super) fn activate(
-        &mut self,
-        name: &PluginName,
-        version: Option<semver::Version>,
-    ) -> Result<VersionId, FailureReport> {
-        {
-            let mut catalog = self.shared.catalog();
-            let unknown = |message: String| FailureReport::with_code(Code::DeployUnknownVersion, message);
-            let versions = catalog
-                .get_mut(name.as_str())
-                .ok_or_else(|| unknown(format!("no file of plugin {name} is present")))?;
-            if let Some(version) = &version
-                && versions.find(version).is_none()
-            {
-                let present: Vec<String> =
-                    versions.present().map(|present| present.id.version.to_string()).collect();
-                let message = format!("{name} {version} is not present; there are: {}", present.join(", "));
-                return Err(unknown(message));
-            }
-            versions.pin(version);
-        }
-        let before = self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active.clone());
-        let done = self.reconcile(name);
-        let after = self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active.clone());
-        match (done, after) {
-            (Ok(()), Some(active)) => Ok(active),
-            (Err(failure), _) => {
-                // A choice that cannot be had is not kept.
-                if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
-                    versions.pin(before.map(|id| id.version));
-                }
-                Err(failure)
-            }
-            (Ok(()), None) => Err(FailureReport::with_code(
-                Code::DeployUnknownVersion,
-                format!("no version of {name} can be activated"),
-            )),
-        }
-    }
-
-    pub(super) fn retire(&mut self, name: &PluginName) {
-        let entry = self.shared.directory.entry(name);
-        let id = self.shared.catalog().get_mut(name.as_str()).and_then(|versions| versions.active.take());
-        match entry.slot.withdraw() {
-            Ok(retired) => {
-                self.event(id.as_ref(), EventKind::Retired);
-                self.save_retired(&retired);
-                self.unload(retired, None);
-            }
-            Err(error) => tracing::debug!(plugin = %name, %error, "there is nothing to retire"),
+            self.shared.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(&error) });
         }
     }
 
@@ -266,7 +234,7 @@ impl Control {
         self.options.configs.get(name.as_str()).map(ToString::to_string).unwrap_or_default()
     }
 
-    fn unload(&mut self, retired: Retired<Serving>, hangs: Option<Hook>) {
+    pub(super) fn unload(&mut self, retired: Retired<Serving>, hangs: Option<Hook>) {
         let (options, events) = (self.options.unload, Arc::clone(&self.shared.events));
         self.keep(Unloading::of_version(retired, hangs, options, events, self.worker.nudge()));
     }
@@ -280,7 +248,9 @@ impl Control {
         match unloading {
             Ok(unloading) => self.shared.unloads().push(unloading),
             Err(error) => {
-                tracing::error!(%error, "no thread for an unload: the version stays in memory")
+                self.shared.strand();
+                let message = format!("no thread for an unload, so a version stays in memory: {error}");
+                self.problem(Code::HostThread, message);
             }
         }
     }
@@ -290,4 +260,20 @@ impl Control {
 enum Step {
     Deploy(VersionId),
     Retire,
+}
+
+/// Whether a version was refused for what it is or does, so that trying it
+/// again is of no use. What the version before did, what the host lacks for now
+/// and what an operator can mend passes.
+fn is_its_own_doing(error: &DeployError) -> bool {
+    if matches!(error, DeployError::Before { .. }) {
+        return false;
+    }
+    match error.code() {
+        // The configuration stands for as long as the host runs.
+        Code::ConfigInvalid => true,
+        // One slow call at that moment; a file that is being written.
+        Code::GateQuiesceTimeout | Code::StageChanging => false,
+        code => matches!(code.blame(), Blame::Artifact | Blame::Plugin),
+    }
 }

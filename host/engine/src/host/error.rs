@@ -43,6 +43,26 @@ pub enum HostError {
     /// A command failed.
     #[error("{0}")]
     Failed(FailureReport),
+    /// Options contradict each other, or one of them cannot be.
+    #[error("{option}: {reason}")]
+    Option {
+        /// The option, as the builder names it.
+        option: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// Too many commands wait already.
+    #[error("{waiting} commands wait for the host, which is the limit")]
+    Busy {
+        /// How many.
+        waiting: usize,
+    },
+    /// The host ended by a panic of its own; state may not have been saved.
+    #[error("the host ended by a panic: {message}")]
+    Panicked {
+        /// The panic's text.
+        message: String,
+    },
     /// The host has ended.
     #[error("the host has stopped")]
     Stopped,
@@ -58,6 +78,9 @@ impl Failure for HostError {
             HostError::Store(error) => error.code(),
             HostError::Thread(_) => Code::HostThread,
             HostError::Failed(report) => Code::from_name(report.code).unwrap_or(Code::HostStopped),
+            HostError::Option { .. } => Code::HostOptions,
+            HostError::Busy { .. } => Code::GateBusy,
+            HostError::Panicked { .. } => Code::HostUncleanEnd,
             HostError::Stopped => Code::HostStopped,
         }
     }

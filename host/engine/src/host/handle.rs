@@ -1,28 +1,28 @@
 //! The embedder's handle to a host.
 
 use super::{
-    control::{Command, Control, Shared},
+    backoff::Backoff,
+    control::{Command, Control},
     error::HostError,
     lock::lock,
     options::HostBuilder,
-    status::{HostStatus, LeaseStatus, PluginState, PluginStatus, UnloadingStatus, VersionStatus},
+    outcome::Outcome,
+    shared::Shared,
+    status::HostStatus,
 };
 use crate::{
-    artifact::{
-        stage::Stager,
-        watch::{WatchMode, Watcher},
-    },
-    clock::monotonic_ns,
-    dispatch::{Holder, SlotState, barrier},
+    artifact::{stage::Stager, watch::Watcher},
+    dispatch::barrier,
     event::{EventLog, Events, FailureReport},
     id::{InvalidPluginName, PluginName, VersionId},
-    pipeline::{Unloading, Worker},
-    service::{Directory, Entry, Plugin},
+    pipeline::Worker,
+    service::{Directory, Plugin},
     state::store::{SnapshotStore, StoreOptions},
 };
-use crossbeam::channel::{self, Sender};
+use crossbeam::channel::{self, Sender, TrySendError};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -30,7 +30,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Commands that wait for the loop; more make their askers wait.
+/// Commands that wait for the loop; more are refused.
 const COMMANDS_MAX: usize = 64;
 
 /// A running host. Cheap to clone; the host ends with
@@ -52,18 +52,23 @@ pub struct Host {
 struct Inner {
     shared: Arc<Shared>,
     plugin_dir: PathBuf,
-    watching: Arc<dyn Fn() -> WatchMode + Send + Sync>,
     commands: Mutex<Option<Sender<Command>>>,
-    control: Mutex<Option<JoinHandle<()>>>,
-    // Locked for as long as the host lives.
-    _lock: File,
+    running: Mutex<Option<Running>>,
+}
+
+/// What ends with the host.
+struct Running {
+    control: JoinHandle<Result<(), String>>,
+    /// The lock of the data directory.
+    lock: File,
 }
 
 impl HostBuilder {
     /// Starts the host.
     ///
     /// # Errors
-    /// [`HostError`]: a directory that cannot be used, or no threads.
+    /// [`HostError`]: options that contradict each other, a directory that
+    /// cannot be used, or no threads.
     pub fn start(self) -> Result<Host, HostError> {
         Host::start(self)
     }
@@ -76,6 +81,7 @@ impl Host {
     }
 
     fn start(options: HostBuilder) -> Result<Host, HostError> {
+        let options = options.checked()?;
         let plugin_dir = std::path::absolute(&options.plugin_dir)
             .map_err(|source| HostError::DataDirectory { path: options.plugin_dir.clone(), source })?;
         let data_dir = options.data_dir.clone().unwrap_or_else(|| beside(&plugin_dir));
@@ -86,10 +92,9 @@ impl Host {
         let store = SnapshotStore::open(data_dir.join("state"), store_options)?;
         let directory = Arc::new(Directory::new(options.service).map_err(HostError::Thread)?);
         let events = Arc::new(EventLog::default());
-        let shared = Arc::new(Shared::new(directory, events));
         let worker = Worker::start(options.unload.hook_timeout).map_err(HostError::Thread)?;
         let watcher = Watcher::start(&plugin_dir, options.watch.clone())?;
-        let watching = watcher.mode_reader();
+        let shared = Arc::new(Shared::new(directory, events, watcher.mode_reader()));
         let (commands, queue) = channel::bounded(COMMANDS_MAX);
         let control = Control {
             options,
@@ -99,6 +104,11 @@ impl Host {
             store,
             worker,
             unsteady: BTreeMap::new(),
+            not_stored: Backoff::default(),
+            in_memory: BTreeMap::new(),
+            hanging_exports: BTreeSet::new(),
+            rewatch_at: None,
+            ends_at: None,
         };
         let control = thread::Builder::new()
             .name("replug-control".to_owned())
@@ -108,10 +118,8 @@ impl Host {
             inner: Arc::new(Inner {
                 shared,
                 plugin_dir,
-                watching,
                 commands: Mutex::new(Some(commands)),
-                control: Mutex::new(Some(control)),
-                _lock: lock,
+                running: Mutex::new(Some(Running { control, lock })),
             }),
         })
     }
@@ -134,8 +142,9 @@ impl Host {
     /// Makes a version the one that serves, until another is chosen or its file
     /// goes away. `None` goes back to the highest version present.
     ///
-    /// The command is accepted at once and carried out in order; the result is
-    /// both a future and something to wait for.
+    /// The command is accepted or refused ([`HostError::Busy`]) at once and
+    /// carried out in order; the result is both a future and something to wait
+    /// for.
     pub fn activate(&self, name: &PluginName, version: Option<semver::Version>) -> Outcome<VersionId> {
         self.ask(|done| Command::Activate { name: name.clone(), version, done })
     }
@@ -160,116 +169,46 @@ impl Host {
         let shared = &self.inner.shared;
         HostStatus {
             plugin_dir: self.inner.plugin_dir.display().to_string(),
-            watching: (self.inner.watching)().to_string(),
-            barrier: format!("{:?}", barrier::kind()).to_lowercase(),
+            watching: shared.watching().to_string(),
+            barrier: barrier::kind().as_str().to_owned(),
             residents: shared.residents(),
-            plugins: shared.directory.all().iter().map(|entry| self.plugin_status(entry)).collect(),
+            plugins: shared.directory.all().iter().map(|entry| shared.status_of(entry)).collect(),
         }
     }
 
-    /// Drains calls, saves state, unloads everything, and ends. Waits for it,
-    /// for at most the shutdown timeout.
+    /// Drains calls, saves state, unloads everything, and ends; the data
+    /// directory is free for another host then. Blocks this thread for at most
+    /// the shutdown timeout, after what the host is just doing; async code runs
+    /// it where blocking is allowed.
     ///
     /// # Errors
-    /// [`HostError::Stopped`] if it has ended before.
+    /// [`HostError::Stopped`] if it has ended before, [`HostError::Panicked`]
+    /// if it ended by a panic, so that something may not have been saved.
     pub fn shutdown(&self) -> Result<(), HostError> {
         let commands = self.inner.take_commands().ok_or(HostError::Stopped)?;
-        let (done, ended) = oneshot::channel();
+        let (done, ended) = channel::bounded(1);
         if commands.send(Command::Shutdown { done }).is_ok() {
-            // An error means that the loop ended, which is what is wanted.
-            let _ = ended.blocking_recv();
+            // An error means that the loop ended, which `join` tells more of.
+            let _ = ended.recv();
         }
-        self.inner.join();
-        Ok(())
+        self.inner.join()
     }
 
     fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, FailureReport>>) -> Command,
     ) -> Outcome<T> {
-        let (done, outcome) = oneshot::channel();
-        let commands = self.inner.commands.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(commands) = commands {
-            // When the loop is gone `done` is dropped, which the outcome tells.
-            let _ = commands.send(command(done));
-        }
-        Outcome { outcome }
-    }
-
-    fn plugin_status(&self, entry: &Entry) -> PluginStatus {
-        let shared = &self.inner.shared;
-        let counters = entry.slot.counters();
-        let record = shared.records().get(&entry.name).copied().unwrap_or_default();
-        let mut status = PluginStatus {
-            name: entry.name.to_string(),
-            state: match entry.slot.state() {
-                SlotState::Absent => PluginState::Absent,
-                SlotState::Live(_) => PluginState::Active,
-                SlotState::Closed(_) | SlotState::Sealed(_) => PluginState::HandingOver,
-            },
-            active: None,
-            pinned: None,
-            calls: counters.calls,
-            errors: counters.errors,
-            deadlines_passed: entry.deadlines_passed.load(std::sync::atomic::Ordering::Relaxed),
-            in_flight: entry.slot.in_flight().stack as u64,
-            leases: leases(&entry.slot.holders()),
-            heap_bytes: None,
-            threads: 0,
-            versions: Vec::new(),
-            unloading: Vec::new(),
-            last_pause_us: record.last_pause_us,
-            unloads_proven: record.unloads_proven,
+        let (done, answer) = oneshot::channel();
+        let commands = self.inner.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(commands) = commands.as_ref() else {
+            return Outcome::not_accepted(HostError::Stopped);
         };
-        if status.state == PluginState::Active
-            && let Ok(lease) = entry.slot.lease(Holder::new("status", monotonic_ns()))
-        {
-            status.heap_bytes = lease.loaded().heap().map(|heap| heap.bytes);
-            status.threads = lease.loaded().threads().count();
+        match commands.try_send(command(done)) {
+            Ok(()) => Outcome::later(answer),
+            Err(TrySendError::Full(_)) => Outcome::not_accepted(HostError::Busy { waiting: COMMANDS_MAX }),
+            Err(TrySendError::Disconnected(_)) => Outcome::not_accepted(HostError::Stopped),
         }
-        if let Some(versions) = shared.catalog().get(entry.name.as_str()) {
-            status.active = versions.active.as_ref().map(ToString::to_string);
-            status.pinned = versions.pinned().map(ToString::to_string);
-            status.versions = versions
-                .present()
-                .map(|present| VersionStatus {
-                    id: present.id.to_string(),
-                    path: present.path.display().to_string(),
-                    refused: versions.is_refused(&present.id),
-                })
-                .collect();
-        }
-        status.unloading = shared
-            .unloads()
-            .iter()
-            .filter(|u| u.id.name == entry.name && !u.is_done())
-            .map(unloading)
-            .collect();
-        status
     }
-}
-
-fn unloading(unloading: &Unloading) -> UnloadingStatus {
-    let status = unloading.status();
-    UnloadingStatus {
-        id: unloading.id.to_string(),
-        stage: status.stage.as_str().to_owned(),
-        since_us: u64::try_from(status.since.elapsed().as_micros()).unwrap_or(u64::MAX),
-        in_flight: status.in_flight.stack as u64,
-        leases: leases(&status.holders),
-        pins: status.pins,
-    }
-}
-
-fn leases(holders: &[Holder]) -> Vec<LeaseStatus> {
-    let now = monotonic_ns();
-    holders
-        .iter()
-        .map(|holder| LeaseStatus {
-            holder: holder.label.to_owned(),
-            age_us: now.saturating_sub(holder.since) / 1_000,
-        })
-        .collect()
 }
 
 impl Inner {
@@ -277,12 +216,20 @@ impl Inner {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn join(&self) {
-        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(control) = control {
-            // A panic of the loop was printed by its thread.
-            let _ = control.join();
-        }
+    fn join(&self) -> Result<(), HostError> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Running { control, lock }) = running else {
+            return Ok(());
+        };
+        let ended = control.join();
+        drop(lock);
+        let message = match ended {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(message)) => message,
+            // Its panic was printed by its thread.
+            Err(_) => "the control thread ended".to_owned(),
+        };
+        Err(HostError::Panicked { message })
     }
 }
 
@@ -290,47 +237,15 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // The loop ends when nobody can command it any more.
         drop(self.take_commands());
-        self.join();
+        // There is nobody to tell; the events say it too.
+        let _ = self.join();
     }
 }
 
-/// The result of a command, once it was carried out: await it, or
-/// [`wait`](Outcome::wait) for it on a thread without a runtime.
-#[must_use = "the command may fail"]
-pub struct Outcome<T> {
-    outcome: oneshot::Receiver<Result<T, FailureReport>>,
-}
-
-impl<T> Outcome<T> {
-    /// Waits for it on this thread, which is none of an async runtime.
-    ///
-    /// # Errors
-    /// [`HostError::Failed`] with code and next step, [`HostError::Stopped`].
-    pub fn wait(self) -> Result<T, HostError> {
-        match self.outcome.blocking_recv() {
-            Ok(result) => result.map_err(HostError::Failed),
-            Err(_) => Err(HostError::Stopped),
-        }
-    }
-}
-
-impl<T> IntoFuture for Outcome<T>
-where
-    T: Send + 'static,
-{
-    type Output = Result<T, HostError>;
-    type IntoFuture = std::pin::Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            match self.outcome.await {
-                Ok(result) => result.map_err(HostError::Failed),
-                Err(_) => Err(HostError::Stopped),
-            }
-        })
-    }
-}
-
+/// `.<name>.replug` beside the plugin directory, so that each has its own.
 fn beside(plugin_dir: &Path) -> PathBuf {
-    plugin_dir.parent().unwrap_or(plugin_dir).join(".replug")
+    let mut name = OsString::from(".");
+    name.push(plugin_dir.file_name().unwrap_or_default());
+    name.push(".replug");
+    plugin_dir.parent().unwrap_or(plugin_dir).join(name)
 }

@@ -4,15 +4,24 @@
 mod error;
 mod lock;
 mod options;
+mod outcome;
+mod backoff;
+mod versions;
 mod catalog;
 mod status;
 mod stuck;
+mod shared;
+mod observe;
 mod control;
-mod deploy;
 mod save;
+mod leaving;
+mod deploy;
+mod choose;
+mod intake;
 mod handle;
 
 pub use error::HostError;
-pub use handle::{Host, Outcome};
-pub use options::{HostBuilder, RemovalPolicy};
+pub use handle::Host;
+pub use options::{HostBuilder, RemovalPolicy, SameVersion};
+pub use outcome::Outcome;
 pub use status::{HostStatus, LeaseStatus, PluginState, PluginStatus, UnloadingStatus, VersionStatus};

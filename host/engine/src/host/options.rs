@@ -1,5 +1,6 @@
 //! How a host is set up.
 
+use super::error::HostError;
 use crate::{
     artifact::{stage::StageLimits, watch::WatchOptions},
     pipeline::UnloadOptions,
@@ -21,6 +22,20 @@ pub enum RemovalPolicy {
     Keep,
 }
 
+/// What happens to a file with the version that serves and other bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SameVersion {
+    /// It takes over, as it should where code is built, dropped and tried.
+    #[default]
+    Replace,
+    /// It is refused with `deploy.same_version`: a version then names one
+    /// library for good, as it should in production.
+    Refuse,
+}
+
+/// The longest time that an option can have; more is meant as "no limit".
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// Sets a host up. Every bound has a default that suits most.
 ///
 /// ```no_run
@@ -39,6 +54,7 @@ pub struct HostBuilder {
     pub(super) data_dir: Option<PathBuf>,
     pub(super) configs: BTreeMap<String, serde_json::Value>,
     pub(super) removal: RemovalPolicy,
+    pub(super) same_version: SameVersion,
     pub(super) allow_state_loss: bool,
     pub(super) watch: WatchOptions,
     pub(super) stage: StageLimits,
@@ -59,6 +75,7 @@ impl HostBuilder {
             data_dir: None,
             configs: BTreeMap::new(),
             removal: RemovalPolicy::default(),
+            same_version: SameVersion::default(),
             allow_state_loss: false,
             watch: WatchOptions::default(),
             stage: StageLimits::default(),
@@ -83,7 +100,8 @@ impl HostBuilder {
     }
 
     /// Where private copies and snapshots are kept, on a file system that
-    /// allows execution. Default: `.replug` beside the plugin directory.
+    /// allows execution. Default: `.<name>.replug` beside the plugin directory
+    /// `<name>`. Two hosts cannot share it.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(path.into());
         self
@@ -98,6 +116,12 @@ impl HostBuilder {
     /// What happens when the file of the version that serves is deleted.
     pub fn removal(mut self, policy: RemovalPolicy) -> Self {
         self.removal = policy;
+        self
+    }
+
+    /// What happens to a file with the version that serves and other bytes.
+    pub fn same_version(mut self, policy: SameVersion) -> Self {
+        self.same_version = policy;
         self
     }
 
@@ -127,7 +151,7 @@ impl HostBuilder {
     }
 
     /// How long a hand-over waits for calls in flight before it is abandoned.
-    /// Keep it below the gate's timeout. Default 2 s.
+    /// Below the gate's timeout. Default 2 s.
     pub fn quiesce_timeout(mut self, timeout: Duration) -> Self {
         self.quiesce_timeout = timeout;
         self
@@ -177,13 +201,13 @@ impl HostBuilder {
         self
     }
 
-    /// How often snapshot state is saved. Default 60 s.
+    /// How often snapshot state is saved, from 1 ms on. Default 60 s.
     pub fn snapshot_interval(mut self, interval: Duration) -> Self {
         self.snapshot_interval = interval;
         self
     }
 
-    /// After how long a call is reported as stuck. Default 30 s.
+    /// After how long a call is reported as stuck, from 1 ms on. Default 30 s.
     pub fn stuck_after(mut self, time: Duration) -> Self {
         self.stuck_after = time;
         self
@@ -200,5 +224,73 @@ impl HostBuilder {
     pub fn residents_max(mut self, versions: usize) -> Self {
         self.residents_max = versions;
         self
+    }
+
+    /// Refuses what contradicts itself, and makes "no limit" a time that can be
+    /// reckoned with.
+    pub(super) fn checked(mut self) -> Result<Self, HostError> {
+        let times = [
+            ("gate_timeout", &mut self.service.gate_timeout, Duration::ZERO),
+            ("quiesce_timeout", &mut self.quiesce_timeout, Duration::ZERO),
+            ("hook_timeout", &mut self.unload.hook_timeout, INTERVAL_MIN),
+            ("detach_timeout", &mut self.unload.detach_timeout, Duration::ZERO),
+            ("threads_timeout", &mut self.unload.threads_timeout, Duration::ZERO),
+            ("snapshot_interval", &mut self.snapshot_interval, INTERVAL_MIN),
+            ("stuck_after", &mut self.stuck_after, INTERVAL_MIN),
+            ("shutdown_timeout", &mut self.shutdown_timeout, Duration::ZERO),
+        ];
+        for (option, time, least) in times {
+            if *time < least {
+                let reason = format!("{time:?} is too short; {least:?} is the least");
+                return Err(HostError::Option { option, reason });
+            }
+            *time = (*time).min(FOREVER);
+        }
+        let (quiesce, gate) = (self.quiesce_timeout, self.service.gate_timeout);
+        if quiesce >= gate {
+            let reason =
+                format!("{quiesce:?} is not below the gate_timeout, {gate:?}: callers would give up first");
+            return Err(HostError::Option { option: "quiesce_timeout", reason });
+        }
+        Ok(self)
+    }
+}
+
+/// The shortest interval at which the host does something again.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Failure;
+
+    fn option_of(adjust: impl FnOnce(HostBuilder) -> HostBuilder) -> Option<&'static str> {
+        let error = adjust(HostBuilder::new(Path::new("plugins"))).checked().err()?;
+        assert_eq!(error.code().as_str(), "host.options");
+        match error {
+            HostError::Option { option, .. } => Some(option),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn options_that_would_spin_or_contradict_each_other_are_refused() {
+        assert_eq!(option_of(|options| options), None);
+        assert_eq!(option_of(|o| o.snapshot_interval(Duration::ZERO)), Some("snapshot_interval"));
+        assert_eq!(option_of(|o| o.stuck_after(Duration::ZERO)), Some("stuck_after"));
+        assert_eq!(option_of(|o| o.hook_timeout(Duration::ZERO)), Some("hook_timeout"));
+        assert_eq!(option_of(|o| o.quiesce_timeout(Duration::from_secs(5))), Some("quiesce_timeout"));
+        assert_eq!(option_of(|o| o.gate_timeout(Duration::from_secs(1))), Some("quiesce_timeout"));
+    }
+
+    #[test]
+    fn no_limit_is_a_time_that_can_be_added() {
+        let options = HostBuilder::new(Path::new("plugins"))
+            .hook_timeout(Duration::MAX)
+            .shutdown_timeout(Duration::MAX)
+            .checked()
+            .expect("no limit is allowed");
+        assert!(std::time::Instant::now().checked_add(options.unload.hook_timeout * 2).is_some());
+        assert!(std::time::Instant::now().checked_add(options.shutdown_timeout).is_some());
     }
 }

@@ -79,8 +79,11 @@ pub struct VersionStatus {
     pub id: String,
     /// The file.
     pub path: String,
-    /// Whether it was refused.
+    /// Whether it was refused; it is not tried again until its file changes.
     pub refused: bool,
+    /// In how many milliseconds it is tried again, if it could not be deployed
+    /// through no fault of its own.
+    pub retry_in_ms: Option<u64>,
 }
 
 /// Somebody who keeps a version.

@@ -28,11 +28,9 @@ impl StuckCalls {
         self.after / (LOOKS_MAX as u32 - 1)
     }
 
-    /// Looks once. Returns the calls that are newly found stuck, and for how
+    /// Compares a look with earlier ones. Returns the calls that are newly found stuck, and for how
     /// long at least.
-    pub(super) fn look(&mut self) -> Vec<(StuckCall, Duration)> {
-        let now = Instant::now();
-        let scan = Scan::take();
+    pub(super) fn look(&mut self, now: Instant, scan: Scan) -> Vec<(StuckCall, Duration)> {
         let mut found = Vec::new();
         if let Some((then, oldest)) = self.looks.front()
             && now.duration_since(*then) >= self.after

@@ -28,4 +28,4 @@ pub(crate) use state::{StatePolicy, save, snapshot_of};
 pub(crate) use take_over::take_over;
 pub(crate) use taken::{Means, TakenState};
 pub(crate) use unload::{UnloadOptions, Unloading};
-pub(crate) use worker::Worker;
+pub(crate) use worker::{Party, Progress, Worker};

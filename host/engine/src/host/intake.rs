@@ -1,0 +1,223 @@
+//! What the watch reports: files that are complete, files that are gone, and
+//! how well it can see.
+
+use super::{
+    control::Control,
+    options::SameVersion,
+    versions::{Added, Arrival, Removed},
+};
+use crate::{
+    artifact::{
+        stage::StageError,
+        watch::{self, Report, Watcher},
+    },
+    clock::monotonic_ns,
+    event::{EventKind, FailureReport},
+    failure::{Code, Failure},
+    id::VersionId,
+    pipeline::{self, Candidate},
+};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// How often a file that changes while it is copied is tried again before that
+/// is reported.
+const UNSTEADY_TRIES_MAX: u32 = 20;
+
+/// The pause before a watch that ended is started again.
+const REWATCH_PAUSE: Duration = Duration::from_secs(1);
+
+impl Control {
+    pub(super) fn take_report(&mut self, report: Report) {
+        match report {
+            Report::Candidate(file) => self.take_file(&file),
+            Report::Gone { path } => self.file_gone(&path),
+            Report::Mode(mode) => {
+                let directory = self.watcher.directory().display().to_string();
+                self.shared.event(None, EventKind::Watching { directory, mode: mode.to_string() });
+            }
+            Report::Held { path, unchanged_for } => {
+                let message = format!(
+                    "{} has not changed for {} ms, but a writer keeps it open",
+                    path.display(),
+                    unchanged_for.as_millis()
+                );
+                self.refused(&path, FailureReport::with_code(Code::StageChanging, message));
+            }
+            Report::TooManyFiles { limit } => {
+                let directory = self.watcher.directory().display();
+                let message = format!("{directory} holds more than {limit} files; the rest is not watched");
+                self.problem(Code::WatchDirectory, message);
+            }
+            // The candidates that the scan finds follow as reports.
+            Report::Rescanned { cause, files } => {
+                tracing::debug!(?cause, files, "scanned the plugin directory")
+            }
+        }
+    }
+
+    fn refused(&self, path: &Path, failure: FailureReport) {
+        self.shared.event(None, EventKind::Refused { path: path.display().to_string(), failure });
+    }
+
+    fn file_gone(&mut self, path: &Path) {
+        self.unsteady.remove(path);
+        self.not_stored.forget(path);
+        let removed = self.shared.catalog().remove(path, Instant::now());
+        self.follow_up(path, removed);
+    }
+
+    /// A file holds nothing usable any more.
+    fn file_spoiled(&mut self, path: &Path, error: &dyn Failure) {
+        let removed = self.shared.catalog().spoil(path, Instant::now());
+        self.refused(path, FailureReport::of(error));
+        self.follow_up(path, removed);
+    }
+
+    fn follow_up(&self, path: &Path, removed: Removed) {
+        match removed {
+            Removed::Gone(id) => {
+                self.shared.event(Some(&id), EventKind::Gone { path: path.display().to_string() });
+            }
+            Removed::ReadInstead(other) => self.watcher.report_again(&other),
+            Removed::Nothing => {}
+        }
+    }
+
+    /// Copies and reads a file, and notes what it is.
+    fn take_file(&mut self, file: &watch::Candidate) {
+        let noticed_ns = u64::try_from(file.noticed.as_nanos()).unwrap_or(u64::MAX);
+        let mut arrival = Arrival { noticed_ns, taken_ns: monotonic_ns(), ..Arrival::default() };
+        let staged = match self.stager.stage(&file.path) {
+            Ok(staged) => staged,
+            Err(error) => return self.not_staged(&file.path, &error),
+        };
+        self.unsteady.remove(&file.path);
+        self.not_stored.forget(&file.path);
+        arrival.staged_ns = monotonic_ns();
+        let candidate = match pipeline::inspect(staged) {
+            Ok(candidate) => candidate,
+            Err(error) => return self.file_spoiled(&file.path, &error),
+        };
+        arrival.inspected_ns = monotonic_ns();
+        for hazard in &candidate.hazards {
+            tracing::warn!(version = %candidate.id, ?hazard, "the library may be hard to unload");
+        }
+        if !self.may_replace_twin(&candidate) {
+            return;
+        }
+        let id = candidate.id.clone();
+        let (added, read_too, wanted) = {
+            let mut catalog = self.shared.catalog();
+            let (added, read_too) = catalog.add(candidate, arrival);
+            let wanted =
+                catalog.get(id.name.as_str()).and_then(|versions| versions.wanted()).map(|w| w.id.clone());
+            (added, read_too, wanted)
+        };
+        if let Some(other) = read_too {
+            self.watcher.report_again(&other);
+        }
+        if added == Added::Known {
+            return;
+        }
+        self.shared.event(Some(&id), EventKind::Found { path: file.path.display().to_string() });
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != id) {
+            self.superseded(&id, &wanted);
+        }
+    }
+
+    fn superseded(&self, id: &VersionId, by: &VersionId) {
+        let failure = FailureReport::with_code(Code::DeploySuperseded, format!("{by} is wanted instead"));
+        self.shared.event(Some(id), EventKind::Superseded { by: by.to_string(), failure });
+    }
+
+    /// Other bytes under the version that serves: whether they may replace it.
+    fn may_replace_twin(&self, candidate: &Candidate) -> bool {
+        let id = &candidate.id;
+        let twin = {
+            let catalog = self.shared.catalog();
+            catalog.get(id.name.as_str()).and_then(|versions| versions.serving_twin(id)).cloned()
+        };
+        let Some(twin) = twin else {
+            return true;
+        };
+        if self.options.same_version == SameVersion::Replace {
+            self.superseded(&twin, id);
+            return true;
+        }
+        let path = &candidate.staged.source;
+        let message =
+            format!("{} holds {id}, but {twin} serves: the same version with other bytes", path.display());
+        let removed = self.shared.catalog().spoil(path, Instant::now());
+        self.refused(path, FailureReport::with_code(Code::DeploySameVersion, message));
+        self.follow_up(path, removed);
+        false
+    }
+
+    /// A file that changed under the copy is looked at again, a bounded number
+    /// of times: no further event may come. Where the private store is what
+    /// fails, it is tried again later. Any other refusal stands until the file
+    /// changes.
+    fn not_staged(&mut self, path: &Path, error: &StageError) {
+        if matches!(error, StageError::Changing { .. }) {
+            let tries = self.unsteady.entry(path.to_owned()).or_default();
+            *tries += 1;
+            if *tries <= UNSTEADY_TRIES_MAX {
+                return self.watcher.report_again(path);
+            }
+        }
+        self.unsteady.remove(path);
+        match error {
+            StageError::NotRegular { .. } | StageError::Empty { .. } | StageError::TooLarge { .. } => {
+                self.file_spoiled(path, error);
+            }
+            StageError::Store { .. } => {
+                self.not_stored.failed(path.to_owned(), Instant::now());
+                self.refused(path, FailureReport::of(error));
+            }
+            // What the file holds is not known.
+            _ => self.refused(path, FailureReport::of(error)),
+        }
+    }
+
+    /// Files that found no room in the private store are looked at again.
+    pub(super) fn store_again(&mut self, now: Instant) {
+        for path in self.not_stored.end_pauses(now) {
+            self.watcher.report_again(&path);
+        }
+    }
+
+    /// The watch's thread has ended, which only a defect of it can do. What
+    /// serves is not touched.
+    pub(super) fn watch_ended(&mut self) {
+        let directory = self.watcher.directory().display();
+        let message = format!("the watch of {directory} ended by itself; it is started again");
+        self.problem(Code::WatchDirectory, message);
+        self.rewatch_at = Some(Instant::now() + REWATCH_PAUSE);
+    }
+
+    /// Starts a watch that ended again, when it is time. It reports every file
+    /// there is; those that went away meanwhile are found here.
+    pub(super) fn watch_again(&mut self, now: Instant) {
+        if self.rewatch_at.is_none_or(|at| at > now) {
+            return;
+        }
+        match Watcher::start(self.watcher.directory(), self.options.watch.clone()) {
+            Err(error) => {
+                tracing::error!(%error, "the plugin directory is not watched");
+                self.rewatch_at = Some(now + REWATCH_PAUSE);
+            }
+            Ok(watcher) => {
+                self.shared.watch_by(watcher.mode_reader());
+                self.watcher = watcher;
+                self.rewatch_at = None;
+                let is_gone = |path: &&Path| matches!(path.try_exists(), Ok(false));
+                let gone: Vec<PathBuf> =
+                    self.shared.catalog().files().filter(is_gone).map(Path::to_owned).collect();
+                gone.iter().for_each(|path| self.file_gone(path));
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The end of a plugin's service: its calls end, its state is saved, and only
+//! then is it unloaded. The command loop never waits for calls: it looks at
+//! versions that leave on its tick.
+
+use super::{
+    control::{Control, micros},
+    save::holder,
+    shared::Leaving,
+    stuck::StuckCalls,
+};
+use crate::{
+    artifact::inspect::Manifest,
+    dispatch::Scan,
+    event::{EventKind, FailureReport},
+    failure::Code,
+    id::PluginName,
+    pipeline::Unloading,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How often a host that ends looks at what it waits for.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+impl Control {
+    /// Takes a plugin out of service.
+    pub(super) fn retire(&mut self, name: &PluginName) {
+        self.retire_until(name, Instant::now() + self.options.shutdown_timeout);
+    }
+
+    fn retire_until(&mut self, name: &PluginName, until: Instant) {
+        let entry = self.shared.directory.entry(name);
+        let retired = match entry.slot.withdraw() {
+            Ok(retired) => retired,
+            Err(error) => return tracing::debug!(plugin = %name, %error, "there is nothing to retire"),
+        };
+        {
+            let mut catalog = self.shared.catalog();
+            if let Some(versions) = catalog.get_mut(name.as_str()) {
+                versions.set_active(None);
+            }
+            catalog.prune(name);
+        }
+        let id = retired.payload().id().clone();
+        self.shared.event(Some(&id), EventKind::Retired);
+        if !retired.payload().manifest().state.snapshot {
+            return self.unload(retired, None);
+        }
+        self.shared.leaving().push(Leaving { id, retired, since: Instant::now(), until });
+        self.let_go_of_leaving(Instant::now());
+    }
+
+    /// Whether a version of the plugin waits for its last calls.
+    pub(super) fn is_leaving(&self, name: &PluginName) -> bool {
+        self.shared.leaving().iter().any(|leaving| leaving.id.name == *name)
+    }
+
+    /// Saves and unloads the versions whose calls have returned, or that have
+    /// waited long enough for that.
+    pub(super) fn let_go_of_leaving(&mut self, now: Instant) {
+        let ready: Vec<Leaving> = {
+            let mut leaving = self.shared.leaving();
+            leaving.extract_if(.., |leaving| leaving.retired.is_drained() || leaving.until <= now).collect()
+        };
+        for Leaving { id, retired, .. } in ready {
+            if !retired.is_drained() {
+                let calls = retired.in_flight();
+                let message = format!(
+                    "{} calls and {} leases of {id} have not ended; what they change now is not saved",
+                    calls.stack, calls.leases
+                );
+                let failure = FailureReport::with_code(Code::GateQuiesceTimeout, message);
+                self.shared.event(Some(&id), EventKind::StateProblem { failure });
+            }
+            let hangs = self.save_last(&id, &retired);
+            self.unload(retired, hangs);
+            // Another version may have been waiting for this state.
+            self.reconcile_all(vec![id.name]);
+        }
+    }
+
+    /// Clears away unloads that are done, and looks for hooks that hang.
+    pub(super) fn clear_unloads(&mut self) {
+        let done: Vec<Unloading> = {
+            let mut unloads = self.shared.unloads();
+            unloads.iter().for_each(Unloading::look_for_hanging_hook);
+            unloads.extract_if(.., |unloading| unloading.is_done()).collect()
+        };
+        for unloading in done {
+            self.shared.records().entry(unloading.id.name.clone()).or_default().unloads_proven += 1;
+            self.hanging_exports.remove(&unloading.id);
+            // Of two copies of one version the older one.
+            let in_memory = self.in_memory.iter().find(|(_, id)| **id == unloading.id);
+            if let Some(version) = in_memory.map(|(version, _)| *version) {
+                self.in_memory.remove(&version);
+            }
+            unloading.join();
+        }
+    }
+
+    /// Reports calls that do not return, in versions that were replaced too.
+    pub(super) fn look_for_stuck_calls(&self, stuck: &mut StuckCalls) {
+        for (call, time) in stuck.look(Instant::now(), Scan::take()) {
+            // The rest runs in versions of other hosts.
+            if let Some(id) = self.in_memory.get(&call.version) {
+                let kind = EventKind::StuckCall { thread: call.thread, micros: micros(time) };
+                self.shared.event(Some(id), kind);
+            }
+        }
+    }
+
+    /// Takes everything out of service, saves, unloads; with one deadline for
+    /// all of it.
+    pub(super) fn shut_down(&mut self) {
+        let until = Instant::now() + self.options.shutdown_timeout;
+        self.ends_at = Some(until);
+        // Saving takes time too.
+        let calls_until = Instant::now() + self.options.shutdown_timeout / 4 * 3;
+        let manifests = self.manifests();
+        for name in callers_first(&manifests) {
+            self.retire_until(&name, calls_until);
+            let calls_others = manifests.get(&name).is_some_and(|manifest| !manifest.dependencies.is_empty());
+            while calls_others && self.has_calls(&name) && Instant::now() < calls_until {
+                thread::sleep(LOOK_EVERY);
+            }
+        }
+        loop {
+            let now = Instant::now();
+            self.let_go_of_leaving(now);
+            self.clear_unloads();
+            let left = self.shared.unloads().len();
+            if left + self.shared.leaving().len() == 0 {
+                break;
+            }
+            if now >= until {
+                let message = format!("{left} versions were still in use when the host ended");
+                self.problem(Code::HostUncleanEnd, message);
+                break;
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        self.shared.directory.stop();
+    }
+
+    /// What the serving versions say about themselves.
+    fn manifests(&self) -> BTreeMap<PluginName, Arc<Manifest>> {
+        let entries = self.shared.directory.all();
+        let serving = entries.iter().filter_map(|entry| {
+            let lease = entry.slot.look(holder("shutdown"))?;
+            Some((entry.name.clone(), Arc::clone(lease.manifest())))
+        });
+        serving.collect()
+    }
+
+    /// Whether calls run in versions of a plugin that is out of service.
+    fn has_calls(&self, name: &PluginName) -> bool {
+        let leaves = |leaving: &Leaving| leaving.id.name == *name && !leaving.retired.is_drained();
+        let drains = |unloading: &Unloading| {
+            unloading.id.name == *name && unloading.status().stage.as_str() == "draining"
+        };
+        self.shared.leaving().iter().any(leaves) || self.shared.unloads().iter().any(drains)
+    }
+}
+
+/// The plugins, each before those that it says it calls: calls in flight can
+/// then make the calls that they still need. In a circle the order is that of
+/// the names.
+fn callers_first(manifests: &BTreeMap<PluginName, Arc<Manifest>>) -> Vec<PluginName> {
+    let mut left: BTreeSet<&PluginName> = manifests.keys().collect();
+    let mut order = Vec::with_capacity(left.len());
+    while let Some(first) = left.first().copied() {
+        let is_called = |name: &PluginName| {
+            let callers = left.iter().filter(|caller| **caller != name);
+            callers.flat_map(|caller| &manifests[*caller].dependencies).any(|needed| needed.name == *name)
+        };
+        let next = left.iter().copied().find(|name| !is_called(name)).unwrap_or(first);
+        left.remove(next);
+        order.push(next.clone());
+    }
+    order
+}

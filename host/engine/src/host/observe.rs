@@ -1,0 +1,109 @@
+//! Taking the status of a plugin. Waits for nothing, and counts as no call.
+
+use super::{
+    shared::{Leaving, Shared},
+    status::{LeaseStatus, PluginState, PluginStatus, UnloadingStatus, VersionStatus},
+};
+use crate::{
+    clock::monotonic_ns,
+    dispatch::{Holder, SlotState},
+    pipeline::Unloading,
+    service::Entry,
+};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+impl Shared {
+    pub(super) fn status_of(&self, entry: &Entry) -> PluginStatus {
+        let counters = entry.slot.counters();
+        let record = self.records().get(&entry.name).copied().unwrap_or_default();
+        // Before the look below, which is a lease itself.
+        let leases = leases(&entry.slot.holders());
+        let looked = entry.slot.look(Holder::new("status", monotonic_ns()));
+        let loaded = looked.as_ref().map(|lease| lease.loaded());
+        let mut status = PluginStatus {
+            name: entry.name.to_string(),
+            state: match entry.slot.state() {
+                SlotState::Absent => PluginState::Absent,
+                SlotState::Live(_) => PluginState::Active,
+                SlotState::Closed(_) | SlotState::Sealed(_) => PluginState::HandingOver,
+            },
+            active: None,
+            pinned: None,
+            calls: counters.calls,
+            errors: counters.errors,
+            // Relaxed: a count that orders nothing.
+            deadlines_passed: entry.deadlines_passed.load(Ordering::Relaxed),
+            in_flight: entry.slot.in_flight().stack as u64,
+            leases,
+            heap_bytes: loaded.and_then(|loaded| loaded.heap()).map(|heap| heap.bytes),
+            threads: loaded.map_or(0, |loaded| loaded.threads().count()),
+            versions: Vec::new(),
+            unloading: self.on_the_way_out(entry),
+            last_pause_us: record.last_pause_us,
+            unloads_proven: record.unloads_proven,
+        };
+        drop(looked);
+        let now = Instant::now();
+        if let Some(versions) = self.catalog().get(entry.name.as_str()) {
+            status.active = versions.active().map(ToString::to_string);
+            status.pinned = versions.pinned().map(ToString::to_string);
+            status.versions = versions
+                .present()
+                .map(|present| VersionStatus {
+                    id: present.id.to_string(),
+                    path: present.path.display().to_string(),
+                    refused: versions.is_refused(&present.id),
+                    retry_in_ms: versions.retry_in(&present.id, now).map(|left| left.as_millis() as u64),
+                })
+                .collect();
+        }
+        status
+    }
+
+    fn on_the_way_out(&self, entry: &Entry) -> Vec<UnloadingStatus> {
+        let leaving: Vec<_> =
+            self.leaving().iter().filter(|leaving| leaving.id.name == entry.name).map(of_leaving).collect();
+        let unloads = self.unloads();
+        let unloads = unloads.iter().filter(|u| u.id.name == entry.name && !u.is_done());
+        leaving.into_iter().chain(unloads.map(of_unloading)).collect()
+    }
+}
+
+fn of_leaving(leaving: &Leaving) -> UnloadingStatus {
+    UnloadingStatus {
+        id: leaving.id.to_string(),
+        stage: "draining".to_owned(),
+        since_us: micros(leaving.since.elapsed()),
+        in_flight: leaving.retired.in_flight().stack as u64,
+        leases: leases(&leaving.retired.holders()),
+        pins: Vec::new(),
+    }
+}
+
+fn of_unloading(unloading: &Unloading) -> UnloadingStatus {
+    let status = unloading.status();
+    UnloadingStatus {
+        id: unloading.id.to_string(),
+        stage: status.stage.as_str().to_owned(),
+        since_us: micros(status.since.elapsed()),
+        in_flight: status.in_flight.stack as u64,
+        leases: leases(&status.holders),
+        pins: status.pins,
+    }
+}
+
+fn leases(holders: &[Holder]) -> Vec<LeaseStatus> {
+    let now = monotonic_ns();
+    let lease = |holder: &Holder| LeaseStatus {
+        holder: holder.label.to_owned(),
+        age_us: now.saturating_sub(holder.since) / 1_000,
+    };
+    holders.iter().map(lease).collect()
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,117 @@
+//! What the command loop and the handles share: written by the loop, read by
+//! all. Each part has a lock of its own, which is held for moments only.
+
+use super::catalog::Catalog;
+use crate::{
+    artifact::watch::WatchMode,
+    dispatch::Retired,
+    event::{EventKind, EventLog},
+    id::{PluginName, VersionId},
+    pipeline::Unloading,
+    service::{Directory, Serving},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+/// Reads how the plugin directory is watched.
+pub(super) type ModeReader = Arc<dyn Fn() -> WatchMode + Send + Sync>;
+
+pub(super) struct Shared {
+    pub(super) directory: Arc<Directory>,
+    pub(super) events: Arc<EventLog>,
+    catalog: Mutex<Catalog>,
+    leaving: Mutex<Vec<Leaving>>,
+    unloads: Mutex<Vec<Unloading>>,
+    records: Mutex<BTreeMap<PluginName, Record>>,
+    watching: Mutex<ModeReader>,
+    /// Versions that stay because there was no thread to unload them.
+    stranded: AtomicUsize,
+}
+
+/// A version that serves no new calls, and whose state is saved when its last
+/// call has returned.
+pub(super) struct Leaving {
+    pub(super) id: VersionId,
+    pub(super) retired: Retired<Serving>,
+    pub(super) since: Instant,
+    /// When its state is saved although calls still run.
+    pub(super) until: Instant,
+}
+
+/// Figures of one plugin that outlive its versions.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Record {
+    pub(super) last_pause_us: Option<u64>,
+    pub(super) unloads_proven: u64,
+}
+
+impl Shared {
+    pub(super) fn new(directory: Arc<Directory>, events: Arc<EventLog>, watching: ModeReader) -> Self {
+        Shared {
+            directory,
+            events,
+            catalog: Mutex::default(),
+            leaving: Mutex::default(),
+            unloads: Mutex::default(),
+            records: Mutex::default(),
+            watching: Mutex::new(watching),
+            stranded: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn event(&self, id: Option<&VersionId>, kind: EventKind) {
+        self.events.write(id.map(|id| id.name.to_string()), id.map(ToString::to_string), kind);
+    }
+
+    pub(super) fn catalog(&self) -> MutexGuard<'_, Catalog> {
+        lock(&self.catalog)
+    }
+
+    /// Versions that wait for their last calls, so that their state can be
+    /// saved.
+    pub(super) fn leaving(&self) -> MutexGuard<'_, Vec<Leaving>> {
+        lock(&self.leaving)
+    }
+
+    pub(super) fn unloads(&self) -> MutexGuard<'_, Vec<Unloading>> {
+        lock(&self.unloads)
+    }
+
+    pub(super) fn records(&self) -> MutexGuard<'_, BTreeMap<PluginName, Record>> {
+        lock(&self.records)
+    }
+
+    pub(super) fn watching(&self) -> WatchMode {
+        let read = Arc::clone(&lock(&self.watching));
+        read()
+    }
+
+    pub(super) fn watch_by(&self, reader: ModeReader) {
+        *lock(&self.watching) = reader;
+    }
+
+    /// A version stays in memory, and nothing can be done about it.
+    pub(super) fn strand(&self) {
+        // Relaxed: a count that orders nothing.
+        self.stranded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Versions that should be gone and are not.
+    pub(super) fn residents(&self) -> usize {
+        let is_resident =
+            |unloading: &&Unloading| !unloading.is_done() && !unloading.status().pins.is_empty();
+        self.unloads().iter().filter(is_resident).count() + self.stranded.load(Ordering::Relaxed)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind these locks is replaced whole or pushed to: a panic leaves
+    // nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,282 @@
+//! The versions of one plugin: which files hold them, which was chosen, which
+//! serves, and which must not or not yet be tried.
+
+use super::backoff::Backoff;
+use crate::{
+    id::{Digest, VersionId},
+    pipeline::Candidate,
+};
+use semver::Version;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// How long the version that serves outlives its file: a file that is renamed
+/// is gone under one name before it is there under the other.
+pub(super) const GONE_GRACE: Duration = Duration::from_millis(100);
+
+/// The versions of one plugin.
+#[derive(Default)]
+pub(super) struct Versions {
+    present: BTreeMap<Version, Present>,
+    pinned: Option<Version>,
+    active: Option<VersionId>,
+    /// Files that were refused; they are not tried again until they change.
+    refused: BTreeSet<Digest>,
+    /// Versions whose deployment failed through no fault of theirs.
+    backoff: Backoff<Digest>,
+    /// Until when the version that serves is kept, its file being gone.
+    gone_until: Option<Instant>,
+}
+
+/// A version whose file is there.
+pub(super) struct Present {
+    pub(super) id: VersionId,
+    /// The file that was read last.
+    pub(super) path: PathBuf,
+    /// All files that hold the version, with what they held when they were
+    /// read.
+    files: BTreeMap<PathBuf, Digest>,
+    /// The private copy, until it is loaded or given up; a later deployment
+    /// makes another.
+    candidate: Option<Candidate>,
+    /// When the file was noticed, and how long its first stages took.
+    pub(super) arrival: Arrival,
+}
+
+/// The first stages of a file.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Arrival {
+    /// When the watch noticed it, in nanoseconds of the monotonic clock.
+    pub(super) noticed_ns: u64,
+    /// When its copy began, likewise.
+    pub(super) taken_ns: u64,
+    /// When its copy was there.
+    pub(super) staged_ns: u64,
+    /// When it was read.
+    pub(super) inspected_ns: u64,
+}
+
+/// What a new file means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Added {
+    /// A version, or other bytes of one, that was not there.
+    New,
+    /// The very same bytes as before.
+    Known,
+}
+
+/// What the end of a file means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Removed {
+    /// The version went with it.
+    Gone(VersionId),
+    /// Another file holds the version, with other bytes; it has to be read.
+    ReadInstead(PathBuf),
+    /// Nothing changes.
+    Nothing,
+}
+
+/// Files of one plugin.
+impl Versions {
+    /// A file was read.
+    pub(super) fn add(&mut self, path: PathBuf, candidate: Candidate, arrival: Arrival) -> Added {
+        let id = candidate.id.clone();
+        let before = self.present.remove(&id.version);
+        let known = before.as_ref().is_some_and(|present| present.id == id);
+        let mut files = before.map(|present| present.files).unwrap_or_default();
+        files.insert(path.clone(), id.digest);
+        // Dropped again on purpose: tried again.
+        self.try_again(&id.digest);
+        let serves = self.active.as_ref() == Some(&id);
+        if serves {
+            self.gone_until = None;
+        }
+        let candidate = (!serves).then_some(candidate);
+        self.present.insert(id.version.clone(), Present { id, path, files, candidate, arrival });
+        self.forget_what_is_gone();
+        self.keep_wanted_copy();
+        if known { Added::Known } else { Added::New }
+    }
+
+    /// A file that held `version` is gone.
+    pub(super) fn remove(&mut self, version: &Version, path: &Path, now: Instant) -> Removed {
+        let Some(present) = self.present.get_mut(version) else {
+            return Removed::Nothing;
+        };
+        let was_read_last = present.path == path;
+        present.files.remove(path);
+        if let Some((other, digest)) = present.files.first_key_value() {
+            if !was_read_last {
+                return Removed::Nothing;
+            }
+            present.path = other.clone();
+            if *digest == present.id.digest {
+                return Removed::Nothing;
+            }
+            return Removed::ReadInstead(other.clone());
+        }
+        let id = present.id.clone();
+        self.present.remove(version);
+        if self.pinned.as_ref() == Some(version) {
+            self.pinned = None;
+        }
+        if self.active.as_ref().is_some_and(|active| active.version == *version) {
+            self.gone_until = Some(now + GONE_GRACE);
+        }
+        self.forget_what_is_gone();
+        Removed::Gone(id)
+    }
+
+    /// A file that held `version` holds nothing usable any more.
+    pub(super) fn spoil(&mut self, version: &Version, path: &Path, now: Instant) -> Removed {
+        let Some(present) = self.present.get_mut(version) else {
+            return Removed::Nothing;
+        };
+        if present.files.len() > 1 {
+            return self.remove(version, path, now);
+        }
+        present.candidate = None;
+        self.refused.insert(present.id.digest);
+        Removed::Nothing
+    }
+
+    /// What serves, if it is the same version with other bytes.
+    pub(super) fn serving_twin(&self, id: &VersionId) -> Option<&VersionId> {
+        self.active.as_ref().filter(|active| active.version == id.version && active.digest != id.digest)
+    }
+
+    pub(super) fn present(&self) -> impl DoubleEndedIterator<Item = &Present> {
+        self.present.values()
+    }
+
+    pub(super) fn find(&self, version: &Version) -> Option<&Present> {
+        self.present.get(version)
+    }
+
+    /// Takes the version's private copy, if there still is one.
+    pub(super) fn take_candidate(&mut self, id: &VersionId) -> Option<Candidate> {
+        self.present.get_mut(&id.version).filter(|present| present.id == *id)?.candidate.take()
+    }
+
+    /// Whether nothing of the plugin is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.present.is_empty() && self.active.is_none()
+    }
+
+    /// Only the version that is wanted keeps its private copy.
+    fn keep_wanted_copy(&mut self) {
+        let wanted = self.wanted().map(|present| present.id.clone());
+        for present in self.present.values_mut() {
+            if Some(&present.id) != wanted.as_ref() {
+                present.candidate = None;
+            }
+        }
+    }
+
+    /// Verdicts on bytes that no file holds any more are forgotten.
+    fn forget_what_is_gone(&mut self) {
+        let there: BTreeSet<Digest> = self
+            .present
+            .values()
+            .flat_map(|present| present.files.values().chain([&present.id.digest]))
+            .copied()
+            .collect();
+        self.refused.retain(|digest| there.contains(digest));
+        self.backoff.keep(|digest| there.contains(digest));
+    }
+}
+
+/// What is wanted, and what serves.
+impl Versions {
+    /// The version that should serve: the pinned one, else the highest that may
+    /// be tried now.
+    pub(super) fn wanted(&self) -> Option<&Present> {
+        let may_be_tried = |present: &&Present| {
+            let digest = &present.id.digest;
+            !self.refused.contains(digest) && !self.backoff.is_waiting(digest)
+        };
+        match &self.pinned {
+            Some(pinned) => self.present.get(pinned).filter(may_be_tried),
+            None => self.present.values().rev().find(may_be_tried),
+        }
+    }
+
+    /// What serves.
+    pub(super) fn active(&self) -> Option<&VersionId> {
+        self.active.as_ref()
+    }
+
+    /// A version serves now, or none does.
+    pub(super) fn set_active(&mut self, id: Option<VersionId>) {
+        if let Some(id) = &id {
+            self.backoff.forget(&id.digest);
+        }
+        self.active = id;
+        self.gone_until = None;
+    }
+
+    /// Whether the file of the version that serves has only just gone, so that
+    /// it may be about to come back under another name.
+    pub(super) fn may_come_back(&self) -> bool {
+        self.gone_until.is_some()
+    }
+
+    /// The version that an operator chose.
+    pub(super) fn pinned(&self) -> Option<&Version> {
+        self.pinned.as_ref()
+    }
+
+    /// An operator chooses a version, which is tried whatever was said of it
+    /// before; or none, and then what waits is tried now.
+    pub(super) fn pin(&mut self, version: Option<Version>) {
+        match &version {
+            Some(version) => {
+                if let Some(present) = self.present.get(version) {
+                    let digest = present.id.digest;
+                    self.try_again(&digest);
+                }
+            }
+            None => self.backoff = Backoff::default(),
+        }
+        self.pinned = version;
+    }
+
+    /// Goes back to an earlier choice.
+    pub(super) fn pin_as_before(&mut self, version: Option<Version>) {
+        self.pinned = version.filter(|version| self.present.contains_key(version));
+    }
+
+    /// The version is not tried again until its file changes.
+    pub(super) fn refuse(&mut self, id: &VersionId) {
+        self.backoff.forget(&id.digest);
+        self.refused.insert(id.digest);
+    }
+
+    pub(super) fn is_refused(&self, id: &VersionId) -> bool {
+        self.refused.contains(&id.digest)
+    }
+
+    /// The version is tried again after a pause, which is returned.
+    pub(super) fn retry_later(&mut self, id: &VersionId, now: Instant) -> Duration {
+        self.backoff.failed(id.digest, now)
+    }
+
+    /// How long the version waits to be tried again.
+    pub(super) fn retry_in(&self, id: &VersionId, now: Instant) -> Option<Duration> {
+        self.backoff.left(&id.digest, now)
+    }
+
+    /// Lets time pass; whether something is to be done now.
+    pub(super) fn pass_time(&mut self, now: Instant) -> bool {
+        let gone = self.gone_until.take_if(|until| *until <= now).is_some();
+        !self.backoff.end_pauses(now).is_empty() || gone
+    }
+
+    fn try_again(&mut self, digest: &Digest) {
+        self.refused.remove(digest);
+        self.backoff.forget(digest);
+    }
+}

@@ -1,0 +1,210 @@
+//! State that is saved, and the end of a plugin's or a host's service.
+
+use replug_host::{Host, HostError, event::EventKind, failure::Failure};
+use replug_tests::{
+    artifacts,
+    harness::{Harness, How, is, wait_until},
+};
+use serde_json::{Value, json};
+use std::{
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// A host on which hostile 1.0.0 counts to five.
+fn counting(config: Value, hook_timeout_ms: u64, shutdown_timeout: Duration) -> Harness {
+    let mut harness = Harness::with(|options| {
+        let options = options.config("hostile", config);
+        options.hook_timeout(Duration::from_millis(hook_timeout_ms)).shutdown_timeout(shutdown_timeout)
+    });
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    for _ in 0..5 {
+        harness.plugin("hostile").call("add", b"1").expect("adds");
+    }
+    harness
+}
+
+/// A file that ends what hangs when it is made.
+struct Gate(tempfile::TempDir);
+
+impl Gate {
+    fn new() -> Self {
+        Gate(tempfile::tempdir().expect("a directory"))
+    }
+
+    /// Hangs until it opens.
+    fn hang(&self) -> Value {
+        json!({ "until_file": self.0.path().join("open") })
+    }
+
+    fn open(&self) {
+        std::fs::write(self.0.path().join("open"), "").expect("writes");
+    }
+}
+
+/// A call of hostile that is in flight, and as long as `hang` says.
+fn slow_call(harness: &Harness, hang: &Value) -> JoinHandle<bool> {
+    let (hostile, body) = (harness.plugin("hostile"), hang.to_string());
+    let running = thread::spawn(move || hostile.call("slow", body.as_bytes()).is_ok());
+    wait_until("the call being in flight", || {
+        harness.host.status().plugin("hostile").is_some_and(|plugin| plugin.in_flight > 0)
+    });
+    running
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Once, one plugin whose export failed kept all after it from being saved, and
+/// the command blamed the disk.
+#[test]
+fn one_plugin_that_cannot_be_saved_does_not_keep_others_from_it() {
+    let config = json!({ "faults": { "export": { "fail": "no" } } });
+    let mut harness = counting(config, 10_000, MINUTE);
+    harness.deploy(&artifacts::plugin("limiter-v1"), "limiter.so", "limiter@1.0.0");
+    match harness.host.save_state().wait() {
+        Err(HostError::Failed(failure)) => assert_eq!(failure.code, "hook.failed", "{failure}"),
+        other => panic!("{other:?}"),
+    }
+    harness.expect("saving the other", |event| {
+        matches!(event.kind, EventKind::StateSaved { .. }) && is(event, "limiter@1.0.0")
+    });
+}
+
+/// Once, an export that hung cost a thread more and ten seconds of the loop at
+/// every interval.
+#[test]
+fn an_export_that_hangs_is_not_begun_again_beside_itself() {
+    let gate = Gate::new();
+    let harness = counting(json!({ "faults": { "export": { "hang": gate.hang() } } }), 200, MINUTE);
+    for _ in 0..3 {
+        match harness.host.save_state().wait() {
+            Err(HostError::Failed(failure)) => assert_eq!(failure.code, "hook.timeout", "{failure}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let snapshots = || {
+        let status = harness.host.status();
+        let leases = &status.plugin("hostile").expect("is known").leases;
+        leases.iter().filter(|lease| lease.holder == "snapshot").count()
+    };
+    assert_eq!(snapshots(), 1);
+    gate.open();
+    wait_until("the export's end", || snapshots() == 0);
+    assert_eq!(harness.host.save_state().wait().expect("is saved again"), 1);
+    let (events, _home) = harness.shutdown();
+    let problems = events.iter().filter(|event| event.kind.name() == "state_problem").count();
+    assert_eq!(problems, 2, "the hook that hung, and once that it is not tried");
+}
+
+#[test]
+fn deleting_a_plugin_with_a_call_in_flight_holds_up_nothing_else() {
+    let mut harness = counting(json!({}), 10_000, MINUTE);
+    let gate = Gate::new();
+    let running = slow_call(&harness, &gate.hang());
+    harness.delete("hostile-1.0.0.so");
+    harness.expect("retiring", |event| matches!(event.kind, EventKind::Retired));
+    harness.deploy(&artifacts::plugin("markdown-v1"), "markdown.so", "markdown@1.0.0");
+    let status = harness.host.status();
+    let leaving = &status.plugin("hostile").expect("is known").unloading;
+    assert_eq!((leaving.len(), leaving[0].stage.as_str()), (1, "draining"));
+
+    // Its state is not saved yet, so what comes next waits for it.
+    harness.drop_file(How::Rename, &artifacts::hostile("hostile-v2"), "hostile-2.0.0.so");
+    harness.expect("reading 2.0.0", |event| {
+        matches!(event.kind, EventKind::Found { .. }) && is(event, "hostile@2.0.0")
+    });
+    assert_eq!(harness.activate("hostile", "2.0.0").expect_err("is busy").code, "gate.busy");
+
+    gate.open();
+    assert!(running.join().expect("does not panic"), "the call in flight is answered");
+    harness.published("hostile@2.0.0");
+    assert_eq!(harness.plugin("hostile").call("count", b"").expect("counts").text(), Ok("5"));
+}
+
+/// Once, each plugin with a call that did not return took the shutdown timeout
+/// for itself.
+#[test]
+fn a_shutdown_ends_in_time_though_calls_run_on_and_exports_hang() {
+    let config = json!({ "faults": { "export": { "hang": { "ms": 3000 } } } });
+    let mut harness = counting(config, 10_000, Duration::from_millis(800));
+    harness.deploy(&artifacts::plugin("limiter-v1"), "limiter.so", "limiter@1.0.0");
+    let running = slow_call(&harness, &json!({ "ms": 2000 }));
+    let begun = Instant::now();
+    let (events, _home) = harness.shutdown();
+    assert!(begun.elapsed() < Duration::from_millis(1800), "{:?}", begun.elapsed());
+    let problems = events.iter().filter(|event| event.kind.name() == "state_problem").count();
+    assert_eq!(problems, 2, "calls that ran, and an export that hung");
+    assert!(events.iter().any(|event| event.kind.name() == "state_saved" && is(event, "limiter@1.0.0")));
+    assert!(running.join().expect("does not panic"), "the library stays while a call runs in it");
+}
+
+/// Once, only calls in versions that serve were looked at: not those that a fix
+/// was deployed for.
+#[test]
+fn a_call_that_is_stuck_in_a_version_that_was_replaced_is_reported() {
+    let mut harness = Harness::with(|options| options.stuck_after(Duration::from_millis(600)));
+    harness.deploy(&artifacts::plugin("threads-v1"), "threads-1.0.0.so", "threads@1.0.0");
+    let threads = harness.plugin("threads");
+    let running = thread::spawn(move || threads.call("slow", br#"{"ms": 4000}"#).is_ok());
+    wait_until("the call being in flight", || {
+        harness.host.status().plugin("threads").is_some_and(|plugin| plugin.in_flight > 0)
+    });
+    harness.deploy(&artifacts::plugin("threads-v2"), "threads-2.0.0.so", "threads@2.0.0");
+    harness.expect("reporting it", |event| {
+        matches!(event.kind, EventKind::StuckCall { .. }) && is(event, "threads@1.0.0")
+    });
+    assert!(running.join().expect("does not panic"), "it is answered by its version");
+}
+
+#[test]
+fn the_last_state_is_exported_from_a_frozen_version() {
+    // Only a version that was asked to freeze can fail to.
+    let harness = counting(json!({ "faults": { "freeze": { "fail": "no" } } }), 10_000, MINUTE);
+    let (events, _home) = harness.shutdown();
+    assert!(events.iter().any(|event| {
+        matches!(&event.kind, EventKind::StateProblem { failure } if failure.message.contains("freeze"))
+    }));
+    assert!(events.iter().any(|event| event.kind.name() == "state_saved"), "it is saved all the same");
+}
+
+/// Once, it panicked there, and the host ended while its caller unwound.
+#[test]
+fn a_host_can_be_shut_down_from_async_code() {
+    let harness = counting(json!({}), 10_000, MINUTE);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async { harness.host.shutdown() }).expect("ends");
+    let again = harness.host.shutdown().expect_err("it has ended");
+    assert_eq!(again.code().as_str(), "host.stopped");
+}
+
+#[test]
+fn a_host_that_ended_gives_its_data_directory_back_though_handles_are_left() {
+    let home = tempfile::tempdir().expect("a directory");
+    let options = || Host::builder(home.path().join("plugins"));
+    let first = options().start().expect("starts");
+    let second = options().start().err().expect("the directory is in use");
+    assert_eq!(second.code().as_str(), "host.data_locked");
+    assert!(home.path().join(".plugins.replug").is_dir(), "each plugin directory has its own");
+    let other = Host::builder(home.path().join("others")).start().expect("a sibling starts");
+    first.shutdown().expect("ends");
+    let second = options().start().expect("starts");
+    second.shutdown().expect("ends");
+    other.shutdown().expect("ends");
+}
+
+#[test]
+fn commands_are_refused_rather_than_waited_for_while_the_host_is_busy() {
+    let gate = Gate::new();
+    let harness = counting(json!({ "faults": { "export": { "hang": gate.hang() } } }), 20_000, MINUTE);
+    let busy = harness.host.save_state();
+    wait_until("the export", || {
+        harness.host.status().plugin("hostile").is_some_and(|plugin| !plugin.leases.is_empty())
+    });
+    let waiting: Vec<_> = (0..64).map(|_| harness.host.save_state()).collect();
+    let error = harness.host.save_state().wait().expect_err("too many");
+    assert!(matches!(error, HostError::Busy { waiting: 64 }), "{error}");
+    gate.open();
+    for outcome in waiting.into_iter().chain([busy]) {
+        assert_eq!(outcome.wait().expect("is saved"), 1);
+    }
+}
