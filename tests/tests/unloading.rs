@@ -79,7 +79,7 @@ fn finalisers_that_drop_and_allocate_free_nothing_twice() {
     // The same plugin under the next version, by one digit of its file.
     let folder = tempfile::tempdir().expect("a folder");
     let second = folder.path().join("finaliser.so");
-    fs::write(&second, replaced(&fs::read(&first).expect("reads"), b"1.70.31", b"1.70.32")).expect("writes");
+    fs::write(&second, artifacts::changed(&first, b"1.70.31", b"1.70.32")).expect("writes");
     harness.deploy(&first, "first.so", "finaliser@1.70.31");
     harness.plugin("finaliser").call("fill", b"").expect("fills");
     harness.deploy(&second, "second.so", "finaliser@1.70.32");
@@ -91,16 +91,6 @@ fn finalisers_that_drop_and_allocate_free_nothing_twice() {
     wait_until("all of them being proven to be gone", || {
         harness.host.status().plugin("finaliser").is_some_and(|plugin| plugin.unloads_proven == 301)
     });
-}
-
-fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(old)).collect();
-    assert!(!places.is_empty(), "the file has the text");
-    for at in places {
-        bytes[at..][..new.len()].copy_from_slice(new);
-    }
-    bytes
 }
 
 #[test]
