@@ -133,8 +133,10 @@ fn a_plugin_thread_that_outlives_stop_keeps_the_version_by_name_until_it_ends() 
     let config = json!({ "only_version": "1.0.0", "faults": { "activate": { "linger": { "ms": 2500 } } } });
     let mut harness =
         Harness::with(|options| options.config("hostile", config).threads_timeout(Duration::from_millis(50)));
-    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
-    harness.deploy(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so", "hostile@2.0.0");
+    // Both are built before the first one's thread begins to wait.
+    let (first, second) = (artifacts::hostile("hostile-v1"), artifacts::hostile("hostile-v2"));
+    harness.deploy(&first, "hostile-1.0.0.so", "hostile@1.0.0");
+    harness.deploy(&second, "hostile-2.0.0.so", "hostile@2.0.0");
     let event = harness.expect("naming it", |event| {
         matches!(event.kind, EventKind::Resident { .. }) && is(event, "hostile@1.0.0")
     });
@@ -149,8 +151,10 @@ fn above_the_cap_of_resident_versions_deployments_are_refused() {
     let mut harness = Harness::with(|options| {
         options.config("hostile", config).threads_timeout(Duration::from_millis(20)).residents_max(1)
     });
-    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
-    harness.deploy(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so", "hostile@2.0.0");
+    // Both are built before the first one's thread begins to wait.
+    let (first, second) = (artifacts::hostile("hostile-v1"), artifacts::hostile("hostile-v2"));
+    harness.deploy(&first, "hostile-1.0.0.so", "hostile@1.0.0");
+    harness.deploy(&second, "hostile-2.0.0.so", "hostile@2.0.0");
     harness.expect("naming it", |event| matches!(event.kind, EventKind::Resident { .. }));
     harness.drop_file(How::Rename, &artifacts::plugin("markdown-v1"), "markdown-1.0.0.so");
     assert_eq!(harness.not_deployed("markdown@1.0.0").code, "unload.cap_reached");
