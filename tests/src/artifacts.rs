@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{LazyLock, Mutex, PoisonError},
@@ -46,6 +46,21 @@ pub fn changed_layout() -> PathBuf {
     let folder = workspace().join("plugins/hostile/changed-layout");
     let target = target_dir().join("changed-layout");
     built("hostile-changed-layout", &folder, &["--target-dir".into(), target.into_os_string()])
+}
+
+/// The bytes of a file with every `old` in it made a `new` of the same length.
+///
+/// # Panics
+/// When there is none, or the file cannot be read.
+pub fn changed(file: &Path, old: &[u8], new: &[u8]) -> Vec<u8> {
+    assert_eq!(old.len(), new.len(), "all that follows stays in its place");
+    let mut bytes = fs::read(file).expect("the library can be read");
+    let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(old)).collect();
+    assert!(!places.is_empty(), "the file has the text");
+    for at in places {
+        bytes[at..][..new.len()].copy_from_slice(new);
+    }
+    bytes
 }
 
 /// The repository.

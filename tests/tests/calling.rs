@@ -129,18 +129,16 @@ fn a_call_that_does_not_return_is_reported_as_stuck() {
 #[test]
 fn a_hand_over_that_cannot_begin_is_abandoned_and_callers_were_only_delayed() {
     let mut harness = Harness::with(|options| options.quiesce_timeout(Duration::from_millis(50)));
-    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    // Both are built before the call that is in the way begins.
+    let (first, second) = (artifacts::hostile("hostile-v1"), artifacts::hostile("hostile-v2"));
+    harness.deploy(&first, "hostile-1.0.0.so", "hostile@1.0.0");
     let hostile = harness.plugin("hostile");
     let slow = hostile.clone();
     let running = thread::spawn(move || slow.call("slow", br#"{"ms": 3000}"#));
     wait_until("the call being in flight", || {
         harness.host.status().plugin("hostile").is_some_and(|plugin| plugin.in_flight > 0)
     });
-    harness.drop_file(
-        replug_tests::harness::How::Rename,
-        &artifacts::hostile("hostile-v2"),
-        "hostile-2.0.0.so",
-    );
+    harness.drop_file(replug_tests::harness::How::Rename, &second, "hostile-2.0.0.so");
     assert_eq!(harness.not_deployed("hostile@2.0.0").code, "gate.quiesce_timeout");
     assert_eq!(hostile.call("add", b"1").expect("serves on").text(), Ok("1"));
     running.join().expect("does not panic").expect("is answered by its version");

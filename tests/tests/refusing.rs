@@ -94,3 +94,20 @@ fn a_constructor_that_would_abort_is_not_run_by_inspection() {
     assert_eq!(manifest.name.as_str(), "constructor");
     assert!(!hazards.is_empty(), "an extra constructor is a hazard");
 }
+
+/// Only the note is read before a plugin runs: what it says must be so.
+#[test]
+fn a_note_that_names_other_interfaces_than_the_code_is_refused() {
+    let mut harness = Harness::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bench.so");
+    // Only in the note does the version follow the id.
+    let bytes =
+        artifacts::changed(&artifacts::plugin("bench-target"), b"bench.add\x001.0.0", b"bench.sub\x001.0.0");
+    fs::write(&file, bytes).expect("writes");
+    harness.drop_file(How::Rename, &file, "bench.so");
+    let failure = harness.not_deployed("bench-target@1.0.0");
+    assert_eq!(failure.code, "abi.identity_mismatch");
+    let text = failure.to_string();
+    assert!(text.contains("bench.sub 1.0.0") && text.contains("bench.add 1.0.0"), "{text}");
+}

@@ -79,7 +79,7 @@ fn finalisers_that_drop_and_allocate_free_nothing_twice() {
     // The same plugin under the next version, by one digit of its file.
     let folder = tempfile::tempdir().expect("a folder");
     let second = folder.path().join("finaliser.so");
-    fs::write(&second, replaced(&fs::read(&first).expect("reads"), b"1.70.31", b"1.70.32")).expect("writes");
+    fs::write(&second, artifacts::changed(&first, b"1.70.31", b"1.70.32")).expect("writes");
     harness.deploy(&first, "first.so", "finaliser@1.70.31");
     harness.plugin("finaliser").call("fill", b"").expect("fills");
     harness.deploy(&second, "second.so", "finaliser@1.70.32");
@@ -91,16 +91,6 @@ fn finalisers_that_drop_and_allocate_free_nothing_twice() {
     wait_until("all of them being proven to be gone", || {
         harness.host.status().plugin("finaliser").is_some_and(|plugin| plugin.unloads_proven == 301)
     });
-}
-
-fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(old)).collect();
-    assert!(!places.is_empty(), "the file has the text");
-    for at in places {
-        bytes[at..][..new.len()].copy_from_slice(new);
-    }
-    bytes
 }
 
 #[test]
@@ -143,8 +133,10 @@ fn a_plugin_thread_that_outlives_stop_keeps_the_version_by_name_until_it_ends() 
     let config = json!({ "only_version": "1.0.0", "faults": { "activate": { "linger": { "ms": 2500 } } } });
     let mut harness =
         Harness::with(|options| options.config("hostile", config).threads_timeout(Duration::from_millis(50)));
-    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
-    harness.deploy(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so", "hostile@2.0.0");
+    // Both are built before the first one's thread begins to wait.
+    let (first, second) = (artifacts::hostile("hostile-v1"), artifacts::hostile("hostile-v2"));
+    harness.deploy(&first, "hostile-1.0.0.so", "hostile@1.0.0");
+    harness.deploy(&second, "hostile-2.0.0.so", "hostile@2.0.0");
     let event = harness.expect("naming it", |event| {
         matches!(event.kind, EventKind::Resident { .. }) && is(event, "hostile@1.0.0")
     });
@@ -159,8 +151,10 @@ fn above_the_cap_of_resident_versions_deployments_are_refused() {
     let mut harness = Harness::with(|options| {
         options.config("hostile", config).threads_timeout(Duration::from_millis(20)).residents_max(1)
     });
-    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
-    harness.deploy(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so", "hostile@2.0.0");
+    // Both are built before the first one's thread begins to wait.
+    let (first, second) = (artifacts::hostile("hostile-v1"), artifacts::hostile("hostile-v2"));
+    harness.deploy(&first, "hostile-1.0.0.so", "hostile@1.0.0");
+    harness.deploy(&second, "hostile-2.0.0.so", "hostile@2.0.0");
     harness.expect("naming it", |event| matches!(event.kind, EventKind::Resident { .. }));
     harness.drop_file(How::Rename, &artifacts::plugin("markdown-v1"), "markdown-1.0.0.so");
     assert_eq!(harness.not_deployed("markdown@1.0.0").code, "unload.cap_reached");
