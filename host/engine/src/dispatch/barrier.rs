@@ -24,7 +24,8 @@ pub enum BarrierKind {
     Fence,
     /// Membarrier worked at first and is refused now (a seccomp filter that
     /// was installed later). Calls and publishing go on; no version is ever
-    /// found drained again, so nothing is unloaded any more.
+    /// found drained again, so nothing is unloaded any more, and no state is
+    /// handed over: the old version never quiesces.
     Lost,
 }
 

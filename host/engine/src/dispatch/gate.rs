@@ -316,7 +316,7 @@ impl<P: Payload> Slot<P> {
 
 /// Wakes a task of whatever executor. A waker that panics has been reported by
 /// the panic hook, and is no business of the thread that happens to wake it.
-fn wake(waker: Waker) {
+pub(crate) fn wake(waker: Waker) {
     let woken = catch_unwind(AssertUnwindSafe(|| waker.wake()));
     if let Err(payload) = woken {
         // Dropping it may panic in its turn.

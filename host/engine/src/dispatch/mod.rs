@@ -89,6 +89,7 @@ mod watch;
 pub use chain::{ChainToken, current_chain};
 pub use counters::Counters;
 pub use frame::Entered;
+pub(crate) use gate::wake;
 pub use gate::{Closed, GatePlace, GateRefused, Sealed};
 pub use index::MAX_VERSIONS;
 pub use lease::{Holder, Lease};

@@ -1,5 +1,7 @@
 //! The end of a version: drain, stop, drop, detach, close, prove.
 //!
+//! long: every step of an unload stands here once, in their order.
+//!
 //! The instance is stopped and dropped by one thread, in that order and before
 //! any thread detaches: a thread-local whose destructor ran cannot be used again.
 //!

@@ -1,9 +1,15 @@
 //! `replug.host`: what the engine offers to the plugins that it runs.
 
-use super::{directory::Directory, future::CallFuture, message::CallOptions, waker::adopt};
+use super::{
+    directory::{Directory, Entry},
+    error::CallError,
+    future::CallFuture,
+    message::{CallOptions, default_deadline_ns},
+    waker::adopt,
+};
 use crate::{
     dispatch::{ChainToken, current_chain},
-    failure::{Code, Failure},
+    failure::Failure,
     id::VersionId,
     load::Door,
 };
@@ -37,6 +43,14 @@ impl PluginContext {
             version: id.version.to_string(),
             calls: Arc::new(OpenCalls { door: Arc::clone(door), open: Mutex::default() }),
         })
+    }
+
+    /// The plugin that a call is for.
+    fn callee(&self, plugin: &str) -> Result<(Arc<Directory>, Arc<Entry>), CallError> {
+        let directory = self.directory.upgrade().ok_or(CallError::Stopped)?;
+        let entry = directory.find(plugin);
+        let entry = entry.ok_or_else(|| CallError::UnknownPlugin { name: plugin.to_owned() })?;
+        Ok((directory, entry))
     }
 
     /// The context as the ABI has it. Valid for as long as the box.
@@ -147,25 +161,35 @@ unsafe extern "C" fn call(
     guard(Status::REFUSED, || {
         // SAFETY: the caller's promise.
         let context = unsafe { context(data) };
-        let Some(directory) = context.directory.upgrade() else {
-            return refuse(sink, Code::HostStopped, "the host has stopped");
-        };
-        let Some(entry) = directory.find(plugin.as_str()) else {
-            let message = format!("there is no plugin {:?}", plugin.as_str());
-            return refuse(sink, Code::CallUnknownPlugin, &message);
-        };
-        // The callee writes to its caller's sink: no copy between them.
-        let called = entry.slot.enter_chained(ChainToken::from_raw(request.chain), |entered| {
-            let status = entered.payload().call(request, sink);
-            if !status.is_ok() {
-                entered.fail();
-            }
-            status
-        });
-        called.unwrap_or_else(|error| {
-            refuse(sink, error.code(), &format!("plugin {}: {error}", plugin.as_str()))
-        })
+        forward(context, plugin.as_str(), request, sink).unwrap_or_else(|error| refuse(sink, &error))
     })
+}
+
+/// Makes one plugin's sync call of another, under the bounds of any call.
+fn forward(
+    context: &PluginContext,
+    plugin: &str,
+    request: &Request<'_>,
+    sink: &Sink,
+) -> Result<Status, CallError> {
+    let (directory, entry) = context.callee(plugin)?;
+    entry.check_body(&directory.limits, request.body.as_slice())?;
+    let _admitted = entry.admit(&directory.limits)?;
+    let deadline_ns = match request.deadline_ns {
+        0 => default_deadline_ns(),
+        deadline_ns => deadline_ns,
+    };
+    let request = Request { deadline_ns, ..*request };
+    // The callee writes to its caller's sink: no copy between them.
+    let called = entry.slot.enter_chained(ChainToken::from_raw(request.chain), |entered| {
+        let status = entered.payload().call(&request, sink);
+        if !status.is_ok() {
+            entered.fail();
+        }
+        entry.note_deadline(deadline_ns, status);
+        status
+    });
+    called.map_err(|source| directory.refused(&entry, source))
 }
 
 /// SAFETY: as for [`call`].
@@ -179,12 +203,9 @@ unsafe extern "C" fn start(
     guard(Status::REFUSED, || {
         // SAFETY: the caller's promise.
         let context = unsafe { context(data) };
-        let Some(directory) = context.directory.upgrade() else {
-            return refuse(sink, Code::HostStopped, "the host has stopped");
-        };
-        let Some(entry) = directory.find(plugin.as_str()) else {
-            let message = format!("there is no plugin {:?}", plugin.as_str());
-            return refuse(sink, Code::CallUnknownPlugin, &message);
+        let (directory, entry) = match context.callee(plugin.as_str()) {
+            Ok(callee) => callee,
+            Err(error) => return refuse(sink, &error),
         };
         let parent = match request.chain {
             0 => current_chain(),
@@ -195,16 +216,10 @@ unsafe extern "C" fn start(
             .request_id(request.request_id.as_str())
             .trace_parent(request.trace_parent.as_str())
             .sticky_key(request.sticky_key.as_slice());
-        let future = CallFuture::new(
-            entry,
-            directory,
-            request.method.as_str(),
-            request.body.as_slice(),
-            options,
-            None,
-        )
-        .in_chain(parent)
-        .until(request.deadline_ns);
+        let (method, body) = (request.method.as_str(), request.body.as_slice());
+        let future = CallFuture::new(entry, directory, method, body, options)
+            .in_chain(parent)
+            .until(request.deadline_ns);
         let calls = Arc::clone(&context.calls);
         let started = Box::into_raw(Box::new(Started { future, calls }));
         context.calls.lock().insert(started.expose_provenance());
@@ -228,7 +243,7 @@ unsafe extern "C" fn poll(pending: Pending, waker: &ForeignWaker, sink: &Sink) -
                 if status.is_ok() { sink.write(Part::BODY, reply.body()) } else { status }
             }
             Poll::Ready(Err(error)) => {
-                sink.error(error.code().as_str(), &error.to_string(), error.is_retryable());
+                tell(sink, &error);
                 Status::ERROR
             }
         }
@@ -246,9 +261,14 @@ unsafe extern "C" fn cancel(pending: Pending) -> Status {
     })
 }
 
-fn refuse(sink: &Sink, code: Code, message: &str) -> Status {
-    sink.error(code.as_str(), message, code == Code::GateTimeout);
+/// The call did not reach the plugin.
+fn refuse(sink: &Sink, error: &CallError) -> Status {
+    tell(sink, error);
     Status::REFUSED
+}
+
+fn tell(sink: &Sink, error: &CallError) {
+    sink.error(error.code().as_str(), &error.to_string(), error.is_retryable());
 }
 
 /// Keeps panics of the engine and of its subscribers out of the plugin.

@@ -1,14 +1,20 @@
 //! The plugins of a host, by name.
 
-use super::{serving::Serving, timer::Timer};
-use crate::{dispatch::Slot, id::PluginName, load::AnswerLimits};
+use super::{error::CallError, serving::Serving, timer::Timer};
+use crate::{
+    clock::monotonic_ns,
+    dispatch::{Refused, Slot},
+    id::PluginName,
+    load::AnswerLimits,
+};
 use arc_swap::ArcSwap;
+use replug_abi::Status;
 use std::{
     collections::BTreeMap,
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -39,16 +45,35 @@ pub(crate) struct Entry {
 impl Entry {
     /// Counts a call in, if the limit allows. Without a limit nothing is
     /// counted here: several threads would write one counter.
-    pub(super) fn admit(self: &Arc<Self>, limits: &ServiceLimits) -> Result<Admitted, usize> {
+    pub(super) fn admit(self: &Arc<Self>, limits: &ServiceLimits) -> Result<Admitted, CallError> {
         let Some(max) = limits.in_flight_max else {
             return Ok(Admitted(None));
         };
         // Relaxed: a bound on load, which orders nothing.
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= max {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return Err(max);
+            return Err(CallError::Overloaded { plugin: self.name.clone(), in_flight_max: max });
         }
         Ok(Admitted(Some(Arc::clone(self))))
+    }
+
+    /// Refuses a body that is larger than allowed.
+    pub(super) fn check_body(&self, limits: &ServiceLimits, body: &[u8]) -> Result<(), CallError> {
+        let bytes_max = limits.body_bytes_max;
+        if body.len() <= bytes_max {
+            return Ok(());
+        }
+        Err(CallError::TooLarge { plugin: self.name.clone(), what: "the body", bytes_max })
+    }
+
+    /// Counts a call as late if its answer came after its deadline, or if the
+    /// plugin itself gave up at it.
+    pub(super) fn note_deadline(&self, deadline_ns: u64, status: Status) {
+        let late = deadline_ns != 0 && monotonic_ns() > deadline_ns;
+        if late || status == Status::DEADLINE {
+            // A statistic, which orders nothing.
+            self.deadlines_passed.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -69,6 +94,7 @@ pub(crate) struct Directory {
     changing: Mutex<()>,
     pub(crate) limits: ServiceLimits,
     pub(super) timer: Timer,
+    stopped: AtomicBool,
 }
 
 impl Directory {
@@ -78,6 +104,7 @@ impl Directory {
             changing: Mutex::new(()),
             limits,
             timer: Timer::start()?,
+            stopped: AtomicBool::new(false),
         })
     }
 
@@ -113,9 +140,25 @@ impl Directory {
         self.entries.load().values().cloned().collect()
     }
 
-    /// No async call waits for a deadline any more.
+    /// The host has ended: calls that are still pending are told so.
     pub(crate) fn stop(&self) {
+        // Release: partner is `is_stopped`. Before the timer, which wakes those
+        // that wait, so that they find it.
+        self.stopped.store(true, Ordering::Release);
         self.timer.stop();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Why a call did not reach a plugin.
+    #[cold]
+    pub(super) fn refused(&self, entry: &Entry, source: Refused) -> CallError {
+        if source == Refused::NotActive && self.is_stopped() {
+            return CallError::Stopped;
+        }
+        CallError::Refused { plugin: entry.name.clone(), source }
     }
 
     pub(super) fn answer_limits(&self) -> AnswerLimits {

@@ -18,7 +18,7 @@ use replug_abi::{Pending, Status};
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -55,14 +55,17 @@ impl CallFuture {
         method: &str,
         body: &[u8],
         options: CallOptions,
-        early: Option<CallError>,
     ) -> Self {
-        let state = early.map_or(State::NotStarted, |error| State::Failed(Some(error)));
+        // A body that is refused is not copied.
+        let (state, body) = match entry.check_body(&directory.limits, body) {
+            Ok(()) => (State::NotStarted, body.to_vec()),
+            Err(error) => (State::Failed(Some(error)), Vec::new()),
+        };
         CallFuture {
             entry,
             directory,
             method: method.to_owned(),
-            body: body.to_vec(),
+            body,
             deadline_ns: options.deadline_ns(),
             options,
             parent: current_chain(),
@@ -91,10 +94,7 @@ impl CallFuture {
         if self.admitted.is_none() {
             match self.entry.admit(&self.directory.limits) {
                 Ok(admitted) => self.admitted = Some(admitted),
-                Err(in_flight_max) => {
-                    let plugin = self.entry.name.clone();
-                    return Poll::Ready(Err(CallError::Overloaded { plugin, in_flight_max }));
-                }
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
         let holder = Holder::new("async call", monotonic_ns()).in_chain(self.parent);
@@ -154,6 +154,7 @@ impl CallFuture {
         if !status.is_ok() {
             entered.fail();
         }
+        self.entry.note_deadline(self.deadline_ns, status);
         let answer_bytes_max = self.directory.limits.answer_bytes_max;
         Poll::Ready(outcome(&self.entry.name, &self.method, answer_bytes_max, status, answer))
     }
@@ -163,15 +164,21 @@ impl CallFuture {
     }
 
     fn refused(&self, source: Refused) -> CallError {
-        CallError::Refused { plugin: self.entry.name.clone(), source }
+        self.directory.refused(&self.entry, source)
     }
 
-    /// Ends what is pending and lets the version go.
-    fn finish(&mut self) {
+    /// Ends what is pending and lets the version go. `failed` counts the call
+    /// as one that the version did not answer; giving it up is no failure.
+    fn finish(&mut self, failed: bool) {
         if let State::Waiting { lease, pending } = std::mem::replace(&mut self.state, State::Done) {
-            // SAFETY: the pending call came from this version's `start`, and
-            // the state that held it is gone.
-            let cancelled = lease.enter(|entered| unsafe { entered.payload().cancel(pending) });
+            let cancelled = lease.enter(|entered| {
+                if failed {
+                    entered.fail();
+                }
+                // SAFETY: the pending call came from this version's `start`,
+                // and the state that held it is gone.
+                unsafe { entered.payload().cancel(pending) }
+            });
             if cancelled.is_err() {
                 // This thread is at its bound of nested calls. What is pending
                 // stays, and so must the version.
@@ -201,29 +208,34 @@ impl Future for CallFuture {
             State::Waiting { .. } => this.poll_pending(cx),
         };
         if poll.is_ready() {
-            this.finish();
+            this.finish(false);
             this.state = State::Done;
             return poll;
         }
+        if this.directory.is_stopped() {
+            this.finish(false);
+            this.state = State::Done;
+            return Poll::Ready(Err(CallError::Stopped));
+        }
         if this.deadline_passed() {
-            this.entry.deadlines_passed.fetch_add(1, Ordering::Relaxed);
-            this.finish();
+            this.entry.note_deadline(0, Status::DEADLINE);
+            this.finish(true);
             this.state = State::Done;
             let (plugin, method) = (this.entry.name.clone(), this.method.clone());
             return Poll::Ready(Err(CallError::Deadline { plugin, method }));
         }
-        if this.deadline_ns != 0 {
-            if let Some(key) = this.timer.take() {
-                this.directory.timer.cancel(key);
-            }
-            this.timer = Some(this.directory.timer.wake_at(this.deadline_ns, cx.waker().clone()));
+        if let Some(key) = this.timer.take() {
+            this.directory.timer.cancel(key);
         }
+        // Without a deadline the timer tells of the end of the host.
+        let wake_ns = if this.deadline_ns == 0 { u64::MAX } else { this.deadline_ns };
+        this.timer = Some(this.directory.timer.wake_at(wake_ns, cx.waker().clone()));
         Poll::Pending
     }
 }
 
 impl Drop for CallFuture {
     fn drop(&mut self) {
-        self.finish();
+        self.finish(false);
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     id::{PluginName, VersionId},
     load::Answer,
 };
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 /// A plugin of a host, by name, whichever version serves.
 ///
@@ -46,7 +46,12 @@ impl Plugin {
         seen.map(|serving| serving.id().clone()).ok_or_else(|| self.refused(Refused::NotActive))
     }
 
-    /// Calls a method and waits for its answer on this thread, for at most 30 s.
+    /// Calls a method and waits for its answer on this thread.
+    ///
+    /// The deadline of 30 s is told to the plugin, which ends async methods at
+    /// it. A sync method cannot be interrupted: the call lasts for as long as
+    /// it does. While a hand-over goes on, the call waits for it, up to the
+    /// host's `gate_timeout` and whatever its own timeout.
     ///
     /// # Errors
     /// [`CallError`]; where the code is `gate.timeout` or `call.not_active` the
@@ -60,30 +65,25 @@ impl Plugin {
     /// # Errors
     /// As for [`call`](Plugin::call).
     pub fn call_with(&self, method: &str, body: &[u8], options: &CallOptions) -> Result<Reply, CallError> {
-        self.check_body(body)?;
-        let _admitted = self.entry.admit(&self.directory.limits).map_err(|max| self.overloaded(max))?;
+        self.entry.check_body(&self.directory.limits, body)?;
+        let _admitted = self.entry.admit(&self.directory.limits)?;
         let request = options.request(method, body);
         let limits = self.directory.answer_limits();
-        let result = self.enter(|entered| {
+        self.enter(|entered| {
             let (status, answer) = Answer::collect(limits, |sink| entered.payload().call(&request, sink));
             if !status.is_ok() {
                 entered.fail();
             }
+            self.entry.note_deadline(request.deadline_ns, status);
             outcome(&self.entry.name, method, limits.body_bytes_max, status, answer)
-        })?;
-        if request.deadline_ns != 0 && monotonic_ns() > request.deadline_ns {
-            // A statistic, which orders nothing.
-            self.entry.deadlines_passed.fetch_add(1, Ordering::Relaxed);
-        }
-        result
+        })?
     }
 
     /// Calls a method without holding a thread. Needs no particular runtime.
     /// Dropping the future cancels the call; an unanswered call holds its
     /// version.
     pub fn call_async(&self, method: &str, body: &[u8], options: CallOptions) -> CallFuture {
-        let early = self.check_body(body).err();
-        CallFuture::new(Arc::clone(&self.entry), Arc::clone(&self.directory), method, body, options, early)
+        CallFuture::new(Arc::clone(&self.entry), Arc::clone(&self.directory), method, body, options)
     }
 
     /// Runs `use_it` with the version that serves, on this thread: the form
@@ -98,6 +98,9 @@ impl Plugin {
 
     /// Keeps the version that serves now, for as long as the lease lives: for
     /// work that crosses threads or awaits. `label` names the holder in status.
+    ///
+    /// Keep it short where the plugin has state: a version is not drained while
+    /// it is leased, so each hand-over fails with `gate.quiesce_timeout`.
     ///
     /// # Errors
     /// [`CallError::Refused`].
@@ -128,21 +131,8 @@ impl Plugin {
         self.entry.slot.counters()
     }
 
-    fn check_body(&self, body: &[u8]) -> Result<(), CallError> {
-        let bytes_max = self.directory.limits.body_bytes_max;
-        if body.len() <= bytes_max {
-            return Ok(());
-        }
-        Err(CallError::TooLarge { plugin: self.entry.name.clone(), what: "the body", bytes_max })
-    }
-
     #[cold]
     fn refused(&self, source: Refused) -> CallError {
-        CallError::Refused { plugin: self.entry.name.clone(), source }
-    }
-
-    #[cold]
-    fn overloaded(&self, in_flight_max: usize) -> CallError {
-        CallError::Overloaded { plugin: self.entry.name.clone(), in_flight_max }
+        self.directory.refused(&self.entry, source)
     }
 }

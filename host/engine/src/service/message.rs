@@ -8,6 +8,11 @@ use std::time::Duration;
 /// How long a caller waits when it does not say.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
+/// The deadline of a call that begins now and does not say.
+pub(super) fn default_deadline_ns() -> u64 {
+    monotonic_ns().saturating_add(TIMEOUT_DEFAULT.as_nanos() as u64)
+}
+
 /// What a call carries besides method and body.
 ///
 /// ```

@@ -2,7 +2,7 @@
 //! this is a thread of the host, which sleeps while there is nothing to wait
 //! for.
 
-use crate::clock::monotonic_ns;
+use crate::{clock::monotonic_ns, dispatch::wake};
 use std::{
     collections::BTreeMap,
     io,
@@ -44,11 +44,17 @@ impl Timer {
         Ok(Timer { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Wakes `waker` once at the deadline (`CLOCK_MONOTONIC`, nanoseconds).
+    /// Wakes `waker` once: at the deadline (`CLOCK_MONOTONIC`, nanoseconds), or
+    /// when the timer stops; at once if it has stopped.
     pub(crate) fn wake_at(&self, deadline_ns: u64, waker: Waker) -> Key {
         let mut state = self.shared.lock();
         let key = (deadline_ns, state.next);
         state.next += 1;
+        if state.stopped {
+            drop(state);
+            wake(waker);
+            return key;
+        }
         let is_first = state.waiting.first_key_value().is_none_or(|(first, _)| key < *first);
         state.waiting.insert(key, waker);
         drop(state);
@@ -60,18 +66,22 @@ impl Timer {
 
     /// Takes an entry back.
     pub(crate) fn cancel(&self, key: Key) {
-        self.shared.lock().waiting.remove(&key);
+        let waker = self.shared.lock().waiting.remove(&key);
+        // Foreign code, and so after the lock.
+        drop(waker);
     }
 
+    /// Ends the thread, and wakes all that wait: nobody would later.
     pub(crate) fn stop(&self) {
         self.shared.lock().stopped = true;
         self.shared.changed.notify_one();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            // It does nothing that could panic but wake; a waker's panic was
-            // reported on its thread.
+            // It does nothing that panics: wakers are kept from it.
             let _ = thread.join();
         }
+        let waiting = std::mem::take(&mut self.shared.lock().waiting);
+        waiting.into_values().for_each(wake);
     }
 }
 
@@ -102,7 +112,7 @@ impl Shared {
             if let Some((_, waker)) = state.waiting.pop_first() {
                 // Outside of the lock: waking may run any code.
                 drop(state);
-                waker.wake();
+                wake(waker);
                 state = self.lock();
             }
         }
@@ -137,5 +147,32 @@ mod tests {
         assert_eq!(receive.recv_timeout(within), Ok(3));
         timer.stop();
         assert!(receive.try_recv().is_err());
+    }
+
+    #[test]
+    fn who_waits_when_the_timer_stops_is_woken_and_who_comes_later_at_once() {
+        let timer = Timer::start().expect("thread");
+        let (send, receive) = mpsc::sync_channel(8);
+        let waker = |number| Waker::from(Arc::new(Tell(send.clone(), number)));
+        timer.wake_at(u64::MAX, waker(1));
+        timer.stop();
+        assert_eq!(receive.try_recv(), Ok(1));
+        timer.wake_at(u64::MAX, waker(2));
+        assert_eq!(receive.try_recv(), Ok(2));
+    }
+
+    #[test]
+    fn a_waker_that_panics_takes_no_deadline_from_others() {
+        struct Bomb;
+        impl Wake for Bomb {
+            fn wake(self: Arc<Self>) {
+                panic!("in the executor");
+            }
+        }
+        let timer = Timer::start().expect("thread");
+        let (send, receive) = mpsc::sync_channel(1);
+        timer.wake_at(1, Waker::from(Arc::new(Bomb)));
+        timer.wake_at(2, Waker::from(Arc::new(Tell(send, 2))));
+        assert_eq!(receive.recv_timeout(Duration::from_secs(30)), Ok(2));
     }
 }
