@@ -18,6 +18,9 @@ use tempfile::TempDir;
 /// machines are slow at times.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Between two looks at a condition.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
 /// Events that a harness remembers.
 const SEEN_MAX: usize = 1024;
 
@@ -231,6 +234,7 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < until, "{what} did not come true");
-        std::thread::yield_now();
+        // sleep: between two looks; to spin would starve what is waited for.
+        std::thread::sleep(LOOK_EVERY);
     }
 }

@@ -4,4 +4,5 @@ pub mod report;
 pub mod symbol;
 pub mod artifacts;
 pub mod harness;
+pub mod hostile;
 pub mod load;

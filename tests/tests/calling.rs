@@ -1,10 +1,13 @@
 //! Calls: async and nested ones, their limits, and what callers are told.
 
-use replug_host::{CallError, CallOptions, Plugin, event::EventKind, failure::Failure};
+use replug_host::{CallError, CallOptions, Plugin, PluginState, event::EventKind, failure::Failure};
 use replug_tests::{
     artifacts,
     harness::{Harness, wait_until},
+    hostile,
+    load::Load,
 };
+use serde_json::json;
 use std::{
     pin::pin,
     sync::Arc,
@@ -41,7 +44,7 @@ fn with_threads() -> (Harness, Plugin) {
 fn nested(depth: usize) -> String {
     let innermost = r#"{"plugin":"threads","method":"churn","body":"a@example.org"}"#.to_owned();
     (1..depth).fold(innermost, |inner, _| {
-        serde_json::json!({ "plugin": "threads", "method": "nested", "body": inner }).to_string()
+        json!({ "plugin": "threads", "method": "nested", "body": inner }).to_string()
     })
 }
 
@@ -82,6 +85,73 @@ fn nested_and_cyclic_calls_are_answered() {
     let (_harness, threads) = with_threads();
     let reply = threads.call("nested", nested(6).as_bytes()).expect("answers");
     assert!(!reply.body().is_empty());
+}
+
+#[test]
+fn plugins_that_call_each_other_without_end_are_stopped_at_the_bound() {
+    let (mut harness, threads) = with_threads();
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    let hostile = harness.plugin("hostile");
+    for (plugin, through) in [(&hostile, ""), (&hostile, "threads"), (&hostile, "")] {
+        let error = plugin.call("recurse", through.as_bytes()).expect_err("it has no end");
+        assert!(matches!(&error, CallError::Plugin { code, .. } if code == "call.depth"), "{error}");
+    }
+    let round = json!({ "plugin": "hostile", "method": "recurse", "body": "threads" }).to_string();
+    let error = threads.call("nested", round.as_bytes()).expect_err("it has no end");
+    assert!(matches!(&error, CallError::Plugin { code, .. } if code == "call.depth"), "{error}");
+    assert_eq!(hostile.call("add", b"1").expect("serves on").text(), Ok("1"));
+    // Nothing of the chains is left behind that would keep a version.
+    hostile::drop_version(&harness, 2);
+    harness.published("hostile@2.0.0");
+    harness.unloaded("hostile@1.0.0");
+}
+
+#[test]
+fn nested_and_cyclic_calls_of_many_threads_are_answered_while_their_plugins_are_replaced() {
+    let (mut harness, threads) = with_threads();
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    let hostile = harness.plugin("hostile");
+    // threads, itself again, and hostile, whose state is handed over meanwhile.
+    let add = json!({ "plugin": "hostile", "method": "add", "body": "1" }).to_string();
+    let cycle = json!({ "plugin": "threads", "method": "nested", "body": add }).to_string();
+    let load = Load::start(4, move |_, _, _| threads.call("nested", cycle.as_bytes()).map(drop));
+    load.wait_for(200);
+    hostile::drop_version(&harness, 2);
+    harness.published("hostile@2.0.0");
+    harness.deploy(&artifacts::plugin("threads-v2"), "threads-2.0.0.so", "threads@2.0.0");
+    for version in ["1.0.0", "2.0.0"] {
+        load.wait_for(200);
+        harness.activate("hostile", version).expect("activates");
+        harness.activate("threads", version).expect("activates");
+    }
+    load.wait_for(200);
+    let log = load.stop();
+    assert!(log.failed.is_empty(), "{:?}", log.failed);
+    let counted = hostile.call("count", b"").expect("counts");
+    assert_eq!(counted.text(), Ok(log.answered.to_string().as_str()), "each answered call counted once");
+}
+
+#[test]
+fn at_a_closed_gate_a_deadline_ends_a_call_unseen_and_the_patient_are_served() {
+    let faults = json!({ "freeze": { "hang": {} } });
+    let mut harness = hostile::counting(hostile::only("1.0.0", faults), |options| {
+        options.hook_timeout(Duration::from_secs(2))
+    });
+    let plugin = harness.plugin("hostile");
+    hostile::drop_version(&harness, 2);
+    wait_until("the gate being closed", || hostile::state(&harness) == PluginState::HandingOver);
+    let patient = thread::spawn({
+        let plugin = plugin.clone();
+        move || plugin.call("count", b"")
+    });
+    let options = CallOptions::default().timeout(Duration::from_millis(50));
+    let error = block_on(plugin.call_async("add", b"1", options)).expect_err("waits in vain");
+    assert_eq!(error.code().as_str(), "call.deadline");
+    assert!(error.is_retryable());
+    assert_eq!(harness.not_deployed("hostile@2.0.0").code, "hook.timeout");
+    assert_eq!(patient.join().expect("does not panic").expect("is served").text(), Ok("5"));
+    hostile::kept(&harness, "1.0.0");
+    hostile::release(&harness);
 }
 
 #[test]
@@ -129,17 +199,16 @@ fn a_call_that_does_not_return_is_reported_as_stuck() {
 #[test]
 fn a_hand_over_that_cannot_begin_is_abandoned_and_callers_were_only_delayed() {
     let mut harness = Harness::with(|options| options.quiesce_timeout(Duration::from_millis(50)));
-    // Both are built before the call that is in the way begins.
-    let (first, second) = (artifacts::hostile("hostile-v1"), artifacts::hostile("hostile-v2"));
-    harness.deploy(&first, "hostile-1.0.0.so", "hostile@1.0.0");
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
     let hostile = harness.plugin("hostile");
     let slow = hostile.clone();
-    let running = thread::spawn(move || slow.call("slow", br#"{"ms": 3000}"#));
+    let running = thread::spawn(move || slow.call("slow", b""));
     wait_until("the call being in flight", || {
         harness.host.status().plugin("hostile").is_some_and(|plugin| plugin.in_flight > 0)
     });
-    harness.drop_file(replug_tests::harness::How::Rename, &second, "hostile-2.0.0.so");
+    hostile::drop_version(&harness, 2);
     assert_eq!(harness.not_deployed("hostile@2.0.0").code, "gate.quiesce_timeout");
     assert_eq!(hostile.call("add", b"1").expect("serves on").text(), Ok("1"));
+    hostile::release(&harness);
     running.join().expect("does not panic").expect("is answered by its version");
 }

@@ -1,42 +1,17 @@
 //! Hooks and calls that go wrong: what served before serves on.
 
 use replug_host::{CallError, failure::Failure};
-use replug_tests::{artifacts, harness::Harness};
+use replug_tests::{harness::Harness, hostile};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// A host on which hostile 1.0.0 counts to five, and 2.0.0 does as `faults`
-/// and `state` say.
-fn counting(faults: Value, state: Value) -> Harness {
-    let config = json!({ "only_version": "2.0.0", "faults": faults, "state": state });
-    started(config)
+/// A host on which hostile 1.0.0 has counted to five, and 2.0.0 has `faults`.
+fn counting(faults: Value) -> Harness {
+    started(hostile::only("2.0.0", faults))
 }
 
 fn started(config: Value) -> Harness {
-    let mut harness =
-        Harness::with(|options| options.config("hostile", config).hook_timeout(Duration::from_millis(300)));
-    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
-    for _ in 0..5 {
-        harness.plugin("hostile").call("add", b"1").expect("adds");
-    }
-    harness
-}
-
-/// Drops 2.0.0, which is refused with `code`; 1.0.0 serves on with its state.
-fn refused_and_kept(mut harness: Harness, code: &str) {
-    harness.drop_file(
-        replug_tests::harness::How::Rename,
-        &artifacts::hostile("hostile-v2"),
-        "hostile-2.0.0.so",
-    );
-    let failure = harness.not_deployed("hostile@2.0.0");
-    assert_eq!(failure.code, code, "{failure}");
-    assert!(!failure.next.is_empty());
-    let hostile = harness.plugin("hostile");
-    assert_eq!(hostile.version().expect("serves").version.to_string(), "1.0.0");
-    assert_eq!(hostile.call("count", b"").expect("counts").text(), Ok("5"));
-    assert_eq!(hostile.call("add", b"1").expect("adds").text(), Ok("6"));
-    let _ = hostile.call("release", b"");
+    hostile::counting(config, |options| options.hook_timeout(Duration::from_millis(300)))
 }
 
 #[test]
@@ -44,7 +19,7 @@ fn a_hook_that_panics_leaves_the_old_version_serving() {
     for hook in ["prepare", "restore", "activate", "self_test"] {
         for panic in ["text", "value", "bomb"] {
             let faults = json!({ hook: { "panic": panic } });
-            refused_and_kept(counting(faults, json!({})), "hook.panicked");
+            hostile::refused_and_kept(&mut counting(faults), "hook.panicked");
         }
     }
 }
@@ -57,7 +32,7 @@ fn a_hook_that_fails_leaves_the_old_version_serving() {
         ("activate", "hook.failed"),
         ("self_test", "self_test.failed"),
     ] {
-        refused_and_kept(counting(json!({ hook: { "fail": "no" } }), json!({})), code);
+        hostile::refused_and_kept(&mut counting(json!({ hook: { "fail": "no" } })), code);
     }
 }
 
@@ -65,7 +40,7 @@ fn a_hook_that_fails_leaves_the_old_version_serving() {
 fn a_hook_that_hangs_leaves_the_old_version_serving() {
     for hook in ["prepare", "restore", "activate"] {
         let faults = json!({ hook: { "hang": { "ms": 3000 } } });
-        refused_and_kept(counting(faults, json!({})), "hook.timeout");
+        hostile::refused_and_kept(&mut counting(faults), "hook.timeout");
     }
 }
 
@@ -77,19 +52,14 @@ fn an_old_version_that_cannot_give_its_state_serves_on() {
         (json!({ "freeze": { "fail": "no" } }), "hook.failed"),
         (json!({ "freeze": { "panic": "bomb" } }), "hook.panicked"),
     ] {
-        let config = json!({ "only_version": "1.0.0", "faults": fault });
-        refused_and_kept(started(config), code);
+        hostile::refused_and_kept(&mut started(hostile::only("1.0.0", fault)), code);
     }
 }
 
 #[test]
 fn a_configuration_that_does_not_fit_is_the_operators_to_mend() {
     let mut harness = Harness::with(|options| options.config("hostile", json!({ "count": "many" })));
-    harness.drop_file(
-        replug_tests::harness::How::Rename,
-        &artifacts::hostile("hostile-v1"),
-        "hostile-1.0.0.so",
-    );
+    hostile::drop_version(&harness, 1);
     let failure = harness.not_deployed("hostile@1.0.0");
     assert_eq!((failure.code, failure.blame), ("config.invalid", "operator"));
 }
@@ -100,7 +70,8 @@ fn a_version_that_panics_in_stop_still_ends_its_threads_and_leaves() {
     let config =
         json!({ "only_version": "1.0.0", "thread": true, "faults": { "stop": { "panic": "text" } } });
     let mut harness = started(config);
-    harness.deploy(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so", "hostile@2.0.0");
+    hostile::drop_version(&harness, 2);
+    harness.published("hostile@2.0.0");
     harness.unloaded("hostile@1.0.0");
 }
 
@@ -111,11 +82,7 @@ fn a_version_that_spawns_and_then_fails_to_prepare_leaves() {
     for fault in [json!({ "fail": "no database" }), json!({ "panic": "text" })] {
         let config = json!({ "only_version": "2.0.0", "thread": true, "faults": { "prepare": fault } });
         let mut harness = started(config);
-        harness.drop_file(
-            replug_tests::harness::How::Rename,
-            &artifacts::hostile("hostile-v2"),
-            "hostile-2.0.0.so",
-        );
+        hostile::drop_version(&harness, 2);
         harness.not_deployed("hostile@2.0.0");
         harness.unloaded("hostile@2.0.0");
     }
@@ -123,7 +90,7 @@ fn a_version_that_spawns_and_then_fails_to_prepare_leaves() {
 
 #[test]
 fn a_call_that_panics_is_an_error_with_the_plugins_name_and_is_counted() {
-    let harness = counting(json!({}), json!({}));
+    let harness = counting(json!({}));
     let hostile = harness.plugin("hostile");
     for panic in ["text", "value", "bomb"] {
         let error =
@@ -141,9 +108,8 @@ fn a_call_that_panics_is_an_error_with_the_plugins_name_and_is_counted() {
 #[test]
 fn a_version_whose_stop_or_drop_panics_is_unloaded_all_the_same() {
     for hook in ["stop", "drop"] {
-        let config = json!({ "only_version": "1.0.0", "faults": { hook: { "panic": "text" } } });
-        let mut harness = started(config);
-        harness.deploy(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so", "hostile@2.0.0");
+        let mut harness = started(hostile::only("1.0.0", json!({ hook: { "panic": "text" } })));
+        hostile::drop_version(&harness, 2);
         harness.unloaded("hostile@1.0.0");
     }
 }

@@ -89,6 +89,30 @@ fn a_changed_layout_is_one_line_naming_the_field_expected_and_found() {
 }
 
 #[test]
+fn another_abi_stable_and_another_major_of_the_abi_are_refused_with_expected_and_found() {
+    let bytes = fs::read(artifacts::plugin("markdown-v1")).expect("reads");
+    let mut harness = Harness::new();
+    let mut other = bytes.clone();
+    // abi_stable's header: 32 bytes of text, then the major and the minor version.
+    let header = position(&bytes, |rest| rest.starts_with(b"abi stable library for Rust"));
+    other[header + 36] += 1;
+    fs::write(harness.plugin_dir().join("header.so"), &other).expect("writes");
+    let failure = harness.not_deployed("markdown@1.0.0");
+    assert_eq!(failure.code, "abi.header", "{failure}");
+    // The note: the version of the ABI, then that of abi_stable with its head.
+    let abi = position(&bytes, |rest| {
+        rest.starts_with(b"1.0.0\0\0\0") && rest.get(12..18) == Some(b"0.11.3".as_slice())
+    });
+    let mut other = bytes;
+    other[abi] = b'2';
+    fs::write(harness.plugin_dir().join("major.so"), &other).expect("writes");
+    let failure = harness.refused("major.so");
+    assert_eq!(failure.code, "inspect.abi_major", "{failure}");
+    assert!(failure.message.contains("2.") && failure.message.contains('1'), "{failure}");
+    harness.plugin("markdown").version().expect_err("neither was loaded");
+}
+
+#[test]
 fn a_constructor_that_would_abort_is_not_run_by_inspection() {
     let (manifest, hazards) = replug_host::inspect(artifacts::hostile("hostile-constructor")).expect("reads");
     assert_eq!(manifest.name.as_str(), "constructor");
@@ -110,4 +134,9 @@ fn a_note_that_names_other_interfaces_than_the_code_is_refused() {
     assert_eq!(failure.code, "abi.identity_mismatch");
     let text = failure.to_string();
     assert!(text.contains("bench.sub 1.0.0") && text.contains("bench.add 1.0.0"), "{text}");
+}
+
+/// Where in the file what follows is what is looked for.
+fn position(bytes: &[u8], is_it: impl Fn(&[u8]) -> bool) -> usize {
+    (0..bytes.len()).find(|&at| is_it(&bytes[at..])).expect("it stands in the file")
 }

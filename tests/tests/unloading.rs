@@ -7,13 +7,19 @@ use replug_tests::{
     load::Load,
 };
 use serde_json::json;
-use std::{fs, thread, time::Duration};
+use std::{fs, sync::mpsc, thread, time::Duration};
 
 /// Executable mappings of private copies in this process.
 fn private_mappings(harness: &Harness) -> usize {
     let private = harness.data_dir().join("private").display().to_string();
     let maps = fs::read_to_string("/proc/self/maps").expect("reads");
     maps.lines().filter(|line| line.contains(&private) && line.contains("r-xp")).count()
+}
+
+fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("reads");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 fn open_files() -> usize {
@@ -51,13 +57,17 @@ fn thread_locals_current_thread_spawned_threads_and_pools_do_not_keep_a_version(
 }
 
 #[test]
-fn a_thousand_reloads_leave_files_and_mappings_as_they_were() {
+fn a_thousand_reloads_leave_memory_files_and_mappings_as_they_were() {
     let mut harness = Harness::new();
     harness.deploy(&artifacts::plugin("markdown-v1"), "markdown-1.0.0.so", "markdown@1.0.0");
     harness.deploy(&artifacts::plugin("markdown-v2"), "markdown-2.0.0.so", "markdown@2.0.0");
     harness.unloaded("markdown@1.0.0");
     let before = open_files();
+    let mut memory_kib = 0;
     for reload in 0..1000 {
+        if reload == 200 {
+            memory_kib = resident_kib();
+        }
         let to = if reload % 2 == 0 { "1.0.0" } else { "2.0.0" };
         harness.activate("markdown", to).expect("activates");
         harness.plugin("markdown").call("render", b"*x*").expect("renders");
@@ -66,6 +76,9 @@ fn a_thousand_reloads_leave_files_and_mappings_as_they_were() {
         harness.host.status().plugin("markdown").is_some_and(|plugin| plugin.unloads_proven == 1001)
     });
     assert_eq!(private_mappings(&harness), 1);
+    // A library that stayed would cost some 500 kB each time.
+    let grown_kib = resident_kib().saturating_sub(memory_kib);
+    assert!(grown_kib < 64 * 1024, "{grown_kib} KiB more after 800 reloads");
     assert!(open_files() <= before + 2, "{} open files, {before} before", open_files());
 }
 
@@ -158,4 +171,105 @@ fn above_the_cap_of_resident_versions_deployments_are_refused() {
     harness.expect("naming it", |event| matches!(event.kind, EventKind::Resident { .. }));
     harness.drop_file(How::Rename, &artifacts::plugin("markdown-v1"), "markdown-1.0.0.so");
     assert_eq!(harness.not_deployed("markdown@1.0.0").code, "unload.cap_reached");
+}
+
+/// Ends a plugin by deleting its file, and answers what became of its version.
+fn end(harness: &mut Harness, file: &str, version: &str) -> EventKind {
+    harness.delete(file);
+    let event = harness.expect("its end", |event| {
+        matches!(event.kind, EventKind::Unloaded { .. } | EventKind::Resident { .. }) && is(event, version)
+    });
+    event.kind.clone()
+}
+
+/// One test, because it looks at what the whole process has mapped: the plugin
+/// links `libhostile_tls.so`, which the ledger cannot see into.
+#[test]
+fn cpp_thread_locals_keep_no_plugin_and_the_library_that_they_keep_is_named() {
+    let library = artifacts::hostile("hostile-cpp");
+    let mut harness = Harness::new();
+    let round = |harness: &mut Harness, method: &'static str| {
+        harness.deploy(&library, "cpp.so", "cpp@1.0.0");
+        let plugin = harness.plugin("cpp");
+        let (leave, stay) = mpsc::channel::<()>();
+        let (called, is_called) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            called.send(plugin.call(method, b"").map(drop)).expect("the test waits");
+            stay.recv().expect_err("nothing is sent");
+        });
+        is_called.recv().expect("the thread lives").expect("touches its thread-local");
+        let ended = end(harness, "cpp.so", "cpp@1.0.0");
+        let EventKind::Unloaded { companions, .. } = ended else { panic!("{ended:?}") };
+        assert_eq!(private_mappings(harness), 0);
+        assert_eq!(companions.iter().any(|file| file.ends_with(CPP_LIBRARY)), is_mapped(CPP_LIBRARY));
+        drop(leave);
+        thread.join().expect("does not panic");
+        is_mapped(CPP_LIBRARY)
+    };
+    for _ in 0..20 {
+        assert!(!round(&mut harness, "linked"), "nothing is kept, although the thread lived");
+    }
+    assert!(round(&mut harness, "shared"), "the thread that used it lived when it was closed");
+    assert!(!round(&mut harness, "linked"), "now that it has ended the next close takes the library along");
+}
+
+const CPP_LIBRARY: &str = "libhostile_tls.so";
+
+fn is_mapped(library: &str) -> bool {
+    fs::read_to_string("/proc/self/maps").expect("reads").contains(library)
+}
+
+#[test]
+fn a_destructor_registered_past_the_ledger_keeps_the_version_until_its_thread_ends() {
+    let mut harness = Harness::new();
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    let plugin = harness.plugin("hostile");
+    let (leave, stay) = mpsc::channel::<()>();
+    let (pinned, is_pinned) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        pinned.send(plugin.call("fault", br#""pin""#).map(drop)).expect("the test waits");
+        // Until the sender is gone.
+        stay.recv().expect_err("nothing is sent");
+    });
+    is_pinned.recv().expect("the thread lives").expect("pins");
+    let ended = end(&mut harness, "hostile-1.0.0.so", "hostile@1.0.0");
+    let EventKind::Resident { pins } = &ended else { panic!("{ended:?}") };
+    assert!(pins.iter().any(|pin| pin.contains("thread-local destructor")), "{pins:?}");
+    assert_eq!(harness.host.status().residents, 1);
+    assert_eq!(private_mappings(&harness), 1);
+    drop(leave);
+    thread.join().expect("does not panic");
+    harness.unloaded("hostile@1.0.0");
+    assert_eq!(private_mappings(&harness), 0);
+}
+
+#[test]
+fn a_signal_handler_keeps_its_version_by_name_until_another_takes_its_place() {
+    let library = artifacts::hostile("hostile-signal");
+    let mut harness = Harness::new();
+    harness.deploy(&library, "signal.so", "signal@1.0.0");
+    harness.plugin("signal").call("install", b"").expect("installs");
+    let ended = end(&mut harness, "signal.so", "signal@1.0.0");
+    let EventKind::Resident { pins } = &ended else { panic!("{ended:?}") };
+    assert!(pins.iter().any(|pin| pin.starts_with("it handles signal")), "{pins:?}");
+    harness.deploy(&library, "signal.so", "signal@1.0.0");
+    harness.plugin("signal").call("restore", b"").expect("restores");
+    harness.unloaded("signal@1.0.0");
+    wait_until("nothing being resident", || harness.host.status().residents == 0);
+}
+
+#[test]
+fn a_global_pool_whose_threads_never_end_keeps_its_version_and_names_them() {
+    let mut harness = Harness::with(|options| {
+        options.threads_timeout(Duration::from_millis(50)).shutdown_timeout(Duration::from_millis(50))
+    });
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    harness.plugin("hostile").call("fault", br#""rayon_global""#).expect("starts");
+    let ended = end(&mut harness, "hostile-1.0.0.so", "hostile@1.0.0");
+    let EventKind::Resident { pins } = &ended else { panic!("{ended:?}") };
+    assert!(pins.iter().any(|pin| pin.contains("threads still run")), "{pins:?}");
+    // It stays mapped, its threads live on, and another copy serves.
+    assert_eq!(private_mappings(&harness), 1);
+    harness.deploy(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so", "hostile@2.0.0");
+    harness.plugin("hostile").call("add", b"1").expect("serves");
 }

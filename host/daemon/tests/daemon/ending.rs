@@ -1,6 +1,6 @@
 //! How a host ends: in order, cut short, or not in order.
 
-use crate::process::{Daemon, ended};
+use crate::process::{Daemon, ended, text};
 use replug_tests::{artifacts, harness::wait_until};
 use std::{fs, io::Read, process::Child};
 
@@ -61,4 +61,23 @@ fn an_end_without_saved_state_is_no_success() {
     assert_eq!(daemon.terminate(), Some(1));
     let error = daemon.log();
     assert!(error.contains("error[host.unclean_end]: ") && error.contains("no way out"), "{error}");
+}
+
+#[test]
+fn what_was_saved_on_the_interval_is_there_after_a_kill() {
+    let mut daemon = Daemon::with("snapshot-interval-ms = 50\n");
+    daemon.deploy(&artifacts::plugin("limiter-v1"), "limiter@1.0.0");
+    let take = ["call", "limiter", "take", "--data", r#"{"key":"ada"}"#];
+    for _ in 0..7 {
+        assert!(daemon.verb(&take).status.success());
+    }
+    let saved = |daemon: &Daemon| text(&daemon.verb(&["events"]).stdout).matches("state_saved").count();
+    let before = saved(&daemon);
+    // The first of the two may have begun before the last call.
+    wait_until("two snapshots", || saved(&daemon) >= before + 2);
+    daemon.kill();
+    daemon.start_again();
+    wait_until("the state being back", || {
+        text(&daemon.verb(&["call", "limiter", "count", "--data", "ada"]).stdout) == "7"
+    });
 }

@@ -45,6 +45,12 @@ impl Daemon {
         });
     }
 
+    /// Ends it as a crash would: nothing of it runs any more.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().expect("is running");
+        self.process.wait().expect("ends");
+    }
+
     /// Its directory.
     pub(crate) fn home(&self) -> &Path {
         self.home.path()

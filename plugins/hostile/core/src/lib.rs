@@ -1,6 +1,6 @@
 //! The ways in which a plugin misbehaves, chosen at run time.
 //!
-//! One plugin (`hostile-v1`, `hostile-v2`) does everything that does not have to
+//! One plugin (`hostile-v1`, `-v2`, `-v3`) does everything that does not have to
 //! be in the binary itself: hooks misbehave as the configuration says, calls as
 //! the method says, migrations as the state says. For tests of a host only.
 //!
@@ -33,6 +33,7 @@
 //! | `fault` | a [`Fault`] as JSON, `{"panic": "bomb"}` | `survived`, if it comes to that |
 //! | `panic` | ignored | none: panics with a text |
 //! | `slow` | a [`Hang`] as JSON, `{"ms": 100}`, or nothing for ever | `waited` |
+//! | `recurse` | a plugin's name, or nothing | none: calls itself through the host, by that plugin's `nested` if one is named, without end |
 //! | `release` | ignored | `released`; ends everything that hangs in this library |
 
 mod crash;
@@ -47,4 +48,4 @@ pub use crash::Crash;
 pub use fault::{Fault, Payload};
 pub use hang::Hang;
 pub use plugin::{Config, Hook, Hostile};
-pub use state::{Counted, StateFaults, V1, V2};
+pub use state::{Counted, StateFaults, V1, V2, V3};

@@ -2,7 +2,7 @@
 //! nothing else.
 
 use crate::{Counted, Fault, Hang, Payload, StateFaults, hang};
-use replug_plugin_api::prelude::*;
+use replug_plugin_api::{prelude::*, serde_json::json};
 use serde::Deserialize;
 use std::{
     collections::HashMap,
@@ -131,6 +131,15 @@ impl<S: Counted> Plugin for Hostile<S> {
                 };
                 hang.wait();
                 Ok("waited")
+            })
+            .method("recurse", "Calls itself without end", |_, call| {
+                let context = call.context();
+                let (itself, through) = (context.name(), call.text()?);
+                if through.is_empty() {
+                    return context.call(itself, "recurse", b"");
+                }
+                let next = json!({ "plugin": itself, "method": "recurse", "body": through });
+                context.call(through, "nested", next.to_string().as_bytes())
             })
             .method("release", "Ends all that hangs", |_, _| {
                 hang::release();

@@ -1,10 +1,10 @@
-//! A count, in two schemas, and all that can be wrong with its bytes.
+//! A count, in three schemas, and all that can be wrong with its bytes.
 //!
 //! Migrations need no instance, so a migration that shall misbehave is told so
 //! by the state itself.
 
 use crate::Fault;
-use replug_plugin_api::state::{State, StateError, Step};
+use replug_plugin_api::state::{OneWay, State, StateError, Step};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What is wrong with the state that an instance exports.
@@ -67,6 +67,25 @@ impl Step<V1> for V2 {
     }
 }
 
+/// Schema 3: as before, and there is no way back.
+#[derive(Serialize, Deserialize, State)]
+#[state(version = 3, previous = V2, one_way)]
+pub struct V3 {
+    sum: Number,
+    #[serde(default)]
+    luggage: Luggage,
+}
+
+impl OneWay<V2> for V3 {
+    fn up(old: V2) -> Result<Self, StateError> {
+        happen(&old.luggage.up)?;
+        Ok(V3 {
+            sum: old.total,
+            luggage: old.luggage,
+        })
+    }
+}
+
 impl Counted for V1 {
     fn pack(count: u64, faults: &StateFaults) -> Self {
         let (count, luggage) = pack(count, faults);
@@ -86,6 +105,17 @@ impl Counted for V2 {
 
     fn count(&self) -> u64 {
         self.total.value
+    }
+}
+
+impl Counted for V3 {
+    fn pack(count: u64, faults: &StateFaults) -> Self {
+        let (sum, luggage) = pack(count, faults);
+        V3 { sum, luggage }
+    }
+
+    fn count(&self) -> u64 {
+        self.sum.value
     }
 }
 
@@ -157,6 +187,14 @@ mod tests {
         assert_eq!(decode::<V2>(&up).expect("decode").count(), 7);
         let down = migrate_step::<V2>(2, 1, &up).expect("down");
         assert_eq!(decode::<V1>(&down).expect("decode").count(), 7);
+    }
+
+    #[test]
+    fn schema_3_has_no_way_back() {
+        let up = migrate_step::<V3>(1, 2, &bytes(&StateFaults::default())).expect("up");
+        let up = migrate_step::<V3>(2, 3, &up).expect("up");
+        assert_eq!(decode::<V3>(&up).expect("decode").count(), 7);
+        assert!(migrate_step::<V3>(3, 2, &up).is_err());
     }
 
     #[test]

@@ -1,0 +1,78 @@
+//! The hostile plugin in a harness: started with its faults, dropped version by
+//! version, and what has to be true after one of them was refused.
+
+use crate::{
+    artifacts,
+    harness::{Harness, How},
+};
+use replug_host::{HostBuilder, PluginState, event::FailureReport};
+use serde_json::{Value, json};
+
+/// A configuration in which only `version` misbehaves.
+pub fn only(version: &str, faults: Value) -> Value {
+    json!({ "only_version": version, "faults": faults })
+}
+
+/// A configuration in which only the state that `version` gives is wrong.
+pub fn state_of(version: &str, state: Value) -> Value {
+    json!({ "only_version": version, "state": state })
+}
+
+/// A host on which hostile 1.0.0 has counted to five.
+///
+/// # Panics
+/// When it does not get so far, as all functions here.
+pub fn counting(config: Value, adjust: impl FnOnce(HostBuilder) -> HostBuilder) -> Harness {
+    let mut harness = Harness::with(|options| adjust(options.config("hostile", config)));
+    drop_version(&harness, 1);
+    harness.published("hostile@1.0.0");
+    for _ in 0..5 {
+        harness.plugin("hostile").call("add", b"1").expect("adds");
+    }
+    harness
+}
+
+/// Drops the file of a major version.
+pub fn drop_version(harness: &Harness, major: u32) {
+    let library = artifacts::hostile(&format!("hostile-v{major}"));
+    harness.drop_file(How::Rename, &library, &format!("hostile-{major}.0.0.so"));
+}
+
+/// Drops 2.0.0, which is refused with `code`; 1.0.0 serves on with its state.
+pub fn refused_and_kept(harness: &mut Harness, code: &str) -> FailureReport {
+    drop_version(harness, 2);
+    let failure = harness.not_deployed("hostile@2.0.0");
+    assert_eq!(failure.code, code, "{failure}");
+    assert!(!failure.next.is_empty());
+    kept(harness, "1.0.0");
+    failure
+}
+
+/// `version` serves on, and has lost nothing of what was counted.
+pub fn kept(harness: &Harness, version: &str) {
+    let hostile = harness.plugin("hostile");
+    assert_eq!(hostile.version().expect("serves").version.to_string(), version);
+    assert_eq!(count(harness), "5");
+    assert_eq!(hostile.call("add", b"1").expect("adds").text(), Ok("6"));
+}
+
+/// The count.
+pub fn count(harness: &Harness) -> String {
+    let reply = harness.plugin("hostile").call("count", b"").expect("counts");
+    reply.text().expect("text").to_owned()
+}
+
+/// Ends all that hangs in the version that serves.
+pub fn release(harness: &Harness) {
+    harness.plugin("hostile").call("release", b"").expect("releases");
+}
+
+/// Whether it serves.
+pub fn state(harness: &Harness) -> PluginState {
+    harness.host.status().plugin("hostile").expect("known").state
+}
+
+/// Threads of the version that serves.
+pub fn threads(harness: &Harness) -> usize {
+    harness.host.status().plugin("hostile").expect("known").threads
+}

@@ -1,0 +1,169 @@
+//! Hooks that do not return: named, bounded, and in nobody's way.
+
+use replug_host::{PluginState, event::EventKind};
+use replug_tests::{
+    artifacts,
+    harness::{Harness, How, is, wait_until},
+    hostile,
+};
+use serde_json::{Value, json};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+/// How long a hook may run here: long enough to look around meanwhile.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The same where nothing happens meanwhile. Sound hooks take a small part of it.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// hostile 1.0.0 has counted to five, with a plugin beside it.
+fn beside_markdown(config: Value, hook_timeout: Duration) -> Harness {
+    let mut harness = hostile::counting(config, |options| options.hook_timeout(hook_timeout));
+    harness.deploy(&artifacts::plugin("markdown-v1"), "markdown-1.0.0.so", "markdown@1.0.0");
+    harness
+}
+
+/// Calls another plugin a hundred times, and asks for the status as often.
+fn look_around(harness: &Harness) {
+    let markdown = harness.plugin("markdown");
+    for _ in 0..100 {
+        markdown.call("render", b"*hi*").expect("serves");
+        assert!(harness.host.status().plugin("markdown").is_some_and(|plugin| plugin.active.is_some()));
+    }
+}
+
+/// Something that hangs until `release` is called, or until the file is there.
+fn hang(until_file: &std::path::Path) -> Value {
+    json!({ "hang": { "until_file": until_file } })
+}
+
+#[test]
+fn a_freeze_that_hangs_makes_callers_of_its_plugin_wait_and_nobody_else() {
+    let faults = json!({ "freeze": { "hang": {} } });
+    let mut harness = beside_markdown(hostile::only("1.0.0", faults), HOOK_TIMEOUT);
+    hostile::drop_version(&harness, 2);
+    wait_until("freeze hanging", || hostile::state(&harness) == PluginState::HandingOver);
+    let plugin = harness.plugin("hostile");
+    let waiting = thread::spawn(move || plugin.call("add", b"1"));
+    look_around(&harness);
+    assert_eq!(hostile::state(&harness), PluginState::HandingOver, "it hung all the while");
+    let failure = harness.not_deployed("hostile@2.0.0");
+    assert_eq!(failure.code, "hook.timeout");
+    assert!(failure.message.contains("freeze"), "{failure}");
+    let answer = waiting.join().expect("does not panic").expect("was only delayed");
+    assert_eq!(answer.text(), Ok("6"));
+    hostile::release(&harness);
+    harness.unloaded("hostile@2.0.0");
+}
+
+#[test]
+fn an_export_that_hangs_delays_no_call_at_all() {
+    let faults = json!({ "export": { "hang": {} } });
+    let mut harness = beside_markdown(hostile::only("1.0.0", faults), HOOK_TIMEOUT);
+    hostile::drop_version(&harness, 2);
+    harness.expect("the deployment beginning", |event| {
+        matches!(event.kind, EventKind::Deploying { .. }) && is(event, "hostile@2.0.0")
+    });
+    let begun = Instant::now();
+    look_around(&harness);
+    for _ in 0..100 {
+        assert_eq!(hostile::count(&harness), "5");
+    }
+    assert!(begun.elapsed() < HOOK_TIMEOUT, "calls waited for the hook: {:?}", begun.elapsed());
+    let failure = harness.not_deployed("hostile@2.0.0");
+    assert_eq!(failure.code, "hook.timeout");
+    assert!(failure.message.contains("export"), "{failure}");
+    hostile::kept(&harness, "1.0.0");
+    hostile::release(&harness);
+    harness.unloaded("hostile@2.0.0");
+}
+
+/// Once, a hand-over that had been given up went on when its hook returned: the
+/// refused version was activated, and the old one served on, frozen.
+#[test]
+fn a_hand_over_that_was_given_up_is_undone_when_its_hook_returns() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (go_on, end) = (folder.path().join("go-on"), folder.path().join("end"));
+    // Each activation and each thaw shows as a thread.
+    let thread = json!({ "linger": { "until_file": end } });
+    let faults = json!({ "freeze": hang(&go_on), "activate": thread, "thaw": thread });
+    let mut harness = hostile::counting(json!({ "faults": faults }), |options| {
+        options.hook_timeout(SHORT_TIMEOUT).threads_timeout(Duration::from_millis(50))
+    });
+    assert_eq!(hostile::threads(&harness), 1);
+    let failure = hostile::refused_and_kept(&mut harness, "hook.timeout");
+    assert!(failure.message.contains("freeze"), "{failure}");
+    fs::write(go_on, b"").expect("writes");
+    wait_until("the thaw of 1.0.0", || hostile::threads(&harness) == 2);
+    let gone = harness.expect("2.0.0 leaving", |event| {
+        matches!(event.kind, EventKind::Unloaded { .. } | EventKind::Resident { .. })
+            && is(event, "hostile@2.0.0")
+    });
+    assert!(matches!(gone.kind, EventKind::Unloaded { .. }), "it was activated: {gone:?}");
+    fs::write(end, b"").expect("writes");
+    wait_until("the threads having ended", || hostile::threads(&harness) == 0);
+}
+
+#[test]
+fn a_version_whose_hook_hung_is_unloaded_once_the_hook_returns() {
+    for hook in ["prepare", "restore", "activate", "self_test"] {
+        let folder = tempfile::tempdir().expect("a directory");
+        let end = folder.path().join("end");
+        let config = hostile::only("2.0.0", json!({ hook: hang(&end) }));
+        let mut harness = hostile::counting(config, |options| options.hook_timeout(SHORT_TIMEOUT));
+        let failure = hostile::refused_and_kept(&mut harness, "hook.timeout");
+        assert!(failure.message.contains(hook), "{failure}");
+        wait_until("2.0.0 being shown on its way out", || {
+            let status = harness.host.status();
+            status.plugin("hostile").is_some_and(|plugin| !plugin.unloading.is_empty())
+        });
+        fs::write(end, b"").expect("writes");
+        harness.unloaded("hostile@2.0.0");
+    }
+}
+
+/// Once, a hook of a refused version that never returned kept the old version
+/// entered, and no hand-over from it could begin any more.
+#[test]
+fn a_mended_version_takes_over_while_a_hook_of_the_refused_one_still_hangs() {
+    for hook in ["prepare", "restore", "activate"] {
+        let folder = tempfile::tempdir().expect("a directory");
+        let end = folder.path().join("end");
+        let config = hostile::only("2.0.0", json!({ hook: hang(&end) }));
+        let mut harness = hostile::counting(config, |options| options.hook_timeout(SHORT_TIMEOUT));
+        hostile::refused_and_kept(&mut harness, "hook.timeout");
+        hostile::drop_version(&harness, 3);
+        harness.published("hostile@3.0.0");
+        assert_eq!(hostile::count(&harness), "6", "{hook}");
+        harness.unloaded("hostile@1.0.0");
+        fs::write(end, b"").expect("writes");
+        harness.unloaded("hostile@2.0.0");
+    }
+}
+
+#[test]
+fn a_version_whose_stop_or_drop_hangs_is_resident_by_that_name_until_it_returns() {
+    for hook in ["stop", "drop"] {
+        let folder = tempfile::tempdir().expect("a directory");
+        let end = folder.path().join("end");
+        let config = hostile::only("1.0.0", json!({ hook: hang(&end) }));
+        let mut harness = beside_markdown(config, Duration::from_millis(100));
+        hostile::drop_version(&harness, 2);
+        harness.published("hostile@2.0.0");
+        let resident = harness.expect("naming it", |event| {
+            matches!(event.kind, EventKind::Resident { .. }) && is(event, "hostile@1.0.0")
+        });
+        let EventKind::Resident { pins } = &resident.kind else { unreachable!("just matched") };
+        assert_eq!(pins, &[format!("its hook {hook} has not returned")]);
+        assert_eq!(harness.host.status().residents, 1);
+        look_around(&harness);
+        hostile::kept(&harness, "2.0.0");
+        harness.drop_file(How::Rename, &artifacts::plugin("markdown-v2"), "markdown-2.0.0.so");
+        harness.published("markdown@2.0.0");
+        fs::write(end, b"").expect("writes");
+        harness.unloaded("hostile@1.0.0");
+        wait_until("nothing being resident", || harness.host.status().residents == 0);
+    }
+}

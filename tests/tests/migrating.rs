@@ -1,0 +1,129 @@
+//! State that cannot go where it should: refused, or lost as declared.
+
+use replug_host::event::EventKind;
+use replug_tests::{
+    harness::{Harness, is},
+    hostile,
+};
+use serde_json::json;
+use std::time::Duration;
+
+const HOOK_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Hostile in versions 1, 2 and 3, one after the other; 3.0.0 serves, and its
+/// schema has no step down.
+fn at_the_one_way_version(allow_state_loss: bool) -> Harness {
+    let mut harness = hostile::counting(json!({}), |options| options.allow_state_loss(allow_state_loss));
+    for major in [2, 3] {
+        hostile::drop_version(&harness, major);
+        harness.published(&format!("hostile@{major}.0.0"));
+    }
+    harness
+}
+
+#[test]
+fn a_step_up_that_fails_panics_or_hangs_leaves_the_old_version_and_its_state() {
+    for (fault, code) in [
+        (json!({ "fail": "no way up" }), "state.migrate"),
+        (json!({ "panic": "text" }), "hook.panicked"),
+        (json!({ "panic": "bomb" }), "hook.panicked"),
+        (json!({ "hang": { "ms": 1500 } }), "hook.timeout"),
+    ] {
+        let config = hostile::state_of("1.0.0", json!({ "up": fault }));
+        let mut harness = hostile::counting(config, |options| options.hook_timeout(HOOK_TIMEOUT));
+        let failure = hostile::refused_and_kept(&mut harness, code);
+        assert!(failure.message.contains("migrate"), "{failure}");
+        harness.unloaded("hostile@2.0.0");
+    }
+}
+
+#[test]
+fn a_step_down_that_fails_panics_or_hangs_leaves_the_newer_version_and_its_state() {
+    for (fault, code) in [
+        (json!({ "fail": "no way down" }), "state.migrate"),
+        (json!({ "panic": "text" }), "hook.panicked"),
+        (json!({ "hang": { "ms": 1500 } }), "hook.timeout"),
+    ] {
+        let config = hostile::state_of("2.0.0", json!({ "down": fault }));
+        let mut harness = hostile::counting(config, |options| options.hook_timeout(HOOK_TIMEOUT));
+        hostile::drop_version(&harness, 2);
+        harness.published("hostile@2.0.0");
+        let failure = harness.activate("hostile", "1.0.0").expect_err("cannot go back");
+        assert_eq!(failure.code, code, "{failure}");
+        hostile::kept(&harness, "2.0.0");
+    }
+}
+
+#[test]
+fn state_of_another_shape_than_declared_is_refused() {
+    let config = hostile::state_of("1.0.0", json!({ "spoiled": true }));
+    let mut harness = hostile::counting(config, |options| options);
+    let failure = hostile::refused_and_kept(&mut harness, "state.migrate");
+    assert!(failure.message.contains("expected integer"), "{failure}");
+}
+
+#[test]
+fn state_above_the_limit_is_refused_with_the_limit() {
+    let config = hostile::state_of("1.0.0", json!({ "ballast_bytes": 100_000 }));
+    let mut harness = hostile::counting(config, |options| options.state_bytes_max(50_000));
+    hostile::refused_and_kept(&mut harness, "state.too_large");
+}
+
+#[test]
+fn versions_in_between_may_be_left_out() {
+    let mut harness = hostile::counting(json!({}), |options| options);
+    hostile::drop_version(&harness, 3);
+    harness.published("hostile@3.0.0");
+    hostile::kept(&harness, "3.0.0");
+}
+
+#[test]
+fn a_way_back_without_a_step_down_is_refused_and_loses_nothing() {
+    let mut harness = at_the_one_way_version(false);
+    let failure = harness.activate("hostile", "2.0.0").expect_err("there is no step down");
+    assert_eq!(failure.code, "state.no_path");
+    for part in ["3 to 2", "would lose"] {
+        assert!(failure.message.contains(part), "{part} in {failure}");
+    }
+    harness.not_deployed("hostile@2.0.0");
+    hostile::kept(&harness, "3.0.0");
+}
+
+/// Once, a choice that was refused pinned what served, and the next version
+/// that was dropped did not take over.
+#[test]
+fn a_refused_choice_is_not_kept_and_leaves_no_other() {
+    let harness = at_the_one_way_version(false);
+    harness.activate("hostile", "2.0.0").expect_err("there is no step down");
+    assert_eq!(harness.host.status().plugin("hostile").expect("known").pinned, None);
+}
+
+#[test]
+fn a_way_back_without_a_step_down_takes_the_older_snapshot_where_loss_is_allowed() {
+    let mut harness = at_the_one_way_version(true);
+    harness.plugin("hostile").call("add", b"100").expect("adds");
+    harness.activate("hostile", "2.0.0").expect("may lose");
+    let event = harness.expect("saying what is lost", |event| {
+        matches!(event.kind, EventKind::StateHandedOver { from_schema: 3, .. }) && is(event, "hostile@2.0.0")
+    });
+    let EventKind::StateHandedOver { to_schema, loss, .. } = &event.kind else {
+        unreachable!("just matched")
+    };
+    assert_eq!(*to_schema, 2);
+    assert!(loss.contains("all that was written since"), "{loss}");
+    hostile::kept(&harness, "2.0.0");
+}
+
+#[test]
+fn a_way_back_without_step_or_older_snapshot_is_refused_even_where_loss_is_allowed() {
+    let mut harness = Harness::with(|options| options.allow_state_loss(true));
+    hostile::drop_version(&harness, 3);
+    harness.published("hostile@3.0.0");
+    harness.plugin("hostile").call("add", b"5").expect("adds");
+    hostile::drop_version(&harness, 1);
+    harness.expect("recording", |event| matches!(event.kind, EventKind::Superseded { .. }));
+    let failure = harness.activate("hostile", "1.0.0").expect_err("nothing leads there");
+    assert_eq!(failure.code, "state.no_path");
+    assert!(failure.message.contains("no older snapshot"), "{failure}");
+    hostile::kept(&harness, "3.0.0");
+}
