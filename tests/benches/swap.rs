@@ -28,7 +28,7 @@ use std::{
 };
 
 const ROUNDS: usize = 5;
-const SWAPS: usize = 100;
+const SWAPS: usize = 1_000;
 /// As many as the machine has cores, since more would measure its scheduler.
 const CALLERS: usize = 2;
 const HAND_OVERS: usize = 200;
