@@ -82,6 +82,7 @@ pub(crate) fn start(
     worker: &mut Worker,
 ) -> Prepared {
     candidate.apply_patch()?;
+    directory.see(&candidate.id.name);
     let directory = Arc::clone(directory);
     let progress = Progress::at(Party::Candidate, Hook::Prepare);
     let inside = progress.clone();

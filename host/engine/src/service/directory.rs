@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -88,9 +88,28 @@ impl Drop for Admitted {
     }
 }
 
+/// How a name is known. A name costs nothing once nobody holds its entry,
+/// unless a file of it was seen: names may come from the callers of a service.
+#[derive(Clone)]
+enum Known {
+    /// Somebody asked for it.
+    Asked(Weak<Entry>),
+    /// A file of it was to be started.
+    Seen(Arc<Entry>),
+}
+
+impl Known {
+    fn entry(&self) -> Option<Arc<Entry>> {
+        match self {
+            Known::Asked(entry) => entry.upgrade(),
+            Known::Seen(entry) => Some(Arc::clone(entry)),
+        }
+    }
+}
+
 /// All plugins of one host, and what their calls share.
 pub(crate) struct Directory {
-    entries: ArcSwap<BTreeMap<PluginName, Arc<Entry>>>,
+    entries: ArcSwap<BTreeMap<PluginName, Known>>,
     changing: Mutex<()>,
     pub(crate) limits: ServiceLimits,
     pub(super) timer: Timer,
@@ -110,7 +129,7 @@ impl Directory {
 
     /// The plugin of this name, if the host has heard of it.
     pub(crate) fn find(&self, name: &str) -> Option<Arc<Entry>> {
-        self.entries.load().get(name).cloned()
+        self.entries.load().get(name).and_then(Known::entry)
     }
 
     /// The plugin of this name, which may not have a version yet.
@@ -118,26 +137,47 @@ impl Directory {
         if let Some(entry) = self.find(name.as_str()) {
             return entry;
         }
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = self.entries.load_full();
-        if let Some(entry) = entries.get(name) {
-            return Arc::clone(entry);
-        }
-        let entry = Arc::new(Entry {
-            name: name.clone(),
-            slot: Slot::new(self.limits.gate_timeout),
-            in_flight: AtomicUsize::new(0),
-            deadlines_passed: AtomicU64::new(0),
-        });
-        let mut next = BTreeMap::clone(&entries);
-        next.insert(name.clone(), Arc::clone(&entry));
-        self.entries.store(Arc::new(next));
-        entry
+        self.change(|entries| {
+            // Those that nobody holds are gone for good: nobody can hold them
+            // again. Names that come and go thereby leave nothing behind.
+            entries.retain(|_, known| known.entry().is_some());
+            if let Some(entry) = entries.get(name).and_then(Known::entry) {
+                return entry;
+            }
+            let entry = Arc::new(Entry {
+                name: name.clone(),
+                slot: Slot::new(self.limits.gate_timeout),
+                in_flight: AtomicUsize::new(0),
+                deadlines_passed: AtomicU64::new(0),
+            });
+            entries.insert(name.clone(), Known::Asked(Arc::downgrade(&entry)));
+            entry
+        })
     }
 
-    /// All plugins that the host has heard of, by name.
+    /// A version of the plugin is about to be started: from now on it is one of
+    /// [`all`](Self::all).
+    pub(crate) fn see(&self, name: &PluginName) {
+        if let Some(Known::Seen(_)) = self.entries.load().get(name) {
+            return;
+        }
+        let entry = self.entry(name);
+        self.change(|entries| entries.insert(name.clone(), Known::Seen(entry)));
+    }
+
+    /// All plugins of which the host was to start a version, by name.
     pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
-        self.entries.load().values().cloned().collect()
+        let entries = self.entries.load();
+        let seen = entries.values().filter(|known| matches!(known, Known::Seen(_)));
+        seen.filter_map(Known::entry).collect()
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<PluginName, Known>) -> R) -> R {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = BTreeMap::clone(&self.entries.load());
+        let result = change(&mut entries);
+        self.entries.store(Arc::new(entries));
+        result
     }
 
     /// The host has ended: calls that are still pending are told so.
@@ -163,5 +203,34 @@ impl Directory {
 
     pub(super) fn answer_limits(&self) -> AnswerLimits {
         AnswerLimits { body_bytes_max: self.limits.answer_bytes_max }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_only_asked_for_leave_nothing_behind() {
+        let limits = ServiceLimits {
+            gate_timeout: Duration::ZERO,
+            body_bytes_max: 0,
+            answer_bytes_max: 0,
+            in_flight_max: None,
+        };
+        let directory = Directory::new(limits).expect("a thread");
+        let name = |name: &str| name.parse::<PluginName>().expect("a name");
+        let held = directory.entry(&name("held"));
+        for number in 0..100 {
+            let _ = directory.entry(&name(&format!("plugin{number}")));
+        }
+        assert!(directory.entries.load().len() <= 3);
+        assert!(directory.all().is_empty());
+        assert!(directory.find("plugin7").is_none());
+        directory.see(&name("held"));
+        assert!(directory.all().iter().all(|entry| Arc::ptr_eq(entry, &held)));
+        assert_eq!(directory.all().len(), 1);
+        drop(held);
+        assert!(directory.find("held").is_some());
     }
 }

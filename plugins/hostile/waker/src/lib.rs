@@ -6,6 +6,8 @@
 //!
 //! | method | body | answer |
 //! |---|---|---|
+//! | `relay` | a `Relay` as JSON | the other plugin's, which gets a body of so many `bytes` |
+//! | `time_left` | ignored | milliseconds until its deadline, or `none` |
 //! | `ask` | an `Ask` as JSON | `waits`, or the other plugin's answer if that came at once |
 //!
 //! `ask` waits for the file `after`, begins to call `method` of `plugin`, and
@@ -34,6 +36,13 @@ struct Ask {
     forget: bool,
 }
 
+#[derive(Deserialize)]
+struct Relay {
+    plugin: String,
+    method: String,
+    bytes: usize,
+}
+
 struct Waker;
 
 impl Plugin for Waker {
@@ -44,7 +53,16 @@ impl Plugin for Waker {
     }
 
     fn methods(methods: &mut Methods<Self>) {
-        methods.method("ask", "Begins to call another", |_, call| call.json::<Ask>()?.run(call.context()));
+        methods
+            .method("ask", "Begins to call another", |_, call| call.json::<Ask>()?.run(call.context()))
+            .method("relay", "Calls another", |_, call| {
+                let relay: Relay = call.json()?;
+                let body = vec![b'x'; relay.bytes];
+                call.context().call(&relay.plugin, &relay.method, &body)
+            })
+            .method("time_left", "Says how long it may take", |_, call| {
+                Ok(call.time_left().map_or("none".to_owned(), |left| left.as_millis().to_string()))
+            });
     }
 }
 
