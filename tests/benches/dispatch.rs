@@ -98,13 +98,10 @@ fn main() -> ExitCode {
         ],
     );
     print(&mut report, &figures);
-    let by_round = |figure: &dyn Fn(&dyn Fn(&str) -> f64) -> f64| {
-        let rounds = (0..ROUNDS).map(|round| figure(&|name| figures.samples(name)[round]));
-        median(&rounds.collect::<Vec<_>>())
-    };
     let over_bare = figures.median_difference("ours", "bare");
-    let share = by_round(&|at| (at("ours") - at("bare")) / (at("arc-swap") - at("bare")));
-    let scaling = by_round(&|at| (at("ours") / at("ours, 2 threads")) / (at("bare") / at("bare, 2 threads")));
+    let share = by_round(&figures, |at| (at("ours") - at("bare")) / (at("arc-swap") - at("bare")));
+    let scaling =
+        by_round(&figures, |at| (at("ours") / at("ours, 2 threads")) / (at("bare") / at("bare, 2 threads")));
     report.target("ours over bare", over_bare, "ns", Limit::AtMost(1.5));
     report.target("share of arc-swap's cost", share, "ratio", Limit::AtMost(0.15));
     report.target("scaling to two threads over bare's", scaling, "ratio", Limit::AtLeast(0.95));
@@ -114,6 +111,12 @@ fn main() -> ExitCode {
     // here, while `bare` still points into it.
     drop(slot.withdraw());
     report.finish()
+}
+
+/// The median over the rounds of what is made of each round's figures.
+fn by_round(figures: &Rounds<'_>, figure: impl Fn(&dyn Fn(&str) -> f64) -> f64) -> f64 {
+    let rounds = (0..ROUNDS).map(|round| figure(&|name| figures.samples(name)[round]));
+    median(&rounds.collect::<Vec<_>>())
 }
 
 fn print(report: &mut Report, figures: &Rounds<'_>) {

@@ -17,11 +17,15 @@ use super::{
 use crate::{
     clock::monotonic_ns,
     dispatch::{Closed, Holder, Lease, Sealed, Version},
+    id::VersionId,
     load::Hook,
     service::{Entry, Serving},
     state::{chain::Plan, envelope::Envelope},
 };
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 /// The leases that a hand-over's own hooks hold.
 const HOLDER: &str = "hand-over";
@@ -41,9 +45,9 @@ pub(super) fn hand_over(
     if let Err(error) = is_worth_closing(&old, means.quiesce_timeout) {
         return Err(Refused::new(version, error));
     }
-    let transfer = match Transfer::plan(old, &version, means) {
+    let transfer = match Transfer::plan(entry, old, &version, means) {
         Ok(transfer) => transfer,
-        Err(error) => return Err(Refused::new(version, error)),
+        Err(Failed { error, hangs, .. }) => return Err(Refused { error, version, hangs }),
     };
     means.worker.stand_by();
     let begun = Instant::now();
@@ -64,6 +68,8 @@ pub(super) fn hand_over(
             let storing = Instant::now();
             let (mut publish, mut pause) = (Duration::ZERO, Duration::ZERO);
             let old = sealed.open_then(version, || (publish, pause) = (storing.elapsed(), begun.elapsed()));
+            // Those who waited go first, also on this core.
+            thread::yield_now();
             let activate = Duration::ZERO;
             Ok(Taken { old: Some(old), in_flight, activate, pause, publish, barrier, state: Some(state) })
         }
@@ -132,10 +138,11 @@ struct Given {
 
 impl Transfer {
     fn plan(
+        entry: &Entry,
         old: Lease<Serving>,
         new: &Version<Serving>,
         means: &mut Means<'_>,
-    ) -> Result<Transfer, DeployError> {
+    ) -> Result<Transfer, Failed> {
         let (from, to) = (old.manifest().schema_version, new.payload().manifest().schema_version);
         let old_converts = from > to;
         let steps = if old_converts { old.steps() } else { new.payload().steps() };
@@ -145,11 +152,44 @@ impl Transfer {
         // A snapshot beside calls: it proves that the disk takes the state, and
         // is what a rollback falls back on.
         let before = old.id().clone();
-        let envelope = state::snapshot_of(old, bytes_max, means.worker).map_err(|source| {
-            DeployError::Before { version: Box::new(before), source: Box::new(source.into()) }
-        })?;
+        let envelope = state::snapshot_of(old, bytes_max, means.worker)
+            .map_err(|error| error_of(before, error.into()))?;
         state::save(means.store, &envelope).map_err(DeployError::Save)?;
-        Ok(Transfer { from, to, plan, older, old_converts, bytes_max })
+        let transfer = Transfer { from, to, plan, older, old_converts, bytes_max };
+        let holder = Holder::new(HOLDER, monotonic_ns());
+        match entry.slot.look(holder).filter(|_| old_converts) {
+            Some(old) => transfer.try_steps(Party::Before, old, envelope, means)?,
+            None => transfer.try_steps(Party::Candidate, new.lease(holder), envelope, means)?,
+        }
+        Ok(transfer)
+    }
+
+    /// Converts the snapshot and drops the outcome. Steps are functions of
+    /// bytes: whether they work is found out beside calls, and what they touch
+    /// is in memory when callers wait for them.
+    fn try_steps(
+        &self,
+        party: Party,
+        converter: Lease<Serving>,
+        snapshot: Envelope,
+        means: &mut Means<'_>,
+    ) -> Result<(), Failed> {
+        let (plan, from, to, bytes_max) = (self.plan.clone(), self.from, self.to, self.bytes_max);
+        let id = converter.id().clone();
+        let tried = means.worker.run(&Progress::at(party, Hook::Migrate), move || {
+            enter(&converter, Hook::Migrate, |converter| {
+                state::convert(converter, &plan, from, to, snapshot.payload, bytes_max).map(drop)
+            })
+        });
+        let failed = match tried {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => Failed { party, hangs: None, error: Box::new(error) },
+            Err(overdue) => Failed::overdue(party, overdue),
+        };
+        Err(match party {
+            Party::Candidate => failed,
+            Party::Before => Failed { hangs: None, error: Box::new(error_of(id, *failed.error)), ..failed },
+        })
     }
 
     /// Freeze, export, convert, restore, activate, self-test: one job, so that
@@ -244,10 +284,7 @@ impl Failed {
         match party {
             // Its own part thaws it, when it returns if not now: hooks of one
             // instance run one at a time.
-            Party::Before => {
-                let before = Box::new(old.id().clone());
-                Refused::new(version, DeployError::Before { version: before, source: error })
-            }
+            Party::Before => Refused::new(version, error_of(old.id().clone(), *error)),
             Party::Candidate => {
                 let progress = Progress::at(Party::Before, Hook::Thaw);
                 if let Err(overdue) = means.worker.run(&progress, move || thaw(&old)) {
@@ -257,6 +294,17 @@ impl Failed {
             }
         }
     }
+}
+
+impl From<DeployError> for Failed {
+    fn from(error: DeployError) -> Self {
+        Failed { party: Party::Candidate, hangs: None, error: Box::new(error) }
+    }
+}
+
+/// An error of the version that serves, which is not the one to be refused.
+fn error_of(before: VersionId, source: DeployError) -> DeployError {
+    DeployError::Before { version: Box::new(before), source: Box::new(source) }
 }
 
 /// Undoes `freeze`.
