@@ -10,9 +10,10 @@
 use super::{
     error::DeployError,
     poll::poll_until,
+    progress::{Party, Progress},
     state::{self, Payload, StatePolicy},
     taken::{Means, Refused, Taken, TakenState, activate, enter},
-    worker::{Overdue, Party, Progress},
+    worker::Overdue,
 };
 use crate::{
     clock::monotonic_ns,
@@ -205,7 +206,13 @@ impl Transfer {
         let (old, new) = (sealed.lease(holder), version.lease(holder));
         let inside = progress.clone();
         let done = means.worker.run(progress, move || {
-            let given = enter(&old, Hook::Export, |old| self.give(old, &inside));
+            let given = enter(&old, Hook::Export, |old| {
+                let given = self.give(old, &inside)?;
+                // Given up in its last hook: then it is thawed here. From here
+                // on, who gives the job up does.
+                inside.enter(Party::Candidate, Hook::Migrate)?;
+                Ok(given)
+            });
             let given = given.map_err(|error| {
                 thaw(&old);
                 Failed { party: Party::Before, hangs: None, error: Box::new(error) }
@@ -238,10 +245,7 @@ impl Transfer {
         let Given { exported, converted } = given;
         let converted = match converted {
             Some(converted) => converted,
-            None => {
-                progress.enter(Party::Candidate, Hook::Migrate)?;
-                self.convert(new, &exported)?
-            }
+            None => self.convert(new, &exported)?,
         };
         let payload = converted.or(self.older);
         let taken = TakenState {

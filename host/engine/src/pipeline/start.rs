@@ -3,7 +3,8 @@
 use super::{
     candidate::Candidate,
     error::DeployError,
-    worker::{Overdue, Party, Progress, Worker},
+    progress::{Party, Progress},
+    worker::{Overdue, Worker},
 };
 use crate::{
     clock::monotonic_ns,

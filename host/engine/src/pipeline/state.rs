@@ -2,7 +2,8 @@
 
 use super::{
     error::DeployError,
-    worker::{Party, Progress, Worker},
+    progress::{Party, Progress},
+    worker::Worker,
 };
 use crate::{
     dispatch::Lease,

@@ -8,9 +8,9 @@
 use super::{
     error::DeployError,
     hand_over::hand_over,
+    progress::{Party, Progress},
     state::{self, Payload, not_entered},
     taken::{Means, Refused, Taken, TakenState, activate, enter},
-    worker::{Party, Progress},
 };
 use crate::{
     clock::monotonic_ns,

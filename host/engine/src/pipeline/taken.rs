@@ -2,8 +2,9 @@
 
 use super::{
     error::DeployError,
+    progress::{Party, Progress},
     state::{StatePolicy, not_entered},
-    worker::{Overdue, Party, Progress, Worker},
+    worker::{Overdue, Worker},
 };
 use crate::{
     dispatch::{Lease, Retired, Version},

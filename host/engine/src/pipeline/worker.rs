@@ -7,7 +7,10 @@
 //! worker decides nothing about versions; what an abandoned job still holds is
 //! the asker's to follow ([`Overdue::late`]).
 
-use super::error::DeployError;
+use super::{
+    error::DeployError,
+    progress::{Phase, Progress},
+};
 use crate::{
     dispatch,
     load::{Hook, HookError, HookErrorKind},
@@ -16,7 +19,6 @@ use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError}
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -85,26 +87,36 @@ impl Worker {
         let (done, result) = channel::bounded(1);
         let inside = progress.clone();
         let order = Order::Run(Box::new(move || {
+            if !inside.begin() {
+                return;
+            }
             let value = job();
             inside.finish();
             // Nobody waits any more, and nobody wants it late.
             let _ = done.send(value);
         }));
-        let orders = match &self.orders {
-            Some(orders) => orders,
-            None => match thread() {
-                Ok(orders) => self.orders.insert(orders),
-                Err(error) => return Err(not_run(progress, format!("no thread for hooks: {error}"))),
-            },
-        };
-        if orders.send(order).is_err() {
-            self.orders = None;
-            return Err(not_run(progress, "the host's hook thread has ended".to_owned()));
+        if let Err(error) = self.send(order) {
+            return Err(not_run(progress, format!("no thread for hooks: {error}")));
         }
         if progress.position().budget.is_some() {
             awake_until(|| !result.is_empty());
         }
         self.wait(progress, result)
+    }
+
+    /// A thread that does not take its orders hangs outside of any job: in a
+    /// thread-local destructor of a version that left. It is left to that.
+    fn send(&mut self, order: Order) -> io::Result<()> {
+        let order = match &self.orders {
+            None => order,
+            Some(orders) => match orders.send_timeout(order, self.timeout) {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused.into_inner(),
+            },
+        };
+        // The queue of a new thread is empty.
+        let _ = self.orders.insert(thread()?).send(order);
+        Ok(())
     }
 
     fn wait<T>(&mut self, progress: &Progress, result: Receiver<T>) -> Result<T, Overdue<T>> {
@@ -125,6 +137,9 @@ impl Worker {
                         continue;
                     };
                     self.orders = thread().ok();
+                    if position.phase == Phase::Queued {
+                        return Err(not_run(progress, "the host's hook thread hangs elsewhere".to_owned()));
+                    }
                     let reason = match position.budget {
                         Some(budget) if budget.is_over() => {
                             format!("all hooks together took longer than {} ms", budget.whole.as_millis())
@@ -151,118 +166,6 @@ impl Worker {
     /// Something that makes the worker leave retired versions.
     pub(crate) fn nudge(&self) -> Nudge {
         Nudge(self.orders.clone())
-    }
-}
-
-/// Whose hook it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Party {
-    /// The version that is to serve.
-    Candidate,
-    /// The version that serves.
-    Before,
-}
-
-/// Which hook a job is in, and whether somebody still waits for it.
-#[derive(Clone)]
-pub(crate) struct Progress(Arc<Mutex<Position>>);
-
-#[derive(Clone, Copy, PartialEq)]
-struct Position {
-    hook: Hook,
-    of: Party,
-    since: Instant,
-    budget: Option<Budget>,
-    phase: Phase,
-}
-
-/// The time for all hooks of a job together.
-#[derive(Clone, Copy, PartialEq)]
-struct Budget {
-    whole: Duration,
-    until: Instant,
-}
-
-impl Budget {
-    fn is_over(&self) -> bool {
-        Instant::now() >= self.until
-    }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Phase {
-    Running,
-    Finished,
-    Abandoned,
-}
-
-impl Progress {
-    /// A job that begins with `hook`.
-    pub(crate) fn at(of: Party, hook: Hook) -> Self {
-        let position = Position { hook, of, since: Instant::now(), budget: None, phase: Phase::Running };
-        Progress(Arc::new(Mutex::new(position)))
-    }
-
-    /// All hooks of the job together may take `whole`, from `begun` on.
-    pub(crate) fn within(self, begun: Instant, whole: Duration) -> Self {
-        self.lock().budget = Some(Budget { whole, until: begun + whole });
-        self
-    }
-
-    /// The job is about to enter `hook`.
-    ///
-    /// # Errors
-    /// Nobody waits any more: the job should end, and leave things as they are.
-    pub(crate) fn enter(&self, of: Party, hook: Hook) -> Result<(), HookError> {
-        let mut position = self.lock();
-        if position.phase == Phase::Abandoned {
-            let reason = "the job that it is part of was given up".to_owned();
-            return Err(HookError { hook, kind: HookErrorKind::TimedOut, reason });
-        }
-        (position.of, position.hook, position.since) = (of, hook, Instant::now());
-        Ok(())
-    }
-
-    /// Whose hook the job is in, or was when it was given up.
-    pub(crate) fn party(&self) -> Party {
-        self.lock().of
-    }
-
-    fn finish(&self) {
-        let mut position = self.lock();
-        if position.phase == Phase::Running {
-            position.phase = Phase::Finished;
-        }
-    }
-
-    /// Gives the job up where it is, unless it has moved on from `seen` and may.
-    fn abandon(&self, seen: Position) -> Option<Position> {
-        let mut position = self.lock();
-        let over = position.budget.is_some_and(|budget| budget.is_over());
-        if position.phase != Phase::Running || !(over || *position == seen) {
-            return None;
-        }
-        position.phase = Phase::Abandoned;
-        Some(*position)
-    }
-
-    fn position(&self) -> Position {
-        *self.lock()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Position> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Position {
-    /// The time that is left to the hook.
-    fn left(&self, timeout: Duration) -> Duration {
-        let left = timeout.saturating_sub(self.since.elapsed());
-        match self.budget {
-            Some(budget) => left.min(budget.until.saturating_duration_since(Instant::now())),
-            None => left,
-        }
     }
 }
 
@@ -320,7 +223,11 @@ fn awake_until(came: impl Fn() -> bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use crate::pipeline::progress::Party;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
 
     const SHORT: Duration = Duration::from_millis(20);
     const LONG: Duration = Duration::from_secs(10);
@@ -379,6 +286,21 @@ mod tests {
         assert_eq!((overdue.error.hook, progress.party()), (Hook::Migrate, Party::Before));
         assert_eq!(overdue.late.expect("kept").recv_timeout(LONG), Ok(()));
         assert!(stopped.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn a_thread_that_hangs_outside_of_jobs_is_left_and_no_hook_is_blamed() {
+        let mut worker = Worker::start(SHORT).expect("thread");
+        let (release, wait) = channel::bounded::<()>(0);
+        // As a destructor would, run while the thread passes by: not a job of `run`.
+        let hang = Order::Run(Box::new(move || {
+            let _ = wait.recv();
+        }));
+        worker.orders.as_ref().expect("runs").send(hang).expect("is taken");
+        let blamed = worker.run(&at(Hook::Stop), || 7).expect_err("is never taken up");
+        assert_eq!(blamed.error.kind, HookErrorKind::Host);
+        assert_eq!(worker.run(&at(Hook::Stop), || 7).ok(), Some(7));
+        drop(release);
     }
 
     #[test]
