@@ -149,7 +149,7 @@ fn a_version_whose_stop_or_drop_hangs_is_resident_by_that_name_until_it_returns(
         let folder = tempfile::tempdir().expect("a directory");
         let end = folder.path().join("end");
         let config = hostile::only("1.0.0", json!({ hook: hang(&end) }));
-        let mut harness = beside_markdown(config, Duration::from_millis(100));
+        let mut harness = beside_markdown(config, SHORT_TIMEOUT);
         hostile::drop_version(&harness, 2);
         harness.published("hostile@2.0.0");
         let resident = harness.expect("naming it", |event| {

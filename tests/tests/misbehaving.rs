@@ -11,7 +11,7 @@ fn counting(faults: Value) -> Harness {
 }
 
 fn started(config: Value) -> Harness {
-    hostile::counting(config, |options| options.hook_timeout(Duration::from_millis(300)))
+    hostile::counting(config, |options| options.hook_timeout(Duration::from_millis(800)))
 }
 
 #[test]

@@ -179,6 +179,7 @@ codes! {
     HostUncleanEnd = "host.unclean_end", Operator, "read in the events what was not saved or did not return";
     AbiLedger = "abi.ledger", Artifact, "build the plugin again with a matching replug-plugin-api, for this C library";
     HostOptions = "host.options", Operator, "correct the option that the message names";
+    GateBudget = "gate.budget", Plugin, "make calls, export and restore quicker, or raise gate_timeout; the swap was abandoned";
 }
 
 impl fmt::Display for Code {

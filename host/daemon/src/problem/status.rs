@@ -26,6 +26,7 @@ const fn decided(code: Code) -> Option<StatusCode> {
 
         Code::GateTimeout
         | Code::GateQuiesceTimeout
+        | Code::GateBudget
         | Code::GateBusy
         | Code::CallNotActive
         | Code::CallOverloaded

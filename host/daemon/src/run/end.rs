@@ -47,7 +47,7 @@ fn still_runs(unloading: &UnloadingStatus) -> Option<String> {
     let UnloadingStatus { id, stage, in_flight, leases, .. } = unloading;
     match stage.as_str() {
         "draining" => Some(format!("{id}: {in_flight} calls and {} leases have not ended", leases.len())),
-        "stopping" | "dropping" => Some(format!("{id}: its hooks have not returned")),
+        "hanging" | "stopping" | "dropping" => Some(format!("{id}: its hooks have not returned")),
         _ => None,
     }
 }
@@ -68,6 +68,7 @@ mod tests {
         };
         assert!(still_runs(&at("draining")).is_some_and(|text| text.contains("2 calls")));
         assert!(still_runs(&at("stopping")).is_some());
+        assert!(still_runs(&at("hanging")).is_some());
         assert_eq!(still_runs(&at("closing")), None);
     }
 }

@@ -273,7 +273,7 @@ fn is_its_own_doing(error: &DeployError) -> bool {
         // The configuration stands for as long as the host runs.
         Code::ConfigInvalid => true,
         // One slow call at that moment; a file that is being written.
-        Code::GateQuiesceTimeout | Code::StageChanging => false,
+        Code::GateQuiesceTimeout | Code::GateBudget | Code::StageChanging => false,
         code => matches!(code.blame(), Blame::Artifact | Blame::Plugin),
     }
 }

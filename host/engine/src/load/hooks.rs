@@ -103,6 +103,8 @@ pub enum HookErrorKind {
     Panicked,
     /// It has not returned in time, and still runs.
     TimedOut,
+    /// It still runs, and others had used up the time before it began.
+    OutOfTime,
     /// The configuration does not fit.
     BadConfig,
     /// It gave more bytes than allowed.
@@ -119,6 +121,7 @@ impl fmt::Display for HookErrorKind {
             HookErrorKind::Failed => "failed",
             HookErrorKind::Panicked => "panicked",
             HookErrorKind::TimedOut => "did not return in time",
+            HookErrorKind::OutOfTime => "was left too little time",
             HookErrorKind::BadConfig => "refused its configuration",
             HookErrorKind::TooLarge => "gave too many bytes",
             HookErrorKind::Lied => "gave a wrong answer",
@@ -156,6 +159,7 @@ impl Failure for HookError {
         match (self.kind, self.hook) {
             (HookErrorKind::Panicked, _) => Code::HookPanicked,
             (HookErrorKind::TimedOut, _) => Code::HookTimeout,
+            (HookErrorKind::OutOfTime, _) => Code::GateBudget,
             (HookErrorKind::BadConfig, _) => Code::ConfigInvalid,
             // What a plugin says about itself is no state.
             (HookErrorKind::TooLarge | HookErrorKind::Lied, Hook::Steps | Hook::Methods) => Code::HookFailed,

@@ -12,7 +12,7 @@ use super::{
     poll::poll_until,
     progress::{Party, Progress},
     state::{self, Payload, StatePolicy},
-    taken::{Means, Refused, Taken, TakenState, activate, enter},
+    taken::{DEPLOYMENT, Means, Refused, Taken, TakenState, activate, enter},
     worker::Overdue,
 };
 use crate::{
@@ -90,7 +90,8 @@ fn is_worth_closing(old: &Lease<Serving>, quiesce_timeout: Duration) -> Result<(
     let is_long = |holder: &Holder| {
         holder.label == HOLDER || u128::from(now.saturating_sub(holder.since)) > quiesce_timeout.as_nanos()
     };
-    let holders: Vec<Holder> = old.holders().into_iter().filter(is_long).collect();
+    let others = old.holders().into_iter().filter(|holder| holder.label != DEPLOYMENT);
+    let holders: Vec<Holder> = others.filter(is_long).collect();
     if holders.is_empty() {
         return Ok(());
     }

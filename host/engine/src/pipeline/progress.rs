@@ -124,6 +124,16 @@ impl Progress {
 }
 
 impl Position {
+    /// Whether the hook was late by itself, or those before it were.
+    pub(super) fn kind_of_lateness(&self) -> HookErrorKind {
+        match self.budget {
+            Some(budget) if budget.is_over() && self.since.elapsed() * 2 < budget.whole => {
+                HookErrorKind::OutOfTime
+            }
+            _ => HookErrorKind::TimedOut,
+        }
+    }
+
     /// The time that is left to the hook.
     pub(super) fn left(&self, timeout: Duration) -> Duration {
         let left = timeout.saturating_sub(self.since.elapsed());

@@ -10,7 +10,7 @@ use super::{
     hand_over::hand_over,
     progress::{Party, Progress},
     state::{self, Payload, not_entered},
-    taken::{Means, Refused, Taken, TakenState, activate, enter},
+    taken::{DEPLOYMENT, Means, Refused, Taken, TakenState, activate, enter},
 };
 use crate::{
     clock::monotonic_ns,
@@ -26,7 +26,7 @@ pub(crate) fn take_over(
     version: Version<Serving>,
     means: &mut Means<'_>,
 ) -> Result<Taken, Refused> {
-    let old = match entry.slot.lease(Holder::new("deployment", monotonic_ns())) {
+    let old = match entry.slot.lease(Holder::new(DEPLOYMENT, monotonic_ns())) {
         Ok(old) => old,
         Err(NotEntered::NotActive) => return first_start_or_stateless(entry, version, means),
         Err(refused) => return Err(Refused::new(version, not_entered(Hook::Activate, refused))),
@@ -68,7 +68,7 @@ fn first_start_or_stateless(
         loss: saved.payload.loss.clone(),
         exported: None,
     });
-    let lease = version.lease(Holder::new("deployment", monotonic_ns()));
+    let lease = version.lease(Holder::new(DEPLOYMENT, monotonic_ns()));
     let progress = Progress::at(Party::Candidate, Hook::Restore);
     let inside = progress.clone();
     let begun = Instant::now();
@@ -111,7 +111,7 @@ fn saved_state(version: &Version<Serving>, means: &mut Means<'_>) -> Result<Opti
     let payload = if older.is_some() {
         older
     } else {
-        let lease = version.lease(Holder::new("deployment", monotonic_ns()));
+        let lease = version.lease(Holder::new(DEPLOYMENT, monotonic_ns()));
         let (bytes, bytes_max) = (found.envelope.payload, means.policy.bytes_max);
         means.worker.run(&Progress::at(Party::Candidate, Hook::Migrate), move || {
             enter(&lease, Hook::Migrate, |new| state::convert(new, &plan, from, to, bytes, bytes_max))

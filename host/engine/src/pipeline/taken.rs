@@ -17,6 +17,9 @@ use crate::{
 };
 use std::time::Duration;
 
+/// The leases that a deployment itself holds.
+pub(super) const DEPLOYMENT: &str = "deployment";
+
 /// A version serves.
 pub(crate) struct Taken {
     /// The version before, to be unloaded.

@@ -52,7 +52,8 @@ pub(crate) struct Overdue<T> {
 impl<T> Overdue<T> {
     /// The hook that has not returned.
     pub(crate) fn hanging_hook(&self) -> Option<Hook> {
-        (self.error.kind == HookErrorKind::TimedOut).then_some(self.error.hook)
+        let runs = matches!(self.error.kind, HookErrorKind::TimedOut | HookErrorKind::OutOfTime);
+        runs.then_some(self.error.hook)
     }
 }
 
@@ -77,7 +78,8 @@ impl Worker {
     /// Runs `job` and waits for it.
     ///
     /// # Errors
-    /// [`HookErrorKind::TimedOut`] with the hook that did not return;
+    /// [`HookErrorKind::TimedOut`] with the hook that did not return, or
+    /// [`HookErrorKind::OutOfTime`] where those before it took most of the time;
     /// [`HookErrorKind::Host`] when the job could not be run or panicked.
     pub(crate) fn run<T: Send + 'static>(
         &mut self,
@@ -146,7 +148,8 @@ impl Worker {
                         }
                         _ => format!("it did not return within {} ms", self.timeout.as_millis()),
                     };
-                    let error = HookError { hook: position.hook, kind: HookErrorKind::TimedOut, reason };
+                    let kind = position.kind_of_lateness();
+                    let error = HookError { hook: position.hook, kind, reason };
                     return Err(Overdue { error, late: Some(result) });
                 }
             }
@@ -229,7 +232,7 @@ mod tests {
         atomic::{AtomicBool, Ordering},
     };
 
-    const SHORT: Duration = Duration::from_millis(20);
+    const SHORT: Duration = Duration::from_millis(250);
     const LONG: Duration = Duration::from_secs(10);
 
     fn at(hook: Hook) -> Progress {
@@ -240,7 +243,7 @@ mod tests {
     /// was told when it went on to `activate`.
     fn hanging(worker: &mut Worker) -> (Overdue<Result<(), HookError>>, Sender<()>) {
         let (release, wait) = channel::bounded::<()>(0);
-        let progress = at(Hook::Export);
+        let progress = at(Hook::Restore);
         let inside = progress.clone();
         let hung = worker.run(&progress, move || {
             inside.enter(Party::Candidate, Hook::Restore)?;
@@ -255,6 +258,7 @@ mod tests {
         let mut worker = Worker::start(SHORT).expect("thread");
         let (hung, release) = hanging(&mut worker);
         assert_eq!((hung.error.hook, hung.error.kind), (Hook::Restore, HookErrorKind::TimedOut));
+        worker.timeout = LONG;
         assert_eq!(worker.run(&at(Hook::Stop), || 7).ok(), Some(7));
         drop(release);
     }
@@ -284,6 +288,7 @@ mod tests {
         });
         let overdue = overdue.expect_err("the time is over");
         assert_eq!((overdue.error.hook, progress.party()), (Hook::Migrate, Party::Before));
+        assert_eq!(overdue.error.kind, HookErrorKind::OutOfTime, "the hook that ran last was quick");
         assert_eq!(overdue.late.expect("kept").recv_timeout(LONG), Ok(()));
         assert!(stopped.load(Ordering::Acquire));
     }
@@ -299,6 +304,7 @@ mod tests {
         worker.orders.as_ref().expect("runs").send(hang).expect("is taken");
         let blamed = worker.run(&at(Hook::Stop), || 7).expect_err("is never taken up");
         assert_eq!(blamed.error.kind, HookErrorKind::Host);
+        worker.timeout = LONG;
         assert_eq!(worker.run(&at(Hook::Stop), || 7).ok(), Some(7));
         drop(release);
     }

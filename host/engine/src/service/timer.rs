@@ -138,8 +138,8 @@ mod tests {
         let (send, receive) = mpsc::sync_channel(8);
         let waker = |number| Waker::from(Arc::new(Tell(send.clone(), number)));
         let now = monotonic_ns();
-        timer.wake_at(now + 40_000_000, waker(3));
-        let second = timer.wake_at(now + 20_000_000, waker(2));
+        timer.wake_at(now + 1_000_000_000, waker(3));
+        let second = timer.wake_at(now + 900_000_000, waker(2));
         timer.wake_at(now + 10_000_000, waker(1));
         timer.cancel(second);
         let within = Duration::from_secs(30);
