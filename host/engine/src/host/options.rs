@@ -3,9 +3,11 @@
 use super::error::HostError;
 use crate::{
     artifact::{stage::StageLimits, watch::WatchOptions},
+    load::Interfaces,
     pipeline::UnloadOptions,
     service::ServiceLimits,
 };
+use replug_abi::TypedInterface;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -59,6 +61,7 @@ pub struct HostBuilder {
     pub(super) watch: WatchOptions,
     pub(super) stage: StageLimits,
     pub(super) service: ServiceLimits,
+    pub(super) interfaces: Interfaces,
     pub(super) unload: UnloadOptions,
     pub(super) quiesce_timeout: Duration,
     pub(super) state_bytes_max: usize,
@@ -85,6 +88,7 @@ impl HostBuilder {
                 answer_bytes_max: 64 * 1024 * 1024,
                 in_flight_max: None,
             },
+            interfaces: Interfaces::default(),
             unload: UnloadOptions {
                 hook_timeout: Duration::from_secs(10),
                 detach_timeout: Duration::from_millis(200),
@@ -110,6 +114,14 @@ impl HostBuilder {
     /// The configuration of one plugin.
     pub fn config(mut self, plugin: impl Into<String>, config: serde_json::Value) -> Self {
         self.configs.insert(plugin.into(), config);
+        self
+    }
+
+    /// Registers a typed interface, so that plugins can be called through it:
+    /// `interface::<dyn Filter>()`, see [`Typed`](crate::Typed). A version that
+    /// has it only with another layout or of another major is refused.
+    pub fn interface<I: TypedInterface + ?Sized>(mut self) -> Self {
+        self.interfaces.add::<I>();
         self
     }
 

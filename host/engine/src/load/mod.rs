@@ -20,6 +20,7 @@ mod threads;
 mod door;
 mod remains;
 mod loaded;
+mod interfaces;
 
 pub use answer::{Answer, AnswerLimits};
 pub use handshake::{HandshakeError, InterfaceRow};
@@ -31,3 +32,4 @@ pub use remains::Remains;
 pub use threads::ThreadBooks;
 
 pub(crate) use door::Door;
+pub(crate) use interfaces::{InterfaceIndex, Interfaces, Vtables};

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     clock::monotonic_ns,
     dispatch::{Holder, MAX_VERSIONS, Version},
-    load::{Hook, Loaded, NotLoaded, Pin, Remains},
+    load::{Hook, LoadError, Loaded, NotLoaded, Pin, Remains},
     service::{Directory, PluginContext, Serving},
 };
 use crossbeam::channel::Receiver;
@@ -103,6 +103,10 @@ fn load_and_prepare(
     if let Some((noted, found)) = loaded.contradiction(&manifest) {
         return Err(NotStarted::with(loaded, DeployError::Identity { noted, found }));
     }
+    let vtables = match directory.interfaces.find_in(&loaded) {
+        Ok(vtables) => vtables,
+        Err(error) => return Err(NotStarted::with(loaded, LoadError::from(error))),
+    };
     let steps = if manifest.state.snapshot { loaded.steps() } else { Ok(Vec::new()) };
     let steps = match steps.and_then(|steps| {
         progress.enter(Party::Candidate, Hook::Prepare)?;
@@ -122,7 +126,7 @@ fn load_and_prepare(
     match unsafe { loaded.prepare(context, keep, config) } {
         Ok(instance) => {
             // SAFETY: the instance was made by this library just now.
-            let serving = unsafe { Serving::new(id, manifest, steps, loaded, instance) };
+            let serving = unsafe { Serving::new(id, manifest, steps, vtables, loaded, instance) };
             let prepare_time = begun.elapsed();
             let version = numbered(serving, progress)?;
             Ok(Started { version, load_time, prepare_time })
