@@ -3,7 +3,7 @@
 use super::error::HostError;
 use crate::{
     artifact::{stage::StageLimits, watch::WatchOptions},
-    load::Interfaces,
+    load::{INTERFACES_MAX, Interfaces},
     pipeline::UnloadOptions,
     service::ServiceLimits,
 };
@@ -62,6 +62,7 @@ pub struct HostBuilder {
     pub(super) stage: StageLimits,
     pub(super) service: ServiceLimits,
     pub(super) interfaces: Interfaces,
+    too_many_interfaces: bool,
     pub(super) unload: UnloadOptions,
     pub(super) quiesce_timeout: Duration,
     pub(super) state_bytes_max: usize,
@@ -89,6 +90,7 @@ impl HostBuilder {
                 in_flight_max: None,
             },
             interfaces: Interfaces::default(),
+            too_many_interfaces: false,
             unload: UnloadOptions {
                 hook_timeout: Duration::from_secs(10),
                 detach_timeout: Duration::from_millis(200),
@@ -119,9 +121,10 @@ impl HostBuilder {
 
     /// Registers a typed interface, so that plugins can be called through it:
     /// `interface::<dyn Filter>()`, see [`Typed`](crate::Typed). A version that
-    /// has it only with another layout or of another major is refused.
+    /// has it only with another layout or of another major is refused. A host has
+    /// 32 of them at most.
     pub fn interface<I: TypedInterface + ?Sized>(mut self) -> Self {
-        self.interfaces.add::<I>();
+        self.too_many_interfaces |= !self.interfaces.add::<I>();
         self
     }
 
@@ -257,6 +260,10 @@ impl HostBuilder {
                 return Err(HostError::Option { option, reason });
             }
             *time = (*time).min(FOREVER);
+        }
+        if self.too_many_interfaces {
+            let reason = format!("a host has {INTERFACES_MAX} interfaces at most");
+            return Err(HostError::Option { option: "interface", reason });
         }
         let (quiesce, gate) = (self.quiesce_timeout, self.service.gate_timeout);
         if quiesce >= gate {

@@ -27,14 +27,22 @@ struct Wanted {
     layout: &'static TypeLayout,
 }
 
-/// The place of an interface among those of its host.
+/// Interfaces of one host.
+pub(crate) const INTERFACES_MAX: usize = 32;
+
+/// The place of an interface among those of its host, or [nowhere](Self::NOWHERE).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InterfaceIndex(usize);
 
-/// The vtables of one library, in the order of the host's interfaces; null where
-/// the library does not offer one.
+impl InterfaceIndex {
+    /// Where no library has anything.
+    pub(crate) const NOWHERE: InterfaceIndex = InterfaceIndex(INTERFACES_MAX);
+}
+
+/// The vtables of one library, each at its interface's place; null where the
+/// library does not offer one.
 #[derive(Debug)]
-pub(crate) struct Vtables(Box<[*const c_void]>);
+pub(crate) struct Vtables([*const c_void; INTERFACES_MAX + 1]);
 
 // SAFETY: vtables of typed interfaces are `Send + Sync`; they are static data of
 // their library, which whoever reads them through this keeps mapped.
@@ -43,16 +51,21 @@ unsafe impl Send for Vtables {}
 unsafe impl Sync for Vtables {}
 
 impl Interfaces {
-    /// Registers an interface. Once is enough.
-    pub(crate) fn add<I: TypedInterface + ?Sized>(&mut self) {
-        if self.index::<I>().is_none() {
-            self.wanted.push(Wanted {
-                interface: TypeId::of::<I>(),
-                id: I::ID,
-                version: I::VERSION,
-                layout: <I::Vtable as StableAbi>::LAYOUT,
-            });
+    /// Registers an interface. Once is enough. Whether there is room for it.
+    pub(crate) fn add<I: TypedInterface + ?Sized>(&mut self) -> bool {
+        if self.index::<I>().is_some() {
+            return true;
         }
+        if self.wanted.len() == INTERFACES_MAX {
+            return false;
+        }
+        self.wanted.push(Wanted {
+            interface: TypeId::of::<I>(),
+            id: I::ID,
+            version: I::VERSION,
+            layout: <I::Vtable as StableAbi>::LAYOUT,
+        });
+        true
     }
 
     /// The place of an interface, if it was registered.
@@ -76,14 +89,16 @@ impl Interfaces {
                 return Err(HandshakeError::Major { id, expected, found });
             }
         }
-        let vtables = self.wanted.iter().map(|wanted| {
+        let mut vtables = [std::ptr::null(); INTERFACES_MAX + 1];
+        for (place, wanted) in vtables.iter_mut().zip(&self.wanted) {
             let fits = |row: &&InterfaceRow<'_>| {
                 row.id() == wanted.id && row.version().major == wanted.version.major
             };
-            let row = rows.iter().find(fits);
-            row.map_or(Ok(std::ptr::null()), |row| row.vtable_of(wanted.version, wanted.layout))
-        });
-        vtables.collect::<Result<_, _>>().map(Vtables)
+            if let Some(row) = rows.iter().find(fits) {
+                *place = row.vtable_of(wanted.version, wanted.layout)?;
+            }
+        }
+        Ok(Vtables(vtables))
     }
 }
 
@@ -91,16 +106,15 @@ impl Vtables {
     /// The vtable of interface `I`, if the library offers it.
     ///
     /// # Safety
-    /// `index` is that of `I` among the interfaces that this was
-    /// [found](Interfaces::find_in) for, and the library stays mapped while the
-    /// vtable is in use.
+    /// `index` is nowhere, or that of `I` among the interfaces that this was
+    /// [found](Interfaces::find_in) for; the library stays mapped while the vtable
+    /// is in use.
     #[inline(always)]
     pub(crate) unsafe fn get<I: TypedInterface + ?Sized>(&self, index: InterfaceIndex) -> Option<I::Vtable> {
         const {
             assert!(size_of::<I::Vtable>() == size_of::<*const c_void>(), "a vtable reference is one pointer")
         };
-        debug_assert!(index.0 < self.0.len(), "an index of another host");
-        // SAFETY: there are as many vtables as interfaces.
+        // SAFETY: there is a place for every index.
         let vtable = *unsafe { self.0.get_unchecked(index.0) };
         if vtable.is_null() {
             return None;

@@ -32,4 +32,4 @@ pub use remains::Remains;
 pub use threads::ThreadBooks;
 
 pub(crate) use door::Door;
-pub(crate) use interfaces::{InterfaceIndex, Interfaces, Vtables};
+pub(crate) use interfaces::{INTERFACES_MAX, InterfaceIndex, Interfaces, Vtables};

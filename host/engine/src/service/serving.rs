@@ -61,7 +61,7 @@ impl Serving {
     /// owned result may have `answer_bytes_max` bytes.
     ///
     /// # Safety
-    /// `index` is that of `I` in the host of this version.
+    /// `index` is nowhere, or that of `I` in the host of this version.
     #[inline(always)]
     pub(super) unsafe fn proxy<I: TypedInterface + ?Sized>(
         &self,

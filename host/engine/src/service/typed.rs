@@ -7,7 +7,7 @@ use super::{
     serving::Serving,
 };
 use crate::{
-    dispatch::{Entered, Refused},
+    dispatch::Refused,
     failure::{Code, Failure},
     id::PluginName,
     load::InterfaceIndex,
@@ -39,7 +39,7 @@ use std::{marker::PhantomData, sync::Arc};
 /// # use shared::Filter;
 /// use replug_host::{Host, Typed};
 ///
-/// fn count(filter: &Typed<dyn Filter>, lines: &[&str]) -> Result<Option<u64>, replug_host::CallError> {
+/// fn count(filter: &Typed<dyn Filter>, lines: &[&str]) -> Result<Option<u64>, Box<replug_host::CallError>> {
 ///     filter.call(|filter| {
 ///         for line in lines {
 ///             filter.keep(line)?;
@@ -59,9 +59,10 @@ pub struct Typed<I: TypedInterface + ?Sized> {
     entry: Arc<Entry>,
     directory: Arc<Directory>,
     index: InterfaceIndex,
-    // As from `directory`, next to what a call reads anyway.
+    // Where a call looks first: nowhere, if calls in flight are counted, so that
+    // one question sends it to the cold path for this and for all else.
+    hot_index: InterfaceIndex,
     answer_bytes_max: usize,
-    counts_in_flight: bool,
     interface: PhantomData<fn() -> Box<I>>,
 }
 
@@ -85,8 +86,8 @@ impl Plugin {
             entry: Arc::clone(entry),
             directory: Arc::clone(directory),
             index,
+            hot_index: directory.limits.in_flight_max.map_or(index, |_| InterfaceIndex::NOWHERE),
             answer_bytes_max: directory.limits.answer_bytes_max,
-            counts_in_flight: directory.limits.in_flight_max.is_some(),
             interface: PhantomData,
         })
     }
@@ -110,67 +111,52 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
     /// # Errors
     /// [`CallError`]: the closure's [`Fault`], which counts as a failed call of
     /// the version; or why there was no call at all, and then the closure was
-    /// not run: `gate.timeout`, `call.not_active`, `call.unknown_interface`.
+    /// not run: `gate.timeout`, `call.not_active`, `call.unknown_interface`. In a
+    /// box, because a result costs as much as it is wide.
     #[inline]
     pub fn call<R>(
         &self,
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
-    ) -> Result<R, CallError> {
-        if self.counts_in_flight {
-            return self.call_counted(use_it);
-        }
-        match self.entry.slot.enter(|entered| self.run(&entered, use_it)) {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(error)) => Err(self.why_not(Ok(error))),
-            Err(refused) => Err(self.why_not(Err(refused))),
+    ) -> Result<R, Box<CallError>> {
+        let called = self.entry.slot.enter(|entered| {
+            let serving = entered.payload();
+            // SAFETY: entry and directory are of one host, where the index is `I`'s.
+            let called = match unsafe { serving.proxy::<I>(self.hot_index, self.answer_bytes_max) } {
+                Some(proxy) => use_it(proxy).map_err(|fault| self.failed(serving, fault)),
+                None => self.call_cold(serving, use_it),
+            };
+            if called.is_err() {
+                entered.fail();
+            }
+            called
+        });
+        match called {
+            Ok(called) => called,
+            Err(refused) => Err(self.refused(refused)),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn call_counted<R>(
+    fn call_cold<R>(
         &self,
-        use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
-    ) -> Result<R, CallError> {
-        let _admitted = self.entry.admit(&self.directory.limits)?;
-        match self.entry.slot.enter(|entered| self.run(&entered, use_it)) {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(error)) => Err(self.why_not(Ok(error))),
-            Err(refused) => Err(self.why_not(Err(refused))),
-        }
-    }
-
-    /// The error in a box: the way of a result through the frame's end is as
-    /// dear as it is wide.
-    #[inline(always)]
-    fn run<R>(
-        &self,
-        entered: &Entered<'_, Serving>,
+        serving: &Serving,
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
-        let serving = entered.payload();
-        // SAFETY: entry and directory are of one host, where this index is `I`'s.
+        // SAFETY: as in `call`.
         let Some(proxy) = (unsafe { serving.proxy::<I>(self.index, self.answer_bytes_max) }) else {
-            entered.fail();
             return Err(self.not_offered(serving));
         };
-        use_it(proxy).map_err(|fault| {
-            entered.fail();
-            self.failed(serving, fault)
-        })
+        let _admitted = self.entry.admit(&self.directory.limits)?;
+        use_it(proxy).map_err(|fault| self.failed(serving, fault))
     }
 
     #[cold]
     #[inline(never)]
-    fn why_not(&self, error: Result<Box<CallError>, Refused>) -> CallError {
-        match error {
-            Ok(failed) => *failed,
-            Err(source) => self.directory.refused(&self.entry, source),
-        }
+    fn refused(&self, source: Refused) -> Box<CallError> {
+        Box::new(self.directory.refused(&self.entry, source))
     }
 
-    #[cold]
-    #[inline(never)]
     fn not_offered(&self, serving: &Serving) -> Box<CallError> {
         Box::new(CallError::UnknownInterface {
             plugin: self.entry.name.clone(),
