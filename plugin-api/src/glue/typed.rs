@@ -6,6 +6,10 @@ use crate::{Plugin, Result};
 use replug_abi::{Instance, Interface, Sink, SliceSink, Status, TextSink};
 
 /// The rows of typed interfaces that plugins of type `P` offer.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no interface that `{P}` offers",
+    note = "the trait has the attribute `#[interface]`, and the plugin's type implements it"
+)]
 pub trait Provides<P> {
     /// The row of the root module.
     const ROW: Interface;
