@@ -20,6 +20,7 @@ pub(crate) struct Config {
     pub(crate) data: Option<PathBuf>,
     pub(crate) socket: Option<PathBuf>,
     removal: Removal,
+    same_version: SameVersion,
     allow_state_loss: bool,
     gate_timeout_ms: Option<u64>,
     quiesce_timeout_ms: Option<u64>,
@@ -43,6 +44,17 @@ enum Removal {
     #[default]
     FallBack,
     Keep,
+}
+
+/// What becomes of a file with the version that serves and other bytes. Unlike
+/// an embedder, an operator has to say that it may take over: a version that
+/// was rolled out names one library.
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum SameVersion {
+    #[default]
+    Refuse,
+    Replace,
 }
 
 /// Hands one setting to the engine.
@@ -90,6 +102,10 @@ impl Config {
         host = host.allow_state_loss(self.allow_state_loss).removal(match self.removal {
             Removal::FallBack => RemovalPolicy::FallBack,
             Removal::Keep => RemovalPolicy::Keep,
+        });
+        host = host.same_version(match self.same_version {
+            SameVersion::Refuse => replug_host::SameVersion::Refuse,
+            SameVersion::Replace => replug_host::SameVersion::Replace,
         });
         for (name, value) in self.plugin {
             host = host.config(name, value);

@@ -162,7 +162,7 @@ codes! {
     UnloadCapReached = "unload.cap_reached", Operator, "restart the host, or find out what keeps old versions in memory";
     DeployUnknownVersion = "deploy.unknown_version", Operator, "drop the version's file, or name one that is listed";
     DeploySuperseded = "deploy.superseded", Operator, "nothing: a higher version of the same plugin was taken instead";
-    DeploySameVersion = "deploy.same_version", Artifact, "give changed code a new version";
+    DeploySameVersion = "deploy.same_version", Artifact, "give changed code a new version; where code is only being tried, set same_version to replace";
     HostStopped = "host.stopped", Host, "start the host again";
     HostDataDirectory = "host.data_directory", Operator, "name a data directory that the host may create and write";
     HostThread = "host.thread", Host, "raise the limit of threads or memory of the process";

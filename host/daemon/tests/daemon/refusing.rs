@@ -1,6 +1,7 @@
 //! What operators read when something cannot be done.
 
 use crate::process::{Daemon, ended, home, log, replug, run, text};
+use replug_tests::{artifacts, harness::wait_until};
 use std::fs;
 
 #[test]
@@ -72,4 +73,44 @@ fn a_host_without_plugin_directory_says_how_to_name_one() {
     assert_eq!(refused.status.code(), Some(1));
     let error = text(&refused.stderr);
     assert!(error.contains("error[config.invalid]") && error.contains("--plugins DIR"), "{error}");
+}
+
+/// A daemon on which limiter 1.0.0 serves, and then other bytes of that version
+/// are dropped, beside its file or over it; and what served before.
+fn after_the_same_version_came_again(config: &str, name: &str) -> (Daemon, serde_json::Value) {
+    let daemon = Daemon::with(config);
+    let library = artifacts::plugin("limiter-v1");
+    daemon.deploy(&library, "limiter@1.0.0");
+    let before = daemon.status_of("limiter", "active");
+    let other = artifacts::with_other_bytes(&library, daemon.home().join("other-bytes"));
+    daemon.drop_file(&other, name);
+    (daemon, before)
+}
+
+#[test]
+fn another_file_of_the_version_that_serves_is_refused_and_that_version_serves_on() {
+    for name in ["beside.so", "limiter-1.0.0.so"] {
+        let (daemon, before) = after_the_same_version_came_again("", name);
+        let refused = || {
+            let events = text(&daemon.verb(&["events"]).stdout);
+            events.lines().find(|line| line.contains("deploy.same_version")).map(str::to_owned)
+        };
+        wait_until("the refusal", || refused().is_some());
+        let event: serde_json::Value = serde_json::from_str(&refused().expect("just seen")).expect("JSON");
+        assert_eq!(event["event"], "refused");
+        assert!(event["path"].as_str().is_some_and(|path| path.ends_with(name)), "{event}");
+        assert!(event["next"].as_str().is_some_and(|next| next.contains("a new version")), "{event}");
+        let taken = daemon.verb(&["call", "limiter", "take", "--data", r#"{"key":"ada"}"#]);
+        assert!(taken.status.success(), "{taken:?}");
+        assert_eq!(daemon.status_of("limiter", "active"), before, "{name}");
+    }
+}
+
+#[test]
+fn another_file_of_the_version_that_serves_takes_over_where_the_configuration_says_so() {
+    let (daemon, before) = after_the_same_version_came_again("same-version = \"replace\"\n", "beside.so");
+    wait_until("the other bytes serving", || {
+        let active = daemon.status_of("limiter", "active");
+        active.as_str().is_some_and(|id| id.starts_with("limiter@1.0.0+")) && active != before
+    });
 }
