@@ -154,7 +154,7 @@ codes! {
     CallPlugin = "call.plugin", Plugin, "read the plugin's own code and message";
     CallPanicked = "call.panicked", Plugin, "fix the panic; the host caught it and serves on";
     CallDeadline = "call.deadline", Caller, "allow more time, or find out why the plugin is slow";
-    CallCancelled = "call.cancelled", Caller, "call again if the answer is still wanted";
+    CallCancelled = "call.cancelled", Caller, "call again if the answer is still wanted; the version that ran the call has stopped";
     CallDepth = "call.depth", Plugin, "break the cycle of plugins calling each other";
     CallPayloadTooLarge = "call.payload_too_large", Caller, "send less, or raise the payload limit";
     CallOverloaded = "call.overloaded", Caller, "call again later: the limit of calls in flight is reached";
