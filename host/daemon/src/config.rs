@@ -64,7 +64,7 @@ type Setter<T> = fn(HostBuilder, T) -> HostBuilder;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// It cannot be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read the configuration file {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     /// It says what it may not say: the place, what was found, what is allowed.
     #[error("{}, line {line}, column {column}: {message}", path.display())]
@@ -78,6 +78,14 @@ impl Failure for ConfigError {
 }
 
 impl ConfigError {
+    /// What to do; nearer than the code's next step, which is about plugins.
+    pub(crate) fn next_step(&self) -> &'static str {
+        match self {
+            ConfigError::Read { .. } => "name a file that the host may read, or leave --config out",
+            ConfigError::Parse { .. } => "correct the file at the named place",
+        }
+    }
+
     fn parse(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let start = error.span().map_or(0, |span| span.start);
         let before = text.get(..start).unwrap_or_default();

@@ -15,7 +15,9 @@ fn refusals_have_a_code_blame_a_next_step_and_an_exit_code() {
     assert_eq!(text(&unknown.stderr), expected);
     let no_file = daemon.verb(&["call", "nobody", "x", "--data", "@/nonexistent"]);
     assert_eq!(no_file.status.code(), Some(1));
-    assert!(text(&no_file.stderr).contains("\n  why:   No such file"), "{no_file:?}");
+    let error = text(&no_file.stderr);
+    assert!(error.starts_with("error[request.invalid]: cannot read the body from /nonexistent\n"), "{error}");
+    assert!(error.contains("\n  why:   No such file"), "{error}");
     assert_eq!(daemon.verb(&["call"]).status.code(), Some(2));
 }
 
@@ -62,7 +64,9 @@ fn a_configuration_that_is_not_there_is_refused() {
     assert_eq!(ended(&mut process).code(), Some(1));
     let error = log(home.path());
     assert!(
-        error.contains("error[config.invalid]: cannot read /nonexistent.toml\n  why:   No such"),
+        error.starts_with(
+            "error[config.invalid]: cannot read the configuration file /nonexistent.toml\n  why:   No such"
+        ),
         "{error}"
     );
 }
