@@ -1,10 +1,9 @@
 //! Hand-overs that are given up: what callers, the old version and the refused
 //! one see of it.
 
-use replug_host::event::EventKind;
 use replug_tests::{
     artifacts,
-    harness::{Harness, How, is},
+    harness::{Harness, How},
 };
 use serde_json::json;
 use std::{
@@ -99,30 +98,4 @@ fn a_hand_over_that_takes_too_long_is_given_up_before_callers_are_refused() {
     assert_eq!(count.text(), Ok(&*added.to_string()));
     fs::write(&end, b"").expect("writes");
     harness.unloaded("hostile@2.0.0");
-}
-
-#[test]
-fn a_version_whose_hook_hangs_is_resident_by_that_name_until_it_returns() {
-    let trace = Trace::new();
-    for hook in ["prepare", "restore", "activate"] {
-        let end = trace.folder.path().join(hook);
-        let mut harness = started(&trace, hook, &end, Duration::from_millis(800), Duration::from_secs(5));
-        drop_second(&harness);
-        // In either order: each is told by a thread of its own.
-        let (mut refused, mut named) = (false, Vec::new());
-        harness.expect("the refusal and the resident version", |event| {
-            if is(event, "hostile@2.0.0") {
-                match &event.kind {
-                    EventKind::DeployFailed { .. } => refused = true,
-                    EventKind::Resident { pins } => named.clone_from(pins),
-                    _ => {}
-                }
-            }
-            refused && !named.is_empty()
-        });
-        assert_eq!(named, [format!("its hook {hook} has not returned")]);
-        assert_eq!(harness.host.status().residents, 1, "{hook}");
-        fs::write(&end, b"").expect("writes");
-        harness.unloaded("hostile@2.0.0");
-    }
 }

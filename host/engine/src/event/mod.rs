@@ -6,7 +6,7 @@
 //! up.
 
 use crate::failure::{Code, Failure};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::fmt;
 
 mod log;
@@ -160,7 +160,9 @@ pub enum EventKind {
         /// Shared libraries that came with the plugin and stayed.
         companions: Vec<String>,
     },
-    /// The library stays in memory for now.
+    /// The library stays in memory for now. In JSON, `unload.resident` stands
+    /// beside the pins, as every failure has a code for programs.
+    #[serde(serialize_with = "resident")]
     Resident {
         /// What keeps it.
         pins: Vec<String>,
@@ -210,6 +212,17 @@ impl EventKind {
             EventKind::Stopped => "stopped",
         }
     }
+}
+
+fn resident<S: Serializer>(pins: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Resident<'a> {
+        pins: &'a [String],
+        #[serde(flatten)]
+        failure: FailureReport,
+    }
+    let message = format!("the version stays in memory: {}", pins.join("; "));
+    Resident { pins, failure: FailureReport::with_code(Code::UnloadResident, message) }.serialize(serializer)
 }
 
 /// A stage of a deployment.
@@ -336,5 +349,15 @@ mod tests {
         assert_eq!(json["event"], event.kind.name());
         assert_eq!(json["micros"], 7);
         assert_eq!(json["schema"], SCHEMA_VERSION);
+    }
+
+    #[test]
+    fn a_resident_version_has_a_code_for_programs() {
+        let pins = vec!["thread worker".to_owned(), "its hook stop has not returned".to_owned()];
+        let json = serde_json::to_value(EventKind::Resident { pins }).expect("serialises");
+        assert_eq!((&json["event"], &json["code"]), (&"resident".into(), &"unload.resident".into()));
+        assert_eq!(json["pins"][0], "thread worker");
+        let message = "the version stays in memory: thread worker; its hook stop has not returned";
+        assert_eq!(json["message"], message);
     }
 }

@@ -20,6 +20,7 @@ mod threads;
 mod door;
 mod remains;
 mod loaded;
+mod calls;
 
 pub use answer::{Answer, AnswerLimits};
 pub use handshake::{HandshakeError, InterfaceRow};

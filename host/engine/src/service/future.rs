@@ -7,14 +7,13 @@ use super::{
     message::{CallOptions, Reply},
     serving::Serving,
     timer::Key,
-    waker::lend,
 };
 use crate::{
     clock::monotonic_ns,
     dispatch::{ChainToken, Entered, GatePlace, Holder, Lease, Refused, current_chain},
     load::Answer,
 };
-use replug_abi::{Pending, Status};
+use replug_abi::{ForeignWaker, Pending, Status};
 use std::{
     future::Future,
     pin::Pin,
@@ -127,7 +126,7 @@ impl CallFuture {
         let State::Waiting { lease, pending } = &self.state else {
             return Poll::Pending;
         };
-        let lent = lend(cx.waker());
+        let lent = ForeignWaker::lend(cx.waker());
         let polled = lease.enter(|entered| {
             let (status, answer) = Answer::collect(self.directory.answer_limits(), |sink| {
                 // SAFETY: the pending call came from this version's `start`
