@@ -101,6 +101,35 @@ fn a_hand_over_that_takes_too_long_is_given_up_before_callers_are_refused() {
     harness.unloaded("hostile@2.0.0");
 }
 
+/// Once, each retry made callers wait for as long as they are made to, for what
+/// could be known to be too slow before the gate closed.
+#[test]
+fn a_hand_over_that_cannot_fit_its_budget_is_refused_before_the_gate_closes_and_tried_again() {
+    let trace = Trace::new();
+    let config = json!({
+        "only_version": "1.0.0",
+        "faults": { "export": { "hang": { "ms": 600 } } },
+        "trace": trace.path(),
+    });
+    let mut harness = Harness::with(|options| {
+        let options = options.config("hostile", config);
+        options.gate_timeout(Duration::from_millis(500)).quiesce_timeout(Duration::from_millis(100))
+    });
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    drop_second(&harness);
+    let refused = harness.expect("the refusal", |event| {
+        matches!(event.kind, EventKind::DeployFailed { .. }) && is(event, "hostile@2.0.0")
+    });
+    let EventKind::DeployFailed { failure, retry_in_ms, .. } = &refused.kind else {
+        unreachable!("just matched")
+    };
+    assert_eq!(failure.code, "gate.budget", "{failure}");
+    assert!(failure.message.contains("export took 6"), "{failure}");
+    assert!(failure.message.contains("450 ms of the gate_timeout, 500 ms"), "{failure}");
+    assert!(retry_in_ms.is_some(), "its state may shrink");
+    assert!(!trace.has("1.0.0 Freeze"), "callers waited for what could not work");
+}
+
 #[test]
 fn a_version_whose_hook_hangs_is_resident_by_that_name_until_it_returns() {
     let trace = Trace::new();
