@@ -125,7 +125,7 @@ fn a_hand_over_that_cannot_fit_its_budget_is_refused_before_the_gate_closes_and_
         unreachable!("just matched")
     };
     assert_eq!(failure.code, "gate.budget", "{failure}");
-    assert!(failure.message.contains("export took 6"), "{failure}");
+    assert!(failure.message.contains("export took "), "{failure}");
     assert!(failure.message.contains("450 ms of the gate_timeout, 500 ms"), "{failure}");
     assert!(retry_in_ms.is_some(), "its state may shrink");
     assert!(!trace.has("1.0.0 Freeze"), "callers waited for what could not work");
