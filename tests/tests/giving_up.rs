@@ -1,9 +1,11 @@
 //! Hand-overs that are given up: what callers, the old version and the refused
 //! one see of it.
 
+use replug_host::{event::EventKind, failure::Failure};
 use replug_tests::{
     artifacts,
-    harness::{Harness, How},
+    harness::{Harness, How, is, wait_until},
+    hostile,
 };
 use serde_json::json;
 use std::{
@@ -98,4 +100,77 @@ fn a_hand_over_that_takes_too_long_is_given_up_before_callers_are_refused() {
     assert_eq!(count.text(), Ok(&*added.to_string()));
     fs::write(&end, b"").expect("writes");
     harness.unloaded("hostile@2.0.0");
+}
+
+/// Once, each retry made callers wait for as long as they are made to, for what
+/// could be known to be too slow before the gate closed.
+#[test]
+fn a_hand_over_that_cannot_fit_its_budget_is_refused_before_the_gate_closes_and_tried_again() {
+    let trace = Trace::new();
+    let config = json!({
+        "only_version": "1.0.0",
+        "faults": { "export": { "hang": { "ms": 600 } } },
+        "trace": trace.path(),
+    });
+    let mut harness = Harness::with(|options| {
+        let options = options.config("hostile", config);
+        options.gate_timeout(Duration::from_millis(500)).quiesce_timeout(Duration::from_millis(100))
+    });
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    drop_second(&harness);
+    let refused = harness.expect("the refusal", |event| {
+        matches!(event.kind, EventKind::DeployFailed { .. }) && is(event, "hostile@2.0.0")
+    });
+    let EventKind::DeployFailed { failure, retry_in_ms, .. } = &refused.kind else {
+        unreachable!("just matched")
+    };
+    assert_eq!(failure.code, "gate.budget", "{failure}");
+    assert!(failure.message.contains("export took "), "{failure}");
+    assert!(failure.message.contains("450 ms of the gate_timeout, 500 ms"), "{failure}");
+    assert!(retry_in_ms.is_some(), "its state may shrink");
+    assert!(!trace.has("1.0.0 Freeze"), "callers waited for what could not work");
+}
+
+/// A hand-over opens its gate before callers lose patience, so this takes a gate
+/// that is opened late: here because callers have less patience than the host
+/// needs to give a hook up.
+#[test]
+fn a_caller_at_a_gate_that_is_opened_late_is_refused_unseen_and_may_call_again() {
+    let config = hostile::only("1.0.0", json!({ "freeze": { "hang": { "ms": 200 } } }));
+    let mut harness = Harness::with(|options| {
+        let options = options.config("hostile", config);
+        options.gate_timeout(Duration::from_micros(400)).quiesce_timeout(Duration::from_micros(200))
+    });
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    drop_second(&harness);
+    harness.not_deployed("hostile@2.0.0");
+    let refused = Arc::new(AtomicBool::new(false));
+    let caller = thread::spawn({
+        let (hostile, refused) = (harness.plugin("hostile"), Arc::clone(&refused));
+        move || {
+            for added in 0_u64.. {
+                if let Err(error) = hostile.call("add", b"1") {
+                    refused.store(true, Ordering::Release);
+                    return (added, error);
+                }
+            }
+            unreachable!("2^64 calls are not made")
+        }
+    });
+    wait_until("a caller being refused", || {
+        harness.activate("hostile", "2.0.0").expect_err("freeze hangs");
+        refused.load(Ordering::Acquire)
+    });
+    let (added, error) = caller.join().expect("does not panic");
+    assert_eq!((error.code().as_str(), error.is_retryable()), ("gate.timeout", true), "{error}");
+    let mut count = None;
+    wait_until("being served again", || {
+        count = harness.plugin("hostile").call("count", b"").ok();
+        count.is_some()
+    });
+    assert_eq!(
+        count.expect("is served").text(),
+        Ok(&*added.to_string()),
+        "it saw nothing of the refused call"
+    );
 }

@@ -99,7 +99,8 @@ impl<'s, P: Payload> Closed<'s, P> {
         self.held.is_drained()
     }
 
-    /// Who holds leases on the version.
+    /// Who holds leases on the version, those to [look](Slot::look) at it among
+    /// them.
     pub fn holders(&self) -> Vec<Holder> {
         self.held.version.holders()
     }
@@ -118,18 +119,21 @@ impl<'s, P: Payload> Closed<'s, P> {
 
 impl<'s, P: Payload> Sealed<'s, P> {
     /// What still runs on the version; it only ever gets less, but for leases
-    /// taken [here](Self::lease).
+    /// taken [here](Self::lease) or to [look](Slot::look).
     pub fn in_flight(&self) -> InFlight {
         self.held.in_flight()
     }
 
     /// Whether every call on the version has returned and every lease is gone:
-    /// from true on, nothing but [leases taken here](Self::lease) touches it.
+    /// from true on, nothing runs in it but what [enters](Lease::enter) leases
+    /// taken [here](Self::lease). Those to [look](Slot::look) may come and go,
+    /// and read what is fixed about a version.
     pub fn is_drained(&self) -> bool {
         self.held.is_drained()
     }
 
-    /// Who holds leases on the version.
+    /// Who holds leases on the version, those to [look](Slot::look) at it among
+    /// them.
     pub fn holders(&self) -> Vec<Holder> {
         self.held.version.holders()
     }

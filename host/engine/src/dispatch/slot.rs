@@ -377,8 +377,10 @@ impl<P: Payload> Slot<P> {
     ///
     /// It counts as no call and never waits, whatever the gate is doing, so it
     /// is what status and watchdogs use. Behind a sealed gate the version may
-    /// be looked at but not entered: its state is on its way out. As with any
-    /// lease, the version does not drain before this one is dropped.
+    /// be looked at but must not be [entered](Lease::enter), which nothing here
+    /// prevents: its state is on its way out. So only who hands over, one
+    /// thread, enters what it looked at, at an open gate. As with any lease,
+    /// the version does not drain before this one is dropped.
     pub fn look(&self, holder: Holder) -> Option<Lease<P>> {
         // The slot's handle cannot be finished while the lock is held, and
         // from then on the lease is counted.

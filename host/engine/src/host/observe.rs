@@ -75,7 +75,7 @@ impl Shared {
 fn of_leaving(leaving: &Leaving) -> UnloadingStatus {
     UnloadingStatus {
         id: leaving.id.to_string(),
-        stage: "draining".to_owned(),
+        stage: if leaving.saving { "saving" } else { "draining" }.to_owned(),
         since_us: micros(leaving.since.elapsed()),
         in_flight: leaving.retired.in_flight().stack as u64,
         leases: leases(&leaving.retired.holders()),

@@ -144,14 +144,19 @@ impl HostBuilder {
         self
     }
 
-    /// How long a call waits while state is handed over. Default 5 s.
+    /// How long a sync call waits at the gate while state is handed over,
+    /// before it is refused with `gate.timeout`. Default 5 s.
+    ///
+    /// A hand-over is given up, and the gate opens again, when nine tenths of
+    /// it have passed: so callers are refused only if the host itself is held
+    /// up. An async call waits until its own deadline, however far that is.
     pub fn gate_timeout(mut self, timeout: Duration) -> Self {
         self.service.gate_timeout = timeout;
         self
     }
 
-    /// How long a hand-over waits for calls in flight before it is abandoned.
-    /// Below the gate's timeout. Default 2 s.
+    /// How long a hand-over waits for calls in flight before it is abandoned;
+    /// part of what `gate_timeout` allows, and below it. Default 2 s.
     pub fn quiesce_timeout(mut self, timeout: Duration) -> Self {
         self.quiesce_timeout = timeout;
         self

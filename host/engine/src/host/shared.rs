@@ -38,10 +38,13 @@ pub(super) struct Shared {
 /// call has returned.
 pub(super) struct Leaving {
     pub(super) id: VersionId,
-    pub(super) retired: Retired<Serving>,
+    /// Shared with the command loop while it saves the state.
+    pub(super) retired: Arc<Retired<Serving>>,
     pub(super) since: Instant,
     /// When its state is saved although calls still run.
     pub(super) until: Instant,
+    /// Its state is being saved.
+    pub(super) saving: bool,
 }
 
 /// Figures of one plugin that outlive its versions.

@@ -100,7 +100,8 @@ pub struct LeaseStatus {
 pub struct UnloadingStatus {
     /// `name@semver+digest8`.
     pub id: String,
-    /// What the unload is at: draining, stopping, dropping, detaching, closing.
+    /// What it is at: draining, saving, stopping, dropping, detaching, closing; or
+    /// hanging, in a hook that began before.
     pub stage: String,
     /// For how long, in microseconds.
     pub since_us: u64,

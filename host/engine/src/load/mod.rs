@@ -31,4 +31,5 @@ pub use proof::{Pin, Residue};
 pub use remains::Remains;
 pub use threads::ThreadBooks;
 
+pub(crate) use answer::hand_on;
 pub(crate) use door::Door;

@@ -46,6 +46,12 @@ pub(crate) enum DeployError {
     Restore(#[source] StoreError),
     #[error("{calls} calls and {} leases{} did not end within {} ms", holders.len(), names(holders), waited.as_millis())]
     Quiesce { calls: usize, holders: Vec<Holder>, waited: Duration },
+    /// Beside calls, so that nobody waited for it.
+    #[error(
+        "export took {} ms and migration {} ms, and a hand-over may take {} ms of the gate_timeout, {} ms",
+        export.as_millis(), migrate.as_millis(), budget.as_millis(), gate_timeout.as_millis()
+    )]
+    OverBudget { export: Duration, migrate: Duration, budget: Duration, gate_timeout: Duration },
     #[error(transparent)]
     Gate(#[from] GateRefused),
 }
@@ -73,7 +79,7 @@ impl DeployError {
             | DeployError::Residents { .. } => Stage::Load,
             DeployError::Before { .. } => Stage::HandOver,
             DeployError::Hook(error) => match error.hook {
-                Hook::Prepare => Stage::Prepare,
+                Hook::Steps | Hook::Prepare => Stage::Prepare,
                 Hook::Activate | Hook::SelfTest => Stage::Activate,
                 _ => Stage::HandOver,
             },
@@ -82,7 +88,8 @@ impl DeployError {
             | DeployError::BrokenStep { .. }
             | DeployError::Save(_)
             | DeployError::Restore(_)
-            | DeployError::Quiesce { .. } => Stage::HandOver,
+            | DeployError::Quiesce { .. }
+            | DeployError::OverBudget { .. } => Stage::HandOver,
             DeployError::Gate(_) => Stage::Publish,
         }
     }
@@ -105,6 +112,7 @@ impl Failure for DeployError {
             DeployError::BrokenStep { .. } => Code::StateMigrate,
             DeployError::Save(error) | DeployError::Restore(error) => error.code(),
             DeployError::Quiesce { .. } => Code::GateQuiesceTimeout,
+            DeployError::OverBudget { .. } => Code::GateBudget,
             DeployError::Gate(error) => error.code(),
         }
     }

@@ -17,8 +17,12 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The leases that a deployment itself holds.
-pub(super) const DEPLOYMENT: &str = "deployment";
+/// The leases that a deployment itself holds: on the version that serves, for
+/// the snapshot before the gate closes.
+pub(crate) const DEPLOYMENT: &str = "deployment";
+
+/// The leases that a hand-over's own hooks hold.
+pub(crate) const HAND_OVER: &str = "hand-over";
 
 /// A version serves.
 pub(crate) struct Taken {

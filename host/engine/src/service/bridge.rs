@@ -11,7 +11,7 @@ use crate::{
     dispatch::{ChainToken, current_chain},
     failure::Failure,
     id::VersionId,
-    load::Door,
+    load::{Door, hand_on},
 };
 use abi_stable::{prefix_type::WithMetadata, std_types::RStr};
 use replug_abi::{
@@ -181,15 +181,23 @@ fn forward(
     };
     let request = Request { deadline_ns, ..*request };
     // The callee writes to its caller's sink: no copy between them.
+    let limits = directory.answer_limits();
     let called = entry.slot.enter_chained(ChainToken::from_raw(request.chain), |entered| {
-        let status = entered.payload().call(&request, sink);
+        let (status, overflowed) = hand_on(limits, sink, |sink| entered.payload().call(&request, sink));
         if !status.is_ok() {
             entered.fail();
         }
         entry.note_deadline(deadline_ns, status);
-        status
+        (status, overflowed)
     });
-    called.map_err(|source| directory.refused(&entry, source))
+    match called.map_err(|source| directory.refused(&entry, source))? {
+        (status, false) => Ok(status),
+        (_, true) => Err(CallError::TooLarge {
+            plugin: entry.name.clone(),
+            what: "the answer",
+            bytes_max: limits.body_bytes_max,
+        }),
+    }
 }
 
 /// SAFETY: as for [`call`].
