@@ -28,6 +28,7 @@ impl Shared {
             state: match entry.slot.state() {
                 SlotState::Absent => PluginState::Absent,
                 SlotState::Live(_) => PluginState::Active,
+                SlotState::Split { .. } => PluginState::Split,
                 SlotState::Closed(_) | SlotState::Sealed(_) => PluginState::HandingOver,
             },
             active: None,

@@ -68,6 +68,8 @@ pub enum PluginState {
     Absent,
     /// A version serves.
     Active,
+    /// Two versions share the calls.
+    Split,
     /// Callers wait while state is handed over.
     HandingOver,
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{GateRefused, Holder, Refused as NotEntered, Version},
+    dispatch::{Holder, Refused as NotEntered, Version},
     load::Hook,
     service::{Entry, Serving},
 };
@@ -137,6 +137,6 @@ fn publish(
             let barrier = begun.elapsed() - publish;
             Ok(Taken { old, in_flight, activate, pause: Duration::ZERO, publish, barrier, state })
         }
-        Err(busy) => Err(Refused::new(busy.0, GateRefused::Busy)),
+        Err(refused) => Err(Refused::new(refused.version, refused.reason)),
     }
 }
