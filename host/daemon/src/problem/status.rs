@@ -30,6 +30,7 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::GateBusy
         | Code::RouteSplit
         | Code::RouteNotSplit
+        | Code::RouteSharedState
         | Code::RollbackNotWarm
         | Code::CallNotActive
         | Code::CallOverloaded

@@ -336,11 +336,7 @@ impl<P: Payload> Slot<P> {
 
     #[cold]
     #[inline(never)]
-    fn enter_cold<R>(
-        &self,
-        route: Route<'_>,
-        call: impl FnOnce(Entered<'_, P>) -> R,
-    ) -> Result<R, Refused> {
+    fn enter_cold<R>(&self, route: Route<'_>, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
         // Declared first, so that it is dropped last: the frame is popped
         // before the record is given back.
         let here = record::here()?;

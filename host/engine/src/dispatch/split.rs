@@ -6,6 +6,7 @@
 //! the engine's business. A slot that is split has no gate: two versions cannot
 //! both hand over one state.
 
+use super::counters::Counters;
 use super::gate::GateRefused;
 use super::lease::{Holder, Lease};
 use super::retire::Retired;
@@ -87,12 +88,13 @@ impl<P: Payload> Slot<P> {
     /// is for the baseline; none without a split.
     pub fn look_at(&self, arm: Arm, holder: Holder) -> Option<Lease<P>> {
         let control = lock(&self.control);
-        let challenger = control.challenger.as_ref()?;
-        let version = match arm {
-            Arm::Baseline => control.version.as_ref()?,
-            Arm::Challenger => challenger,
-        };
-        Some(version.lease(holder))
+        control.arm(arm).map(|version| version.lease(holder))
+    }
+
+    /// The counters of the version in an arm; none without a split.
+    pub fn counters_at(&self, arm: Arm) -> Option<Counters> {
+        let control = lock(&self.control);
+        control.arm(arm).map(Owned::counters)
     }
 
     fn end_split(&self, winner: Arm) -> Result<Retired<P>, NotSplit> {
@@ -121,6 +123,14 @@ impl<P: Payload> Slot<P> {
 }
 
 impl<P> Control<P> {
+    fn arm(&self, arm: Arm) -> Option<&Owned<P>> {
+        let challenger = self.challenger.as_ref()?;
+        match arm {
+            Arm::Baseline => self.version.as_ref(),
+            Arm::Challenger => Some(challenger),
+        }
+    }
+
     /// Whether the one live version may be exchanged.
     pub(super) fn is_busy(&self) -> Result<(), GateRefused> {
         match (self.gate, &self.challenger) {

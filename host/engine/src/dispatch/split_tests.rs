@@ -87,9 +87,7 @@ fn calls_by_sequence_get_the_exact_share_on_every_thread() {
     let callers: Vec<_> = (0..4)
         .map(|_| {
             let slot = Arc::clone(&slot);
-            thread::spawn(move || {
-                (0..10_000).filter(|_| ask(&slot, Route::Sequence) == CHALLENGER).count()
-            })
+            thread::spawn(move || (0..10_000).filter(|_| ask(&slot, Route::Sequence) == CHALLENGER).count())
         })
         .collect();
     for caller in callers {

@@ -617,7 +617,9 @@ fn a_chain_that_met_the_seal_passes_when_it_is_taken_back() {
     let (answer, answered) = channel();
     let (theirs, token) = (Arc::clone(&slot), visitor.token);
     let nested = thread::spawn(move || {
-        answer.send(theirs.enter_chained(token, Route::Sequence, |call| call.payload().name)).expect("the test waits");
+        answer
+            .send(theirs.enter_chained(token, Route::Sequence, |call| call.payload().name))
+            .expect("the test waits");
     });
     assert!(answered.recv_timeout(SHORT).is_err(), "a seal lets no chain pass");
     let closed = sealed.unseal();

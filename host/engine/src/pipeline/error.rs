@@ -31,6 +31,8 @@ pub(crate) enum DeployError {
     Residents { residents: usize },
     #[error("the state model changed from {from} to {to}")]
     Model { from: &'static str, to: &'static str },
+    #[error("its state goes over as a whole, so two versions cannot serve at once")]
+    SharedState,
     #[error(transparent)]
     NoPath(#[from] NoPath),
     #[error("schema {from} to {to}: the plugin offers this step and does not make it")]
@@ -83,7 +85,7 @@ impl DeployError {
             | DeployError::Save(_)
             | DeployError::Restore(_)
             | DeployError::Quiesce { .. } => Stage::HandOver,
-            DeployError::Gate(_) => Stage::Publish,
+            DeployError::Gate(_) | DeployError::SharedState => Stage::Publish,
         }
     }
 }
@@ -106,6 +108,7 @@ impl Failure for DeployError {
             DeployError::Save(error) | DeployError::Restore(error) => error.code(),
             DeployError::Quiesce { .. } => Code::GateQuiesceTimeout,
             DeployError::Gate(error) => error.code(),
+            DeployError::SharedState => Code::RouteSharedState,
         }
     }
 }

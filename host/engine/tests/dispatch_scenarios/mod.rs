@@ -7,7 +7,8 @@
 //! long: the scenarios are shared by two test programs.
 
 use replug_host::dispatch::{
-    ChainToken, Drained, Holder, Outside, Payload, Refused, Retired, Route, Slot, Version, current_chain, pass_by,
+    ChainToken, Drained, Holder, Outside, Payload, Refused, Retired, Route, Slot, Version, current_chain,
+    pass_by,
 };
 use std::cell::RefCell;
 use std::collections::BTreeSet;
