@@ -19,7 +19,8 @@ use super::chain;
 use super::lease::{Holder, Lease};
 use super::record::{MAX_CHAIN_DEPTH, ThreadRecord};
 use super::retire::{InFlight, Retired};
-use super::slot::{ABSENT, CLOSED, Control, Gate, Refused, Slot, marker};
+use super::route::Route;
+use super::slot::{ABSENT, CLOSED, Control, Gate, Refused, SPLIT, Slot, marker, protect};
 use super::sync::{MutexGuard, Ordering, lock};
 use super::version::{Header, Owned, Payload, Version};
 use crate::failure::{Code, Failure};
@@ -40,6 +41,9 @@ pub enum GateRefused {
     /// Its gate is closed already.
     #[error("the gate is held by a hand-over")]
     Busy,
+    /// Two versions share its calls.
+    #[error("two versions share the calls")]
+    Split,
 }
 
 impl Failure for GateRefused {
@@ -47,6 +51,7 @@ impl Failure for GateRefused {
         match self {
             GateRefused::NotActive => Code::CallNotActive,
             GateRefused::Busy => Code::GateBusy,
+            GateRefused::Split => Code::RouteSplit,
         }
     }
 }
@@ -70,12 +75,11 @@ impl<P: Payload> Slot<P> {
     /// cause go on.
     ///
     /// # Errors
-    /// [`GateRefused`], if the slot has no version or is closed already.
+    /// [`GateRefused`], if the slot has no version, or is closed or split
+    /// already.
     pub fn close(&self) -> Result<Closed<'_, P>, GateRefused> {
         let mut control = lock(&self.control);
-        if control.gate != Gate::Open {
-            return Err(GateRefused::Busy);
-        }
+        control.is_busy()?;
         let version = control.version.as_ref().ok_or(GateRefused::NotActive)?;
         let version = version.alias();
         control.gate = Gate::Closed;
@@ -225,6 +229,7 @@ impl<P: Payload> Slot<P> {
     pub(super) fn admit(
         &self,
         record: &'static ThreadRecord,
+        mut route: Route<'_>,
         mut waiter: Waiter<'_>,
     ) -> Poll<Result<NonNull<Header>, Refused>> {
         let depth = record.depth();
@@ -237,8 +242,21 @@ impl<P: Payload> Slot<P> {
         record.settle();
         loop {
             // SAFETY: in bounds as just checked, and nothing was pushed.
-            let Some(header) = (unsafe { self.protect::<Symmetric>(record, depth) }) else {
+            let Some(header) = (unsafe { protect::<Symmetric>(&self.live, record, depth) }) else {
                 continue;
+            };
+            let header = if header.as_ptr() == marker(&SPLIT) {
+                // Chosen once: a sequence takes one step for a call.
+                let arm = self.table.choose(route, record);
+                route = Route::Arm(arm);
+                // SAFETY: as above.
+                match unsafe { protect::<Symmetric>(self.table.arm(arm), record, depth) } {
+                    Some(header) if header.as_ptr() != marker(&ABSENT) => header,
+                    // The split has just ended.
+                    _ => continue,
+                }
+            } else {
+                header
             };
             // SAFETY: validated, or a static.
             if !unsafe { header.as_ref() }.is_marker() {

@@ -81,7 +81,9 @@ mod index;
 mod lease;
 mod record;
 mod retire;
+mod route;
 mod slot;
+mod split;
 mod sync;
 mod version;
 mod watch;
@@ -95,9 +97,13 @@ pub use index::MAX_VERSIONS;
 pub use lease::{Holder, Lease};
 pub use record::{MAX_CHAIN_DEPTH, MAX_THREADS, pass_by};
 pub use retire::{Drained, InFlight, Retired};
-pub use slot::{GateBusy, Refused, Slot, SlotState};
+pub use route::{Arm, Route, Share};
+pub use slot::{NotPublished, Refused, Slot, SlotState};
+pub use split::NotSplit;
 pub use version::{Finished, Outside, Payload, Version, VersionId, VersionsExhausted};
 pub use watch::{Scan, StuckCall};
 
+#[cfg(test)]
+mod split_tests;
 #[cfg(test)]
 mod tests;

@@ -104,6 +104,34 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_in_ms: Option<u64>,
     },
+    /// A version began to serve a share of the calls beside another.
+    TrialBegun {
+        /// The share, in hundredths of a percent.
+        share_basis_points: u16,
+    },
+    /// A version that is being tried got another share.
+    TrialShare {
+        /// The share, in hundredths of a percent.
+        share_basis_points: u16,
+    },
+    /// A version that was being tried serves all calls.
+    Promoted {
+        /// The version that it replaced.
+        from: String,
+    },
+    /// A version serves no more: the one before serves again.
+    RolledBack {
+        /// The version that serves again.
+        to: String,
+        /// Calls in flight on the version that is left.
+        in_flight: u64,
+        /// From the command to the stored pointer, in nanoseconds.
+        stored_ns: u64,
+        /// The barrier that came after, in nanoseconds.
+        barrier_ns: u64,
+    },
+    /// The probation of a version is over; there is no way back at once.
+    Committed,
     /// State was handed over.
     StateHandedOver {
         /// Schema version of the state that was exported.
@@ -198,6 +226,11 @@ impl EventKind {
             EventKind::Deploying { .. } => "deploying",
             EventKind::Published { .. } => "published",
             EventKind::DeployFailed { .. } => "deploy_failed",
+            EventKind::TrialBegun { .. } => "trial_begun",
+            EventKind::TrialShare { .. } => "trial_share",
+            EventKind::Promoted { .. } => "promoted",
+            EventKind::RolledBack { .. } => "rolled_back",
+            EventKind::Committed => "committed",
             EventKind::StateHandedOver { .. } => "state_handed_over",
             EventKind::StateRestored { .. } => "state_restored",
             EventKind::StateSaved { .. } => "state_saved",

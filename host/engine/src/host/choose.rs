@@ -54,6 +54,6 @@ impl Control {
     }
 }
 
-fn unknown(message: String) -> FailureReport {
+pub(super) fn unknown(message: String) -> FailureReport {
     FailureReport::with_code(Code::DeployUnknownVersion, message)
 }

@@ -72,6 +72,9 @@ impl Control {
         }
         let catalog = self.shared.catalog();
         let versions = catalog.get(name.as_str())?;
+        if versions.trial().is_some() {
+            return None;
+        }
         let active = versions.active();
         let keeps = self.options.removal == RemovalPolicy::Keep || versions.may_come_back();
         let Some(wanted) = versions.wanted() else {
@@ -97,6 +100,14 @@ impl Control {
     }
 
     fn deploy(&mut self, id: &VersionId) -> Result<(), DeployError> {
+        match self.make_ready(id)? {
+            Some(ready) => self.publish(id, ready),
+            None => Ok(()),
+        }
+    }
+
+    /// From a file to a version that could serve; none if the file has gone.
+    pub(super) fn make_ready(&mut self, id: &VersionId) -> Result<Option<Ready>, DeployError> {
         let residents = self.shared.residents();
         if residents >= self.options.residents_max {
             return Err(DeployError::Residents { residents });
@@ -104,11 +115,11 @@ impl Control {
         let (from, mut arrival, candidate, path) = {
             let mut catalog = self.shared.catalog();
             let Some(versions) = catalog.get_mut(id.name.as_str()) else {
-                return Ok(());
+                return Ok(None);
             };
             let candidate = versions.take_candidate(id);
             let Some(present) = versions.find(&id.version) else {
-                return Ok(());
+                return Ok(None);
             };
             let (arrival, path) = (present.arrival, present.path.clone());
             (versions.active().map(ToString::to_string), arrival, candidate, path)
@@ -152,21 +163,16 @@ impl Control {
         };
         stages.load_us = micros(started.load_time);
         stages.prepare_us = micros(started.prepare_time);
-        self.publish(id, &entry, started.version, from, stages, arrival.noticed_ns)
+        let noticed_ns = arrival.noticed_ns;
+        Ok(Some(Ready { entry, version: started.version, from, stages, noticed_ns }))
     }
 
-    fn publish(
-        &mut self,
-        id: &VersionId,
-        entry: &Arc<Entry>,
-        version: Version<Serving>,
-        from: Option<String>,
-        mut stages: StageTimes,
-        noticed_ns: u64,
-    ) -> Result<(), DeployError> {
+    fn publish(&mut self, id: &VersionId, ready: Ready) -> Result<(), DeployError> {
+        let Ready { entry, version, from, mut stages, noticed_ns } = ready;
         let policy = self.policy();
         let mut problems = Vec::new();
         let in_memory = version.id();
+        let standby = self.stand_down(&id.name);
         let mut means = Means {
             worker: &mut self.worker,
             store: &self.store,
@@ -175,17 +181,23 @@ impl Control {
             gate_timeout: self.options.service.gate_timeout,
             problems: &mut problems,
         };
-        let taken = pipeline::take_over(entry, version, &mut means);
+        let taken = pipeline::take_over(&entry, version, &mut means);
         for problem in &problems {
             self.shared.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(problem) });
         }
         let taken = match taken {
             Ok(taken) => taken,
             Err(refused) => {
+                if let Some(standby) = standby {
+                    self.shared.standby().insert(id.name.clone(), standby);
+                }
                 self.unload(refused.version.retire(), refused.hangs);
                 return Err(*refused.error);
             }
         };
+        if let Some(standby) = standby {
+            self.unload(standby.retired, None);
+        }
         stages.prepare_us += micros(taken.activate);
         self.in_memory.insert(in_memory, id.clone());
         stages.pause_us = micros(taken.pause);
@@ -198,8 +210,11 @@ impl Control {
         if taken.pause > Duration::ZERO {
             self.shared.records().entry(id.name.clone()).or_default().last_pause_us = Some(stages.pause_us);
         }
+        // State that was handed over went on without the version before.
+        let handed_over = taken.state.as_ref().is_some_and(|state| state.exported.is_some());
+        let old = taken.old.and_then(|old| if handed_over { Some(old) } else { self.stand_by(old) });
         self.shared.event(Some(id), EventKind::Published { from, in_flight: taken.in_flight as u64, stages });
-        if let Some(old) = taken.old {
+        if let Some(old) = old {
             self.unload(old, None);
         }
         if let Some(state) = taken.state {
@@ -256,6 +271,16 @@ impl Control {
     }
 }
 
+/// A version that could serve.
+pub(super) struct Ready {
+    pub(super) entry: Arc<Entry>,
+    pub(super) version: Version<Serving>,
+    /// What serves, when the way began.
+    from: Option<String>,
+    stages: StageTimes,
+    noticed_ns: u64,
+}
+
 /// What has to be done so that the wanted version serves.
 enum Step {
     Deploy(VersionId),
@@ -265,7 +290,7 @@ enum Step {
 /// Whether a version was refused for what it is or does, so that trying it
 /// again is of no use. What the version before did, what the host lacks for now
 /// and what an operator can mend passes.
-fn is_its_own_doing(error: &DeployError) -> bool {
+pub(super) fn is_its_own_doing(error: &DeployError) -> bool {
     if matches!(error, DeployError::Before { .. }) {
         return false;
     }

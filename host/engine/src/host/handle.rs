@@ -7,12 +7,13 @@ use super::{
     lock::lock,
     options::HostBuilder,
     outcome::Outcome,
+    rollback::RolledBack,
     shared::Shared,
     status::HostStatus,
 };
 use crate::{
     artifact::{stage::Stager, watch::Watcher},
-    dispatch::barrier,
+    dispatch::{Arm, Share, barrier},
     event::{EventLog, Events, FailureReport},
     id::{InvalidPluginName, PluginName, VersionId},
     pipeline::Worker,
@@ -147,6 +148,51 @@ impl Host {
     /// for.
     pub fn activate(&self, name: &PluginName, version: Option<semver::Version>) -> Outcome<VersionId> {
         self.ask(|done| Command::Activate { name: name.clone(), version, done })
+    }
+
+    /// Lets `version` serve `share` of a plugin's calls beside the version that
+    /// serves, or changes the share of one that does so already. Calls with a
+    /// [sticky key](crate::CallOptions::sticky_key) go over by key, others by
+    /// sequence. Both versions have to be stateless.
+    pub fn try_version(
+        &self,
+        name: &PluginName,
+        version: semver::Version,
+        share: Share,
+    ) -> Outcome<VersionId> {
+        self.ask(|done| Command::Try { name: name.clone(), version, share, done })
+    }
+
+    /// Sends the named [callers](crate::CallOptions::caller) to one arm of every
+    /// trial of the plugin, whatever its share; others are pinned no more. A
+    /// plugin that calls is a caller by its own name.
+    pub fn pin_callers(&self, name: &PluginName, arms: impl IntoIterator<Item = (String, Arm)>) {
+        self.inner.shared.directory.entry(name).pin(arms.into_iter().collect());
+    }
+
+    /// Lets the version that is being tried serve all calls; the result is
+    /// which.
+    pub fn promote(&self, name: &PluginName) -> Outcome<VersionId> {
+        self.ask(|done| Command::Promote { name: name.clone(), done })
+    }
+
+    /// Makes the version before serve again: ends a trial, or goes back to what
+    /// is kept ready during the [probation](HostBuilder::probation). On this
+    /// thread, at once, whatever the host is doing; microseconds.
+    ///
+    /// The version that is left is not tried again before its file changes.
+    ///
+    /// # Errors
+    /// [`HostError::Failed`] with `rollback.not_warm`: there is nothing to go
+    /// back to.
+    pub fn roll_back(&self, name: &PluginName) -> Result<RolledBack, HostError> {
+        self.inner.shared.roll_back(name).map_err(HostError::Failed)
+    }
+
+    /// Ends the probation of the version that serves: the one before is
+    /// unloaded. The result is which serves.
+    pub fn commit(&self, name: &PluginName) -> Outcome<VersionId> {
+        self.ask(|done| Command::Commit { name: name.clone(), done })
     }
 
     /// Saves the state of all plugins now; the result is how many have some.

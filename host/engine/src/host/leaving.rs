@@ -34,6 +34,10 @@ impl Control {
     }
 
     fn retire_until(&mut self, name: &PluginName, until: Instant) {
+        self.end_trial(name);
+        if let Some(standby) = self.stand_down(name) {
+            self.unload(standby.retired, None);
+        }
         let entry = self.shared.directory.entry(name);
         let retired = match entry.slot.withdraw() {
             Ok(retired) => retired,
@@ -130,6 +134,7 @@ impl Control {
         }
         loop {
             let now = Instant::now();
+            self.end_probations(now);
             self.let_go_of_leaving(now);
             self.clear_unloads();
             let left = self.shared.unloads().len();

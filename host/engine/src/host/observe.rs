@@ -2,11 +2,11 @@
 
 use super::{
     shared::{Leaving, Shared},
-    status::{LeaseStatus, PluginState, PluginStatus, UnloadingStatus, VersionStatus},
+    status::{LeaseStatus, PluginState, PluginStatus, TrialStatus, UnloadingStatus, VersionStatus},
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Holder, SlotState},
+    dispatch::{Arm, Holder, SlotState},
     pipeline::Unloading,
     service::Entry,
 };
@@ -28,6 +28,7 @@ impl Shared {
             state: match entry.slot.state() {
                 SlotState::Absent => PluginState::Absent,
                 SlotState::Live(_) => PluginState::Active,
+                SlotState::Split { .. } => PluginState::Split,
                 SlotState::Closed(_) | SlotState::Sealed(_) => PluginState::HandingOver,
             },
             active: None,
@@ -41,6 +42,8 @@ impl Shared {
             heap_bytes: loaded.and_then(|loaded| loaded.heap()).map(|heap| heap.bytes),
             threads: loaded.map_or(0, |loaded| loaded.threads().count()),
             versions: Vec::new(),
+            trial: trial(entry),
+            standby: self.standby().get(&entry.name).map(|standby| standby.id.to_string()),
             unloading: self.on_the_way_out(entry),
             last_pause_us: record.last_pause_us,
             unloads_proven: record.unloads_proven,
@@ -70,6 +73,20 @@ impl Shared {
         let unloads = unloads.iter().filter(|u| u.id.name == entry.name && !u.is_done());
         leaving.into_iter().chain(unloads.map(of_unloading)).collect()
     }
+}
+
+fn trial(entry: &Entry) -> Option<TrialStatus> {
+    let SlotState::Split { share, .. } = entry.slot.state() else {
+        return None;
+    };
+    let challenger = entry.slot.look_at(Arm::Challenger, Holder::new("status", monotonic_ns()))?;
+    let counters = entry.slot.counters_at(Arm::Challenger)?;
+    Some(TrialStatus {
+        id: challenger.id().to_string(),
+        share_basis_points: share.basis_points(),
+        calls: counters.calls,
+        errors: counters.errors,
+    })
 }
 
 fn of_leaving(leaving: &Leaving) -> UnloadingStatus {

@@ -65,6 +65,7 @@ pub struct HostBuilder {
     pub(super) snapshot_interval: Duration,
     pub(super) stuck_after: Duration,
     pub(super) shutdown_timeout: Duration,
+    pub(super) probation: Duration,
     pub(super) residents_max: usize,
 }
 
@@ -95,6 +96,7 @@ impl HostBuilder {
             snapshot_interval: Duration::from_secs(60),
             stuck_after: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(10),
+            probation: Duration::ZERO,
             residents_max: 16,
         }
     }
@@ -224,6 +226,16 @@ impl HostBuilder {
         self
     }
 
+    /// How long a version that was replaced is kept ready, so that
+    /// [`roll_back`](crate::Host::roll_back) is a matter of microseconds.
+    /// Afterwards, or when it is [committed](crate::Host::commit), it is
+    /// unloaded. Default none: it is unloaded at once. A version whose state was
+    /// handed over is not kept.
+    pub fn probation(mut self, time: Duration) -> Self {
+        self.probation = time;
+        self
+    }
+
     /// Versions that could not be unmapped, above which new deployments are
     /// refused. Default 16.
     pub fn residents_max(mut self, versions: usize) -> Self {
@@ -243,6 +255,7 @@ impl HostBuilder {
             ("snapshot_interval", &mut self.snapshot_interval, INTERVAL_MIN),
             ("stuck_after", &mut self.stuck_after, INTERVAL_MIN),
             ("shutdown_timeout", &mut self.shutdown_timeout, Duration::ZERO),
+            ("probation", &mut self.probation, Duration::ZERO),
         ];
         for (option, time, least) in times {
             if *time < least {

@@ -10,6 +10,7 @@ use crate::{
     pipeline::Unloading,
     service::{Directory, Serving},
 };
+use crossbeam::channel::{self, Receiver, Sender};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -28,8 +29,12 @@ pub(super) struct Shared {
     catalog: Mutex<Catalog>,
     leaving: Mutex<Vec<Leaving>>,
     unloads: Mutex<Vec<Unloading>>,
+    standby: Mutex<BTreeMap<PluginName, Standby>>,
+    returned: Mutex<Vec<Retired<Serving>>>,
     records: Mutex<BTreeMap<PluginName, Record>>,
     watching: Mutex<ModeReader>,
+    /// Tells the loop that something waits for it.
+    nudges: (Sender<()>, Receiver<()>),
     /// Versions that stay because there was no thread to unload them.
     stranded: AtomicUsize,
 }
@@ -47,6 +52,14 @@ pub(super) struct Leaving {
     pub(super) saving: bool,
 }
 
+/// A version that was replaced and can serve again at once.
+pub(super) struct Standby {
+    pub(super) id: VersionId,
+    pub(super) retired: Retired<Serving>,
+    /// The end of the probation of the version that replaced it.
+    pub(super) until: Instant,
+}
+
 /// Figures of one plugin that outlive its versions.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Record {
@@ -62,8 +75,11 @@ impl Shared {
             catalog: Mutex::default(),
             leaving: Mutex::default(),
             unloads: Mutex::default(),
+            standby: Mutex::default(),
+            returned: Mutex::default(),
             records: Mutex::default(),
             watching: Mutex::new(watching),
+            nudges: channel::bounded(1),
             stranded: AtomicUsize::new(0),
         }
     }
@@ -86,8 +102,28 @@ impl Shared {
         lock(&self.unloads)
     }
 
+    /// Versions that can serve again at once. Locked before the catalog.
+    pub(super) fn standby(&self) -> MutexGuard<'_, BTreeMap<PluginName, Standby>> {
+        lock(&self.standby)
+    }
+
+    /// Versions that were rolled back and wait for the loop to unload them.
+    pub(super) fn returned(&self) -> MutexGuard<'_, Vec<Retired<Serving>>> {
+        lock(&self.returned)
+    }
+
     pub(super) fn records(&self) -> MutexGuard<'_, BTreeMap<PluginName, Record>> {
         lock(&self.records)
+    }
+
+    /// Makes the loop look around now.
+    pub(super) fn nudge(&self) {
+        // One that waits says enough.
+        let _ = self.nudges.0.try_send(());
+    }
+
+    pub(super) fn nudged(&self) -> &Receiver<()> {
+        &self.nudges.1
     }
 
     pub(super) fn watching(&self) -> WatchMode {

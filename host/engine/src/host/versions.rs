@@ -23,6 +23,8 @@ pub(super) struct Versions {
     present: BTreeMap<Version, Present>,
     pinned: Option<Version>,
     active: Option<VersionId>,
+    /// The version that serves a share of the calls beside it.
+    trial: Option<VersionId>,
     /// Files that were refused; they are not tried again until they change.
     refused: BTreeSet<Digest>,
     /// Versions whose deployment failed through no fault of theirs.
@@ -216,6 +218,37 @@ impl Versions {
         }
         self.active = id;
         self.gone_until = None;
+    }
+
+    /// The version that is being tried beside the one that serves.
+    pub(super) fn trial(&self) -> Option<&VersionId> {
+        self.trial.as_ref()
+    }
+
+    /// A version is tried now, or none is.
+    pub(super) fn set_trial(&mut self, id: Option<VersionId>) {
+        self.trial = id;
+    }
+
+    /// The version that was tried serves. Where an operator had chosen another,
+    /// this one is the choice now.
+    pub(super) fn promote(&mut self, id: &VersionId) {
+        self.trial = None;
+        self.set_active(Some(id.clone()));
+        if self.pinned.is_some() {
+            self.pinned = Some(id.version.clone());
+        }
+    }
+
+    /// `to` serves again: `from` is not tried before its file changes, and is
+    /// nobody's choice any more.
+    pub(super) fn rolled_back(&mut self, from: &VersionId, to: &VersionId) {
+        self.trial = None;
+        self.set_active(Some(to.clone()));
+        self.refuse(from);
+        if self.pinned.as_ref() == Some(&from.version) {
+            self.pinned = self.present.contains_key(&to.version).then(|| to.version.clone());
+        }
     }
 
     /// Whether the file of the version that serves has only just gone, so that

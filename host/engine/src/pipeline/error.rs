@@ -31,6 +31,8 @@ pub(crate) enum DeployError {
     Residents { residents: usize },
     #[error("the state model changed from {from} to {to}")]
     Model { from: &'static str, to: &'static str },
+    #[error("its state goes over as a whole, so two versions cannot serve at once")]
+    SharedState,
     #[error(transparent)]
     NoPath(#[from] NoPath),
     #[error("schema {from} to {to}: the plugin offers this step and does not make it")]
@@ -90,7 +92,7 @@ impl DeployError {
             | DeployError::Restore(_)
             | DeployError::Quiesce { .. }
             | DeployError::OverBudget { .. } => Stage::HandOver,
-            DeployError::Gate(_) => Stage::Publish,
+            DeployError::Gate(_) | DeployError::SharedState => Stage::Publish,
         }
     }
 }
@@ -114,6 +116,7 @@ impl Failure for DeployError {
             DeployError::Quiesce { .. } => Code::GateQuiesceTimeout,
             DeployError::OverBudget { .. } => Code::GateBudget,
             DeployError::Gate(error) => error.code(),
+            DeployError::SharedState => Code::RouteSharedState,
         }
     }
 }

@@ -11,10 +11,11 @@ use super::{
     progress::{Party, Progress},
     state::{self, Payload, not_entered},
     taken::{DEPLOYMENT, Means, Refused, Taken, TakenState, activate, enter},
+    worker::Worker,
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{GateRefused, Holder, Refused as NotEntered, Version},
+    dispatch::{Holder, NotPublished, Refused as NotEntered, Share, Version},
     load::Hook,
     service::{Entry, Serving},
 };
@@ -39,6 +40,32 @@ pub(crate) fn take_over(
         }
         Err(error) => Err(Refused::new(version, error)),
     }
+}
+
+/// Lets `version` serve a share of the calls beside the one that serves.
+pub(crate) fn try_beside(
+    entry: &Entry,
+    version: Version<Serving>,
+    share: Share,
+    seed: u64,
+    worker: &mut Worker,
+) -> Result<(), Refused> {
+    let snapshot = |serving: &Serving| serving.manifest().state.snapshot;
+    let live = entry.slot.look(Holder::new(DEPLOYMENT, monotonic_ns()));
+    if snapshot(version.payload()) || live.is_some_and(|live| snapshot(&live)) {
+        return Err(Refused::new(version, DeployError::SharedState));
+    }
+    let lease = version.lease(Holder::new(DEPLOYMENT, monotonic_ns()));
+    let progress = Progress::at(Party::Candidate, Hook::Activate);
+    let inside = progress.clone();
+    let entered = worker.run(&progress, move || enter(&lease, Hook::Activate, |new| activate(new, &inside)));
+    match entered {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(Refused::new(version, error)),
+        Err(overdue) => return Err(Refused::overdue(version, overdue)),
+    }
+    let refused = |refused: NotPublished<Serving>| Refused::new(refused.version, refused.reason);
+    entry.slot.split(version, share, seed).map_err(refused)
 }
 
 /// Whether state goes from one version to the other.
@@ -137,6 +164,6 @@ fn publish(
             let barrier = begun.elapsed() - publish;
             Ok(Taken { old, in_flight, activate, pause: Duration::ZERO, publish, barrier, state })
         }
-        Err(busy) => Err(Refused::new(busy.0, GateRefused::Busy)),
+        Err(refused) => Err(Refused::new(refused.version, refused.reason)),
     }
 }

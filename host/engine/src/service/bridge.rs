@@ -182,7 +182,8 @@ fn forward(
     let request = Request { deadline_ns, ..*request };
     // The callee writes to its caller's sink: no copy between them.
     let limits = directory.answer_limits();
-    let called = entry.slot.enter_chained(ChainToken::from_raw(request.chain), |entered| {
+    let route = entry.route(&context.plugin, request.sticky_key.as_slice());
+    let called = entry.slot.enter_chained(ChainToken::from_raw(request.chain), route, |entered| {
         let (status, overflowed) = hand_on(limits, sink, |sink| entered.payload().call(&request, sink));
         if !status.is_ok() {
             entered.fail();
@@ -223,7 +224,8 @@ unsafe extern "C" fn start(
             .content_type(request.content_type.as_str())
             .request_id(request.request_id.as_str())
             .trace_parent(request.trace_parent.as_str())
-            .sticky_key(request.sticky_key.as_slice());
+            .sticky_key(request.sticky_key.as_slice())
+            .caller(&context.plugin);
         let (method, body) = (request.method.as_str(), request.body.as_slice());
         let future = CallFuture::new(entry, directory, method, body, options)
             .in_chain(parent)

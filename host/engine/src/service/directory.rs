@@ -3,7 +3,7 @@
 use super::{error::CallError, serving::Serving, timer::Timer};
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Refused, Slot},
+    dispatch::{Arm, Refused, Route, Slot},
     id::PluginName,
     load::AnswerLimits,
 };
@@ -40,6 +40,8 @@ pub(crate) struct Entry {
     /// Calls whose deadline had passed when their answer came, or that were
     /// cancelled by it.
     pub(crate) deadlines_passed: AtomicU64,
+    /// Callers that go to one arm of a split, whatever its share.
+    pins: ArcSwap<BTreeMap<String, Arm>>,
 }
 
 impl Entry {
@@ -64,6 +66,22 @@ impl Entry {
             return Ok(());
         }
         Err(CallError::TooLarge { plugin: self.name.clone(), what: "the body", bytes_max })
+    }
+
+    /// How a call chooses its version while two of them serve: a caller that is
+    /// pinned by its pin, others by their key, the rest by sequence.
+    pub(super) fn route<'k>(&self, caller: &str, key: &'k [u8]) -> Route<'k> {
+        if !caller.is_empty()
+            && let Some(arm) = self.pins.load().get(caller)
+        {
+            return Route::Arm(*arm);
+        }
+        if key.is_empty() { Route::Sequence } else { Route::Key(key) }
+    }
+
+    /// Puts other pins in the place of those that there are.
+    pub(crate) fn pin(&self, pins: BTreeMap<String, Arm>) {
+        self.pins.store(Arc::new(pins));
     }
 
     /// Counts a call as late if its answer came after its deadline, or if the
@@ -149,6 +167,7 @@ impl Directory {
                 slot: Slot::new(self.limits.gate_timeout),
                 in_flight: AtomicUsize::new(0),
                 deadlines_passed: AtomicU64::new(0),
+                pins: ArcSwap::default(),
             });
             entries.insert(name.clone(), Known::Asked(Arc::downgrade(&entry)));
             entry

@@ -97,7 +97,8 @@ impl CallFuture {
             }
         }
         let holder = Holder::new("async call", monotonic_ns()).in_chain(self.parent);
-        let lease = match self.entry.slot.poll_lease(cx, holder, &mut self.place) {
+        let route = self.entry.route(&self.options.caller, &self.options.sticky_key);
+        let lease = match self.entry.slot.poll_lease(cx, route, holder, &mut self.place) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(lease)) => lease,
             Poll::Ready(Err(source)) => return Poll::Ready(Err(self.refused(source))),
