@@ -103,7 +103,7 @@ fn a_key_stays_with_its_version_and_a_pinned_caller_with_its_own() {
     }
 
     let pins = [("tester".to_owned(), Arm::Challenger), ("bank".to_owned(), Arm::Baseline)];
-    harness.host.pin_callers(&name(), pins);
+    harness.host.pin_callers(&name(), pins).expect("the plugin is there");
     assert_eq!(second_of(&markdown, 20, &keyed(0).caller("tester")), 20);
     assert_eq!(second_of(&markdown, 20, &keyed(0).caller("bank")), 0);
 }
@@ -225,4 +225,5 @@ fn what_cannot_be_tried_or_promoted_is_refused_with_the_reason() {
     assert_eq!(code(harness.host.roll_back(&name()).map(|_| ())), "rollback.not_warm");
     let nobody = "nobody".parse().expect("a name");
     assert_eq!(code(harness.host.roll_back(&nobody).map(|_| ())), "rollback.not_warm");
+    assert_eq!(code(harness.host.pin_callers(&nobody, [])), "call.unknown_plugin");
 }

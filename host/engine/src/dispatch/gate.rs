@@ -13,6 +13,8 @@
 //!
 //! The gate moves nothing itself and decides nothing: how long to wait for a
 //! drain is the engine's business.
+//!
+//! long: who closes a gate and who waits at it go by one lock and one argument.
 
 use super::barrier::{HeavyOnce, Symmetric};
 use super::chain;

@@ -15,6 +15,7 @@ use crate::{
     artifact::{stage::Stager, watch::Watcher},
     dispatch::{Arm, Share, barrier},
     event::{EventLog, Events, FailureReport},
+    failure::Code,
     id::{InvalidPluginName, PluginName, VersionId},
     pipeline::Worker,
     service::{Directory, Plugin},
@@ -166,8 +167,21 @@ impl Host {
     /// Sends the named [callers](crate::CallOptions::caller) to one arm of every
     /// trial of the plugin, whatever its share; others are pinned no more. A
     /// plugin that calls is a caller by its own name.
-    pub fn pin_callers(&self, name: &PluginName, arms: impl IntoIterator<Item = (String, Arm)>) {
-        self.inner.shared.directory.entry(name).pin(arms.into_iter().collect());
+    ///
+    /// # Errors
+    /// [`HostError::Failed`] with `call.unknown_plugin`: the host has not heard
+    /// of the plugin.
+    pub fn pin_callers(
+        &self,
+        name: &PluginName,
+        arms: impl IntoIterator<Item = (String, Arm)>,
+    ) -> Result<(), HostError> {
+        let Some(entry) = self.inner.shared.directory.find(name.as_str()) else {
+            let message = format!("no file of plugin {name} was seen");
+            return Err(HostError::Failed(FailureReport::with_code(Code::CallUnknownPlugin, message)));
+        };
+        entry.pin(arms.into_iter().collect());
+        Ok(())
     }
 
     /// Lets the version that is being tried serve all calls; the result is

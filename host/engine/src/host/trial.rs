@@ -11,7 +11,7 @@ use super::{
     deploy::{Ready, is_its_own_doing},
 };
 use crate::{
-    dispatch::Share,
+    dispatch::{NotPublished, Share},
     event::{EventKind, FailureReport},
     failure::Code,
     id::{PluginName, VersionId},
@@ -65,18 +65,29 @@ impl Control {
         let Some(Ready { entry, version, .. }) = self.make_ready(id)? else {
             return Ok(());
         };
-        let in_memory = version.id();
-        let seed = seed(id);
-        match pipeline::try_beside(&entry, version, share, seed, &mut self.worker) {
-            Ok(()) => {}
+        let version = match pipeline::activate_beside(&entry, version, &mut self.worker) {
+            Ok(version) => version,
             Err(refused) => {
                 self.unload(refused.version.retire(), refused.hangs);
                 return Err(*refused.error);
             }
-        }
-        self.in_memory.insert(in_memory, id.clone());
-        if let Some(versions) = self.shared.catalog().get_mut(id.name.as_str()) {
-            versions.set_trial(Some(id.clone()));
+        };
+        self.in_memory.insert(version.id(), id.clone());
+        let split = {
+            // Who rolls back holds it too: the slot and what is written down of
+            // it change together.
+            let _standby = self.shared.standby();
+            let split = entry.slot.split(version, share, seed(id));
+            if split.is_ok()
+                && let Some(versions) = self.shared.catalog().get_mut(id.name.as_str())
+            {
+                versions.set_trial(Some(id.clone()));
+            }
+            split
+        };
+        if let Err(NotPublished { version, reason }) = split {
+            self.unload(version.retire(), None);
+            return Err(reason.into());
         }
         self.shared.event(Some(id), EventKind::TrialBegun { share_basis_points: share.basis_points() });
         Ok(())

@@ -27,7 +27,7 @@ pub(crate) use error::DeployError;
 pub(crate) use progress::{Party, Progress};
 pub(crate) use start::{Left, start};
 pub(crate) use state::{StatePolicy, save, snapshot_of};
-pub(crate) use take_over::{take_over, try_beside};
+pub(crate) use take_over::{activate_beside, take_over};
 pub(crate) use taken::{DEPLOYMENT, HAND_OVER, Means, TakenState};
 pub(crate) use unload::{UnloadOptions, UnloadStage, Unloading};
 pub(crate) use worker::Worker;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Holder, NotPublished, Refused as NotEntered, Share, Version},
+    dispatch::{Holder, Refused as NotEntered, Version},
     load::Hook,
     service::{Entry, Serving},
 };
@@ -42,14 +42,12 @@ pub(crate) fn take_over(
     }
 }
 
-/// Lets `version` serve a share of the calls beside the one that serves.
-pub(crate) fn try_beside(
+/// Makes `version` able to serve beside the one that serves.
+pub(crate) fn activate_beside(
     entry: &Entry,
     version: Version<Serving>,
-    share: Share,
-    seed: u64,
     worker: &mut Worker,
-) -> Result<(), Refused> {
+) -> Result<Version<Serving>, Refused> {
     let snapshot = |serving: &Serving| serving.manifest().state.snapshot;
     let live = entry.slot.look(Holder::new(DEPLOYMENT, monotonic_ns()));
     if snapshot(version.payload()) || live.is_some_and(|live| snapshot(&live)) {
@@ -60,12 +58,10 @@ pub(crate) fn try_beside(
     let inside = progress.clone();
     let entered = worker.run(&progress, move || enter(&lease, Hook::Activate, |new| activate(new, &inside)));
     match entered {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(Refused::new(version, error)),
-        Err(overdue) => return Err(Refused::overdue(version, overdue)),
+        Ok(Ok(())) => Ok(version),
+        Ok(Err(error)) => Err(Refused::new(version, error)),
+        Err(overdue) => Err(Refused::overdue(version, overdue)),
     }
-    let refused = |refused: NotPublished<Serving>| Refused::new(refused.version, refused.reason);
-    entry.slot.split(version, share, seed).map_err(refused)
 }
 
 /// Whether state goes from one version to the other.

@@ -36,8 +36,9 @@ impl Plugin {
         &self.entry.name
     }
 
-    /// The version that serves now; during a hand-over, the one before. Counts
-    /// as no call, and waits for nothing.
+    /// The version that serves now; during a hand-over, the one before; while
+    /// two share the calls, the baseline. Counts as no call, and waits for
+    /// nothing.
     ///
     /// # Errors
     /// `call.not_active` without one.
