@@ -13,6 +13,10 @@ use super::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use super::version::Header;
 use twox_hash::XxHash3_64;
 
+/// Bytes of a key whose XXH3 takes no secret of the seed
+/// (`XXH3_MIDSIZE_MAX` of the reference implementation).
+const LENGTH_WITHOUT_SECRET_MAX: usize = 240;
+
 /// The whole, in basis points.
 const WHOLE: u32 = 10_000;
 
@@ -86,7 +90,14 @@ pub enum Route<'k> {
 
 /// The place of a key among 10,000, uniform over keys.
 fn bucket(key: &[u8], seed: u64) -> u32 {
-    let hash = XxHash3_64::oneshot_with_seed(seed, key);
+    let hash = match key.len() {
+        // The same by XXH3's definition, which mixes the secret of a seed in
+        // with longer keys only; without making that secret first.
+        0..=LENGTH_WITHOUT_SECRET_MAX => {
+            XxHash3_64::oneshot_with_seed_and_secret(seed, &[], key).unwrap_or_default()
+        }
+        _ => XxHash3_64::oneshot_with_seed(seed, key),
+    };
     // The upper half of a product is below its second factor.
     ((u128::from(hash) * u128::from(WHOLE)) >> 64) as u32
 }

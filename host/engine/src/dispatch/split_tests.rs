@@ -242,6 +242,14 @@ fn the_place_of_a_key_is_that_of_its_xxh3() {
     // are 0x2d06_8005_38d3_94c2: 0.17588 of the whole.
     assert!(!share(1_758).takes(b"", 0));
     assert!(share(1_759).takes(b"", 0));
+    // Keys of every length go by the hash with a seed alone, however it is made.
+    let bytes = [7; 300];
+    for length in 0..=bytes.len() {
+        let key = &bytes[..length];
+        let hash = twox_hash::XxHash3_64::oneshot_with_seed(42, key);
+        let place = ((u128::from(hash) * 10_000) >> 64) as u16;
+        assert!(!share(place).takes(key, 42) && share(place + 1).takes(key, 42), "{length} bytes");
+    }
 }
 
 proptest! {
