@@ -64,7 +64,7 @@ fn roll_back(harness: &mut Harness, load: &Load) -> Figures {
     load.wait_for(10);
     let name = "markdown".parse().expect("a name");
     let begun = Instant::now();
-    let back = harness.host.roll_back(&name).expect("1.0.0 is kept ready");
+    let back = harness.host.roll_back(&name, None).expect("1.0.0 is kept ready");
     let whole = begun.elapsed();
     assert_eq!((back.from.version.major, back.to.version.major), (2, 1));
     let drained = harness.expect("draining 2.0.0", |event| {

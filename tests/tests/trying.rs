@@ -9,9 +9,10 @@ use replug_host::{
 };
 use replug_tests::{
     artifacts,
-    harness::{Harness, How, is, wait_until},
+    harness::{Harness, How, is},
     load::Load,
 };
+use serde_json::json;
 use std::time::Duration;
 
 /// Longer than any test.
@@ -118,7 +119,7 @@ fn rolling_back_a_trial_sends_every_call_to_the_version_before() {
     for _ in 0..5 {
         try_second(&harness, 5_000);
         load.wait_for(500);
-        let back = harness.host.roll_back(&name()).expect("is tried");
+        let back = harness.host.roll_back(&name(), None).expect("is tried");
         assert_eq!((back.from.version.major, back.to.version.major), (2, 1));
         assert_eq!(second_of(&markdown, 10, &CallOptions::default()), 0);
         harness.unloaded("markdown@2.0.0");
@@ -139,17 +140,19 @@ fn the_version_before_is_kept_ready_and_serves_again_at_once() {
     let caller = markdown.clone();
     let load = Load::start(3, move |_, _, _| caller.call("render", TEXT).map(drop));
     load.wait_for(500);
-    let back = harness.host.roll_back(&name()).expect("1.0.0 is kept ready");
+    let back = harness.host.roll_back(&name(), None).expect("1.0.0 is kept ready");
     assert_eq!((back.from.version.major, back.to.version.major), (2, 1));
     assert_eq!(second_of(&markdown, 10, &CallOptions::default()), 0);
     harness.unloaded("markdown@2.0.0");
     let log = load.stop();
     assert!(log.failed.is_empty(), "{:?}", log.failed);
-    // Its file is still there, and the highest: it was left for a reason.
+    // Its file is still there, and the highest: it was left for a reason. The
+    // loop has taken its turn when it has answered.
+    harness.host.save_state().wait().expect("the host runs");
     let seen = status(&harness);
     assert!(seen.active.is_some_and(|id| id.starts_with("markdown@1.0.0")));
     assert_eq!(seen.standby, None);
-    let nothing = harness.host.roll_back(&name()).expect_err("nothing is left to go back to");
+    let nothing = harness.host.roll_back(&name(), None).expect_err("nothing is left to go back to");
     assert_eq!(nothing.code().as_str(), "rollback.not_warm");
 
     // An operator may want it all the same.
@@ -183,9 +186,10 @@ fn a_plugin_leaves_with_its_trial_and_with_what_is_kept_ready() {
     try_second(&harness, 5_000);
     harness.host.promote(&name()).wait().expect("is tried");
     assert!(status(&harness).standby.is_some());
-    harness.activate("markdown", "1.0.0").expect("serves again");
-    wait_until("one version on standby", || status(&harness).standby.is_some());
+    let first = "1.0.0".parse().expect("a version");
+    harness.host.try_version(&name(), first, share(5_000)).wait().expect("it can be tried again");
     let (events, _home) = harness.shutdown();
+    assert!(events.iter().any(|event| matches!(event.kind, EventKind::TrialEnded)));
     let unloads = events.iter().filter(|event| matches!(event.kind, EventKind::Unloaded { .. })).count();
     let published = events
         .iter()
@@ -206,8 +210,7 @@ fn versions_with_state_are_not_tried_beside_each_other() {
         HostError::Failed(report) => assert_eq!(report.code, "route.shared_state"),
         other => panic!("{other}"),
     }
-    harness.unloaded("limiter@2.0.0");
-    // It is not its own doing: as the one version it may serve.
+    // Nothing of it ran, and as the one version it may serve.
     harness.activate("limiter", "2.0.0").expect("takes the state over");
 }
 
@@ -222,8 +225,104 @@ fn what_cannot_be_tried_or_promoted_is_refused_with_the_reason() {
     assert_eq!(code(try_("1.0.0").map(|_| ())), "route.not_split");
     assert_eq!(code(try_("7.0.0").map(|_| ())), "deploy.unknown_version");
     assert_eq!(code(harness.host.promote(&name()).wait().map(|_| ())), "route.not_split");
-    assert_eq!(code(harness.host.roll_back(&name()).map(|_| ())), "rollback.not_warm");
+    assert_eq!(code(harness.host.roll_back(&name(), None).map(|_| ())), "rollback.not_warm");
     let nobody = "nobody".parse().expect("a name");
-    assert_eq!(code(harness.host.roll_back(&nobody).map(|_| ())), "rollback.not_warm");
+    assert_eq!(code(harness.host.roll_back(&nobody, None).map(|_| ())), "call.unknown_plugin");
     assert_eq!(code(harness.host.pin_callers(&nobody, [])), "call.unknown_plugin");
+}
+
+/// Once, what was warm could not be gone back to while another version's hooks
+/// ran, or any plugin's.
+#[test]
+fn going_back_waits_for_no_hook() {
+    let config = json!({ "only_version": "1.0.0", "faults": { "prepare": { "hang": { "ms": 3_000 } } } });
+    let mut harness = Harness::with(|options| options.probation(LONG).config("hostile", config));
+    harness.deploy(&artifacts::plugin("markdown-v1"), "markdown-1.0.0.so", "markdown@1.0.0");
+    harness.deploy(&artifacts::plugin("markdown-v2"), "markdown-2.0.0.so", "markdown@2.0.0");
+    harness.drop_file(How::Rename, &artifacts::hostile("hostile-v1"), "hostile-1.0.0.so");
+    harness.expect("the deployment of hostile", |event| {
+        matches!(event.kind, EventKind::Deploying { .. }) && is(event, "hostile@1.0.0")
+    });
+    harness.host.roll_back(&name(), None).expect("1.0.0 is kept ready");
+    assert_eq!(second_of(&harness.plugin("markdown"), 10, &CallOptions::default()), 0);
+    // Nobody has lost sight of the version that was left.
+    assert!(status(&harness).unloading.iter().any(|unloading| unloading.id.starts_with("markdown@2.0.0")));
+    // The loop was in the hook all the while.
+    let event = harness.expect("hostile or the end of 2.0.0", |event| {
+        matches!(event.kind, EventKind::Published { .. }) && is(event, "hostile@1.0.0")
+            || matches!(event.kind, EventKind::Unloaded { .. })
+    });
+    assert!(is(&event, "hostile@1.0.0"), "{event:?}");
+    harness.unloaded("markdown@2.0.0");
+}
+
+#[test]
+fn of_two_who_go_back_from_one_version_only_one_does() {
+    let mut harness = Harness::with(|options| options.probation(LONG));
+    harness.deploy(&artifacts::plugin("markdown-v1"), "markdown-1.0.0.so", "markdown@1.0.0");
+    harness.deploy(&artifacts::plugin("markdown-v2"), "markdown-2.0.0.so", "markdown@2.0.0");
+    let second = harness.plugin("markdown").version().expect("serves");
+    let back = harness.host.roll_back(&name(), Some(&second)).expect("it came last");
+    assert_eq!(back.from, second);
+    let again = harness.host.roll_back(&name(), Some(&second)).expect_err("it serves no more");
+    assert_eq!(again.code().as_str(), "rollback.not_warm");
+    assert!(again.to_string().contains("markdown@1.0.0"), "{again}");
+}
+
+/// Once, other files than the one that was left took over at once, down to the
+/// retirement of the plugin.
+#[test]
+fn what_was_gone_back_to_stays_until_a_new_file_or_a_choice() {
+    let mut harness = Harness::with(|options| options.probation(LONG));
+    harness.deploy(&artifacts::plugin("markdown-v1"), "markdown.so", "markdown@1.0.0");
+    harness.drop_file(How::Rename, &artifacts::plugin("markdown-v2"), "markdown.so");
+    harness.published("markdown@2.0.0");
+    harness.host.roll_back(&name(), None).expect("1.0.0 is kept ready");
+    harness.delete("markdown.so");
+    harness.expect("the end of the file", |event| matches!(event.kind, EventKind::Gone { .. }));
+    // A few turns of the loop, one of them beyond the grace of a file that is gone.
+    harness.unloaded("markdown@2.0.0");
+    harness.deploy(&artifacts::plugin("threads-v1"), "threads.so", "threads@1.0.0");
+    harness.host.save_state().wait().expect("the host runs");
+    assert!(status(&harness).active.is_some_and(|id| id.starts_with("markdown@1.0.0")));
+    harness.deploy(&artifacts::plugin("markdown-v2"), "markdown-2.0.0.so", "markdown@2.0.0");
+}
+
+#[test]
+fn a_choice_waits_for_the_end_of_a_trial_and_a_file_too() {
+    let mut harness = Harness::new();
+    first_of_two(&mut harness);
+    try_second(&harness, 5_000);
+    let code = harness.activate("markdown", "2.0.0").expect_err("it is being tried").code;
+    assert_eq!(code, "route.split");
+    let third = harness.host.try_version(&name(), "1.0.0".parse().expect("a version"), share(1)).wait();
+    assert_eq!(third.expect_err("another is tried").code().as_str(), "route.split");
+    harness.host.roll_back(&name(), None).expect("is tried");
+    harness.activate("markdown", "2.0.0").expect("nothing is tried any more");
+}
+
+#[test]
+fn a_lower_version_that_is_promoted_stays() {
+    let mut harness = Harness::new();
+    harness.deploy(&artifacts::plugin("markdown-v2"), "markdown-2.0.0.so", "markdown@2.0.0");
+    harness.drop_file(How::Rename, &artifacts::plugin("markdown-v1"), "markdown-1.0.0.so");
+    harness.expect("passing over 1.0.0", |event| matches!(event.kind, EventKind::Superseded { .. }));
+    harness.host.try_version(&name(), "1.0.0".parse().expect("a version"), share(100)).wait().expect("tried");
+    harness.host.promote(&name()).wait().expect("is tried");
+    harness.unloaded("markdown@2.0.0");
+    let seen = status(&harness);
+    assert!(seen.active.is_some_and(|id| id.starts_with("markdown@1.0.0")));
+    assert_eq!(seen.pinned.as_deref(), Some("1.0.0"));
+}
+
+#[test]
+fn nothing_is_kept_ready_behind_a_version_with_state() {
+    let mut harness =
+        Harness::with(|options| options.probation(LONG).config("limiter", replug_tests::load::unlimited()));
+    harness.deploy(&artifacts::plugin("limiter-v1"), "limiter-1.0.0.so", "limiter@1.0.0");
+    harness.deploy(&artifacts::plugin("limiter-v2"), "limiter-2.0.0.so", "limiter@2.0.0");
+    harness.unloaded("limiter@1.0.0");
+    let limiter = "limiter".parse().expect("a name");
+    let refused = harness.host.roll_back(&limiter, None).expect_err("its state went on");
+    assert_eq!(refused.code().as_str(), "rollback.not_warm");
 }

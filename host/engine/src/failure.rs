@@ -181,9 +181,9 @@ codes! {
     HostOptions = "host.options", Operator, "correct the option that the message names";
     GateBudget = "gate.budget", Plugin, "make calls, export and restore quicker, or raise gate_timeout; the swap was abandoned";
     RouteSplit = "route.split", Operator, "promote or roll back the version that is being tried, then ask again";
-    RouteNotSplit = "route.not_split", Operator, "try a second version first; only one serves";
+    RouteNotSplit = "route.not_split", Operator, "try a version other than the one that serves, then ask again";
     RouteSharedState = "route.shared_state", Operator, "activate the version instead, so that it takes the state over";
-    RollbackNotWarm = "rollback.not_warm", Operator, "activate the version that is wanted by name; none is kept ready";
+    RollbackNotWarm = "rollback.not_warm", Operator, "see in the status which versions serve and are kept ready, and activate the one that is wanted";
 }
 
 impl fmt::Display for Code {

@@ -35,7 +35,9 @@ pub(super) struct Entry {
     /// One of `NONE`, `ATTACHED`, `CLAIMED`.
     attach: AtomicU32,
     /// Where the thread's sequence of calls stands that are split between this
-    /// version and another, plus one; zero before the first.
+    /// version and another, plus one; zero before the first. It outlives thread
+    /// and version: who has the entry next goes on from there, so that many
+    /// short-lived threads get the share that one long-lived one does.
     turn: AtomicU32,
 }
 
@@ -113,7 +115,6 @@ impl Claim<'_> {
         entry.other_entries.store(entry.entries(), Ordering::Relaxed);
         entry.calls.store(0, Ordering::Relaxed);
         entry.errors.store(0, Ordering::Relaxed);
-        entry.turn.store(0, Ordering::Relaxed);
         // Release: partner is `is_attached`.
         entry.attach.store(NONE, Ordering::Release);
     }

@@ -93,9 +93,8 @@ fn bucket(key: &[u8], seed: u64) -> u32 {
     let hash = match key.len() {
         // The same by XXH3's definition, which mixes the secret of a seed in
         // with longer keys only; without making that secret first.
-        0..=LENGTH_WITHOUT_SECRET_MAX => {
-            XxHash3_64::oneshot_with_seed_and_secret(seed, &[], key).unwrap_or_default()
-        }
+        0..=LENGTH_WITHOUT_SECRET_MAX => XxHash3_64::oneshot_with_seed_and_secret(seed, &[], key)
+            .unwrap_or_else(|_| XxHash3_64::oneshot_with_seed(seed, key)),
         _ => XxHash3_64::oneshot_with_seed(seed, key),
     };
     // The upper half of a product is below its second factor.
@@ -151,10 +150,11 @@ impl Table {
     /// Takes both versions out. The marker was replaced before: who finds an arm
     /// empty finds what is live now.
     pub(super) fn clear(&self) {
-        // Swaps, so that the barrier that follows in `Retired` has a store of
-        // the pointer before it, as with the live one.
-        self.baseline.swap(marker(&ABSENT), Ordering::AcqRel);
-        self.challenger.swap(marker(&ABSENT), Ordering::AcqRel);
+        // Release: partner is the Acquire in `protect`; who finds an arm empty
+        // finds the live pointer replaced. That calls are either seen in a
+        // hazard or see this is the work of the barrier in `Retired`.
+        self.baseline.store(marker(&ABSENT), Ordering::Release);
+        self.challenger.store(marker(&ABSENT), Ordering::Release);
     }
 
     /// The arm of this thread's next call. A sequence takes one step.

@@ -190,11 +190,7 @@ impl<P: Payload> Slot<P> {
     /// on, waits for it, up to the slot's timeout per hand-over.
     #[inline(always)]
     pub fn enter<R>(&self, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
-        match self.enter_hot() {
-            // SAFETY: the slot's versions are of payload `P`.
-            Some(frame) => Ok(call(unsafe { frame.entered() })),
-            None => self.enter_otherwise(Route::Sequence, call),
-        }
+        self.enter_routed(Route::Sequence, call)
     }
 
     /// [`enter`](Self::enter) with a say in where the call goes while two

@@ -101,9 +101,9 @@ impl<P: Payload> Slot<P> {
         let mut control = self.control_of_split()?;
         let challenger = control.challenger.take().ok_or(NotSplit)?;
         let leaves = match winner {
-            Arm::Challenger => self.replace(&mut control, Some(challenger)).ok_or(NotSplit)?,
+            Arm::Challenger => self.replace(&mut control, Some(challenger)).expect("a split has a baseline"),
             Arm::Baseline => {
-                let baseline = control.version.as_ref().map(Owned::as_header).ok_or(NotSplit)?;
+                let baseline = control.version.as_ref().map(Owned::as_header).expect("likewise");
                 // Partner: `protect`, as in `replace`.
                 self.live.swap(baseline.as_ptr(), Ordering::AcqRel);
                 challenger

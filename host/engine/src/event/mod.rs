@@ -114,6 +114,8 @@ pub enum EventKind {
         /// The share, in hundredths of a percent.
         share_basis_points: u16,
     },
+    /// A version that was being tried serves no more: its plugin leaves.
+    TrialEnded,
     /// A version that was being tried serves all calls.
     Promoted {
         /// The version that it replaced.
@@ -123,7 +125,7 @@ pub enum EventKind {
     RolledBack {
         /// The version that serves again.
         to: String,
-        /// Calls in flight on the version that is left.
+        /// Calls in flight on the version that is left; leases not counted.
         in_flight: u64,
         /// From the command to the stored pointer, in nanoseconds.
         stored_ns: u64,
@@ -228,6 +230,7 @@ impl EventKind {
             EventKind::DeployFailed { .. } => "deploy_failed",
             EventKind::TrialBegun { .. } => "trial_begun",
             EventKind::TrialShare { .. } => "trial_share",
+            EventKind::TrialEnded => "trial_ended",
             EventKind::Promoted { .. } => "promoted",
             EventKind::RolledBack { .. } => "rolled_back",
             EventKind::Committed => "committed",

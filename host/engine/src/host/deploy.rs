@@ -8,11 +8,11 @@ use super::{
 use crate::{
     clock::monotonic_ns,
     dispatch::{Retired, Version},
-    event::{EventKind, FailureReport, StageTimes},
+    event::{EventKind, EventLog, FailureReport, StageTimes},
     failure::{Blame, Code, Failure},
     id::{PluginName, VersionId},
     load::Hook,
-    pipeline::{self, DeployError, Left, Means, StatePolicy, TakenState, Unloading},
+    pipeline::{self, Candidate, DeployError, Left, Means, StatePolicy, TakenState, Unloading},
     service::{Entry, Serving},
     state::chain::MigratePolicy,
 };
@@ -72,7 +72,7 @@ impl Control {
         }
         let catalog = self.shared.catalog();
         let versions = catalog.get(name.as_str())?;
-        if versions.trial().is_some() {
+        if versions.trial().is_some() || versions.went_back() {
             return None;
         }
         let active = versions.active();
@@ -100,14 +100,19 @@ impl Control {
     }
 
     fn deploy(&mut self, id: &VersionId) -> Result<(), DeployError> {
-        match self.make_ready(id)? {
-            Some(ready) => self.publish(id, ready),
+        match self.make_ready(id, |_| Ok(()))? {
+            Some(prepared) => self.publish(id, prepared),
             None => Ok(()),
         }
     }
 
-    /// From a file to a version that could serve; none if the file has gone.
-    pub(super) fn make_ready(&mut self, id: &VersionId) -> Result<Option<Ready>, DeployError> {
+    /// From a file to a version that could serve, if `allow` lets it be started;
+    /// none if the file has gone.
+    pub(super) fn make_ready(
+        &mut self,
+        id: &VersionId,
+        allow: impl FnOnce(&Candidate) -> Result<(), DeployError>,
+    ) -> Result<Option<Prepared>, DeployError> {
         let residents = self.shared.residents();
         if residents >= self.options.residents_max {
             return Err(DeployError::Residents { residents });
@@ -124,7 +129,7 @@ impl Control {
             let (arrival, path) = (present.arrival, present.path.clone());
             (versions.active().map(ToString::to_string), arrival, candidate, path)
         };
-        self.shared.event(Some(id), EventKind::Deploying { from: from.clone() });
+        self.shared.event(Some(id), EventKind::Deploying { from });
         let candidate = match candidate {
             Some(candidate) => candidate,
             None => {
@@ -143,6 +148,7 @@ impl Control {
             // report; what it is now is wanted then.
             return Err(DeployError::Replaced { wanted: id.to_string(), found: candidate.id.to_string() });
         }
+        allow(&candidate)?;
         let mut stages = StageTimes {
             notice_us: (arrival.taken_ns - arrival.noticed_ns.min(arrival.taken_ns)) / 1_000,
             stage_us: (arrival.staged_ns - arrival.taken_ns) / 1_000,
@@ -163,16 +169,16 @@ impl Control {
         };
         stages.load_us = micros(started.load_time);
         stages.prepare_us = micros(started.prepare_time);
-        let noticed_ns = arrival.noticed_ns;
-        Ok(Some(Ready { entry, version: started.version, from, stages, noticed_ns }))
+        Ok(Some(Prepared { entry, version: started.version, stages, noticed_ns: arrival.noticed_ns }))
     }
 
-    fn publish(&mut self, id: &VersionId, ready: Ready) -> Result<(), DeployError> {
-        let Ready { entry, version, from, mut stages, noticed_ns } = ready;
+    fn publish(&mut self, id: &VersionId, prepared: Prepared) -> Result<(), DeployError> {
+        let Prepared { entry, version, mut stages, noticed_ns } = prepared;
         let policy = self.policy();
         let mut problems = Vec::new();
         let in_memory = version.id();
-        let standby = self.stand_down(&id.name);
+        // State that the version before does not have would be left behind.
+        let may_go_back = !version.payload().manifest().state.snapshot;
         let mut means = Means {
             worker: &mut self.worker,
             store: &self.store,
@@ -188,34 +194,30 @@ impl Control {
         let taken = match taken {
             Ok(taken) => taken,
             Err(refused) => {
-                if let Some(standby) = standby {
-                    self.shared.standby().insert(id.name.clone(), standby);
-                }
                 self.unload(refused.version.retire(), refused.hangs);
                 return Err(*refused.error);
             }
         };
-        if let Some(standby) = standby {
-            self.unload(standby.retired, None);
-        }
         stages.prepare_us += micros(taken.activate);
-        self.in_memory.insert(in_memory, id.clone());
         stages.pause_us = micros(taken.pause);
         stages.publish_ns = nanos(taken.publish);
         stages.barrier_ns = nanos(taken.barrier);
         stages.total_us = monotonic_ns().saturating_sub(noticed_ns) / 1_000;
+        self.in_memory.insert(in_memory, id.clone());
         if let Some(versions) = self.shared.catalog().get_mut(id.name.as_str()) {
             versions.set_active(Some(id.clone()));
         }
         if taken.pause > Duration::ZERO {
             self.shared.records().entry(id.name.clone()).or_default().last_pause_us = Some(stages.pause_us);
         }
-        // State that was handed over went on without the version before.
-        let handed_over = taken.state.as_ref().is_some_and(|state| state.exported.is_some());
-        let old = taken.old.and_then(|old| if handed_over { Some(old) } else { self.stand_by(old) });
-        self.shared.event(Some(id), EventKind::Published { from, in_flight: taken.in_flight as u64, stages });
-        if let Some(old) = old {
-            self.unload(old, None);
+        let from = taken.old.as_ref().map(|old| old.payload().id().to_string());
+        let left = self.stand_by(&id.name, taken.old, may_go_back);
+        let in_flight = taken.in_flight as u64;
+        let event = self.shared.note(id, EventKind::Published { from, in_flight, stages });
+        drop(taken.change);
+        EventLog::tell(&event);
+        for left in left {
+            self.unload(left, None);
         }
         if let Some(state) = taken.state {
             self.state_taken(id, state);
@@ -272,11 +274,9 @@ impl Control {
 }
 
 /// A version that could serve.
-pub(super) struct Ready {
+pub(super) struct Prepared {
     pub(super) entry: Arc<Entry>,
     pub(super) version: Version<Serving>,
-    /// What serves, when the way began.
-    from: Option<String>,
     stages: StageTimes,
     noticed_ns: u64,
 }

@@ -154,7 +154,11 @@ impl Host {
     /// Lets `version` serve `share` of a plugin's calls beside the version that
     /// serves, or changes the share of one that does so already. Calls with a
     /// [sticky key](crate::CallOptions::sticky_key) go over by key, others by
-    /// sequence. Both versions have to be stateless.
+    /// sequence. Both versions have to be stateless. While a version is tried,
+    /// files that come or go change nothing.
+    ///
+    /// Fails with `route.split` while another version is tried,
+    /// `route.shared_state`, `call.not_active`, or as a deployment does.
     pub fn try_version(
         &self,
         name: &PluginName,
@@ -169,14 +173,15 @@ impl Host {
     /// plugin that calls is a caller by its own name.
     ///
     /// # Errors
-    /// [`HostError::Failed`] with `call.unknown_plugin`: the host has not heard
-    /// of the plugin.
+    /// [`HostError::Failed`] with `call.unknown_plugin`: no file of the plugin
+    /// was seen.
     pub fn pin_callers(
         &self,
         name: &PluginName,
         arms: impl IntoIterator<Item = (String, Arm)>,
     ) -> Result<(), HostError> {
-        let Some(entry) = self.inner.shared.directory.find(name.as_str()) else {
+        let entries = self.inner.shared.directory.all();
+        let Some(entry) = entries.iter().find(|entry| entry.name == *name) else {
             let message = format!("no file of plugin {name} was seen");
             return Err(HostError::Failed(FailureReport::with_code(Code::CallUnknownPlugin, message)));
         };
@@ -185,7 +190,7 @@ impl Host {
     }
 
     /// Lets the version that is being tried serve all calls; the result is
-    /// which.
+    /// which. Fails with `route.not_split` if none is.
     pub fn promote(&self, name: &PluginName) -> Outcome<VersionId> {
         self.ask(|done| Command::Promote { name: name.clone(), done })
     }
@@ -194,17 +199,26 @@ impl Host {
     /// is kept ready during the [probation](HostBuilder::probation). On this
     /// thread, at once, whatever the host is doing; microseconds.
     ///
-    /// The version that is left is not tried again before its file changes.
+    /// `from` is the version to be left, so that of two who ask, one goes back
+    /// and the other does not go back further; none for whichever came last.
+    /// The version that is left is not tried again before its file changes, and
+    /// the one that serves again stays until a new file comes or a version is
+    /// [activated](Host::activate).
     ///
     /// # Errors
     /// [`HostError::Failed`] with `rollback.not_warm`: there is nothing to go
-    /// back to.
-    pub fn roll_back(&self, name: &PluginName) -> Result<RolledBack, HostError> {
-        self.inner.shared.roll_back(name).map_err(HostError::Failed)
+    /// back to, or it is not `from` that came last; `call.unknown_plugin`.
+    /// [`HostError::Stopped`].
+    pub fn roll_back(&self, name: &PluginName, from: Option<&VersionId>) -> Result<RolledBack, HostError> {
+        if self.inner.commands.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return Err(HostError::Stopped);
+        }
+        self.inner.shared.roll_back(name, from).map_err(HostError::Failed)
     }
 
     /// Ends the probation of the version that serves: the one before is
-    /// unloaded. The result is which serves.
+    /// unloaded. The result is which serves. Fails with `rollback.not_warm` if
+    /// none was kept ready.
     pub fn commit(&self, name: &PluginName) -> Outcome<VersionId> {
         self.ask(|done| Command::Commit { name: name.clone(), done })
     }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     artifact::inspect::Manifest,
     dispatch::{Retired, Scan},
-    event::EventKind,
+    event::{EventKind, EventLog},
     failure::Code,
     id::{PluginName, VersionId},
     pipeline::{UnloadStage, Unloading},
@@ -34,22 +34,34 @@ impl Control {
     }
 
     fn retire_until(&mut self, name: &PluginName, until: Instant) {
-        self.end_trial(name);
-        if let Some(standby) = self.stand_down(name) {
-            self.unload(standby.retired, None);
-        }
         let entry = self.shared.directory.entry(name);
-        let retired = match entry.slot.withdraw() {
+        let (withdrawn, beside, ended) = {
+            let _change = entry.change();
+            let trial = entry.slot.roll_back().ok();
+            let withdrawn = entry.slot.withdraw();
+            let beside = self.stand_by(name, trial, false);
+            let mut ended = None;
+            let mut catalog = self.shared.catalog();
+            if let Some(versions) = catalog.get_mut(name.as_str()) {
+                ended = versions.trial().map(|trial| self.shared.note(trial, EventKind::TrialEnded));
+                versions.set_trial(None);
+                if withdrawn.is_ok() {
+                    versions.set_active(None);
+                }
+            }
+            catalog.prune(name);
+            (withdrawn, beside, ended)
+        };
+        if let Some(ended) = ended {
+            EventLog::tell(&ended);
+        }
+        for retired in beside {
+            self.unload(retired, None);
+        }
+        let retired = match withdrawn {
             Ok(retired) => retired,
             Err(error) => return tracing::debug!(plugin = %name, %error, "there is nothing to retire"),
         };
-        {
-            let mut catalog = self.shared.catalog();
-            if let Some(versions) = catalog.get_mut(name.as_str()) {
-                versions.set_active(None);
-            }
-            catalog.prune(name);
-        }
         let id = retired.payload().id().clone();
         self.shared.event(Some(&id), EventKind::Retired);
         if !retired.payload().manifest().state.snapshot {

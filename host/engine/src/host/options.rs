@@ -229,8 +229,8 @@ impl HostBuilder {
     /// How long a version that was replaced is kept ready, so that
     /// [`roll_back`](crate::Host::roll_back) is a matter of microseconds.
     /// Afterwards, or when it is [committed](crate::Host::commit), it is
-    /// unloaded. Default none: it is unloaded at once. A version whose state was
-    /// handed over is not kept.
+    /// unloaded. Default none: it is unloaded at once. None is kept behind a
+    /// version with state, which going back would leave behind.
     pub fn probation(mut self, time: Duration) -> Self {
         self.probation = time;
         self

@@ -8,12 +8,12 @@
 
 use super::{
     control::{Control, nanos},
-    shared::{Shared, Standby},
+    shared::{Returned, Shared, Standby},
 };
 use crate::{
     dispatch::{NotSplit, Retired},
-    event::{EventKind, FailureReport},
-    failure::{Code, Failure as _},
+    event::{EventKind, EventLog, FailureReport},
+    failure::Code,
     id::{PluginName, VersionId},
     service::{Entry, Serving},
 };
@@ -32,31 +32,28 @@ pub struct RolledBack {
     /// How long the barrier took that came after, and made calls in flight
     /// visible.
     pub barrier: Duration,
-    /// Calls that were in flight on the version that is left.
+    /// Calls that were in flight on the version that is left; leases, as async
+    /// calls have them, are not counted.
     pub in_flight: usize,
 }
 
 impl Shared {
     /// Makes the version before serve again.
-    pub(super) fn roll_back(&self, name: &PluginName) -> Result<RolledBack, FailureReport> {
+    pub(super) fn roll_back(
+        &self,
+        name: &PluginName,
+        from: Option<&VersionId>,
+    ) -> Result<RolledBack, FailureReport> {
         let accepted = Instant::now();
-        let entry = self.directory.find(name.as_str()).ok_or_else(|| not_warm(name))?;
-        // Held to the end, so that a deployment that has just ended keeps
-        // nothing else ready before it is written down who serves.
-        let mut standby = self.standby();
+        let entry = self.directory.find(name.as_str()).ok_or_else(|| unknown_plugin(name))?;
+        let change = entry.change();
+        self.is_latest(name, from)?;
         let (left, to) = match entry.slot.roll_back() {
             Ok(challenger) => (challenger, None),
             Err(NotSplit) => {
-                let ready = standby.remove(name).ok_or_else(|| not_warm(name))?;
-                let id = ready.id.clone();
-                match serve_again(&entry, ready) {
-                    Ok(left) => (left, Some(id)),
-                    Err(refused) => {
-                        let (ready, failure) = *refused;
-                        standby.insert(name.clone(), ready);
-                        return Err(failure);
-                    }
-                }
+                let ready = self.standby().remove(name).ok_or_else(|| not_warm(name))?.retired;
+                let id = ready.payload().id().clone();
+                (serve_again(&entry, ready), Some(id))
             }
         };
         let stored = accepted.elapsed();
@@ -64,89 +61,117 @@ impl Shared {
         let barrier = accepted.elapsed() - stored;
         let in_flight = left.in_flight().stack;
         let from = left.payload().id().clone();
-        self.returned().push(left);
-        let to = {
-            let mut catalog = self.catalog();
-            let versions = catalog.get_mut(name.as_str());
-            let to = to.or_else(|| versions.as_ref()?.active().cloned()).unwrap_or_else(|| from.clone());
-            if let Some(versions) = versions {
-                versions.rolled_back(&from, &to);
-            }
-            to
-        };
-        drop(standby);
+        let to = self.write_down(&from, to);
+        // After the catalog: who takes it from here looks there what to do next.
+        self.returned().push(Returned { retired: left, since: accepted });
         let (stored_ns, barrier_ns) = (nanos(stored), nanos(barrier));
-        let kind =
+        let event =
             EventKind::RolledBack { to: to.to_string(), in_flight: in_flight as u64, stored_ns, barrier_ns };
-        self.event(Some(&from), kind);
+        let event = self.note(&from, event);
+        drop(change);
+        EventLog::tell(&event);
         self.nudge();
         Ok(RolledBack { from, to, stored, barrier, in_flight })
+    }
+
+    /// Whether `from` is what came last: the version that is being tried, or the
+    /// one that serves.
+    fn is_latest(&self, name: &PluginName, from: Option<&VersionId>) -> Result<(), FailureReport> {
+        let Some(from) = from else { return Ok(()) };
+        let catalog = self.catalog();
+        let latest = catalog.get(name.as_str()).and_then(|versions| versions.trial().or(versions.active()));
+        if latest == Some(from) {
+            return Ok(());
+        }
+        let message = match latest {
+            Some(latest) => format!("{from} was to be left, and {latest} serves"),
+            None => format!("{from} was to be left, and no version serves"),
+        };
+        Err(FailureReport::with_code(Code::RollbackNotWarm, message))
+    }
+
+    /// Notes who serves in the catalog; without `to` it is who did before.
+    fn write_down(&self, from: &VersionId, to: Option<VersionId>) -> VersionId {
+        let mut catalog = self.catalog();
+        let versions = catalog.get_mut(from.name.as_str()).expect("what serves is in the catalog");
+        let to = to.or_else(|| versions.active().cloned()).expect("a trial stands beside what serves");
+        versions.rolled_back(from, &to);
+        to
     }
 }
 
 impl Control {
-    /// Keeps a version that was replaced ready for the time of the probation;
-    /// without one it comes back, to be unloaded.
-    pub(super) fn stand_by(&self, retired: Retired<Serving>) -> Option<Retired<Serving>> {
-        if self.options.probation.is_zero() {
-            return Some(retired);
+    /// Keeps a version that was replaced ready for the time of the probation, if
+    /// there is one and `may_go_back`. What was kept before, and `old` if it is
+    /// not kept, come back to be unloaded.
+    pub(super) fn stand_by(
+        &self,
+        name: &PluginName,
+        old: Option<Retired<Serving>>,
+        may_go_back: bool,
+    ) -> Vec<Retired<Serving>> {
+        let mut standby = self.shared.standby();
+        let mut left: Vec<_> = standby.remove(name).map(|before| before.retired).into_iter().collect();
+        match old {
+            Some(retired) if may_go_back && !self.options.probation.is_zero() => {
+                let until = Instant::now() + self.options.probation;
+                standby.insert(name.clone(), Standby { retired, until });
+            }
+            old => left.extend(old),
         }
-        let id = retired.payload().id().clone();
-        let until = Instant::now() + self.options.probation;
-        let before = self.shared.standby().insert(id.name.clone(), Standby { id, retired, until });
-        before.map(|before| before.retired)
-    }
-
-    /// Takes what is kept ready, so that nothing goes back to it meanwhile.
-    pub(super) fn stand_down(&mut self, name: &PluginName) -> Option<Standby> {
-        self.shared.standby().remove(name)
+        left
     }
 
     /// Ends the probation of the version that serves: the one before is
     /// unloaded. Returns which serves.
     pub(super) fn commit(&mut self, name: &PluginName) -> Result<VersionId, FailureReport> {
-        let Some(standby) = self.stand_down(name) else {
-            return Err(not_warm(name));
+        let entry = self.shared.directory.find(name.as_str()).ok_or_else(|| unknown_plugin(name))?;
+        let (standby, active, event) = {
+            let _change = entry.change();
+            let standby = self.shared.standby().remove(name).ok_or_else(|| not_warm(name))?;
+            let active =
+                self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active().cloned());
+            let active = active.expect("what is kept ready stands behind what serves");
+            let event = self.shared.note(&active, EventKind::Committed);
+            (standby, active, event)
         };
+        EventLog::tell(&event);
         self.unload(standby.retired, None);
-        let active = self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active().cloned());
-        let active = active.unwrap_or(standby.id);
-        self.shared.event(Some(&active), EventKind::Committed);
         Ok(active)
     }
 
     /// Unloads what was rolled back, and commits what has served long enough.
     pub(super) fn end_probations(&mut self, now: Instant) {
         let returned = std::mem::take(&mut *self.shared.returned());
-        for retired in returned {
+        for Returned { retired, .. } in returned {
             let name = retired.payload().id().name.clone();
             self.unload(retired, None);
+            // Files may have come while it was tried.
             self.reconcile_all(vec![name]);
         }
-        let over = |standby: &Standby| standby.until <= now;
-        let names: Vec<PluginName> = {
+        let over: Vec<PluginName> = {
             let standby = self.shared.standby();
-            standby.iter().filter(|(_, standby)| over(standby)).map(|(name, _)| name.clone()).collect()
+            let over = standby.iter().filter(|(_, standby)| standby.until <= now);
+            over.map(|(name, _)| name.clone()).collect()
         };
-        for name in names {
-            // Gone meanwhile if it was rolled back.
+        for name in over {
+            // It may have been rolled back meanwhile.
             let _ = self.commit(&name);
         }
     }
 }
 
-/// Publishes what is kept ready; returns what it replaced, or itself.
-fn serve_again(entry: &Entry, ready: Standby) -> Result<Retired<Serving>, Box<(Standby, FailureReport)>> {
-    let Standby { id, retired, until } = ready;
-    match entry.slot.publish(retired.revive()) {
-        // Whoever takes a plugin out of service stands down first.
-        Ok(left) => Ok(left.expect("what is kept ready stands behind what serves")),
-        Err(refused) => {
-            let failure = FailureReport::with_code(refused.code(), refused.to_string());
-            let ready = Standby { id, retired: refused.version.retire(), until };
-            Err(Box::new((ready, failure)))
-        }
-    }
+/// Publishes what is kept ready; returns what it replaced.
+fn serve_again(entry: &Entry, ready: Retired<Serving>) -> Retired<Serving> {
+    // The right to change is held: no trial begins meanwhile, and no plugin is
+    // taken out of service. A gate closes before versions with state only,
+    // which nothing is kept ready behind.
+    let left = entry.slot.publish(ready.revive()).expect("nobody else changes the slot");
+    left.expect("what is kept ready stands behind what serves")
+}
+
+fn unknown_plugin(name: &PluginName) -> FailureReport {
+    FailureReport::with_code(Code::CallUnknownPlugin, format!("no file of plugin {name} was seen"))
 }
 
 fn not_warm(name: &PluginName) -> FailureReport {

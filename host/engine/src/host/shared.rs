@@ -5,7 +5,7 @@ use super::catalog::Catalog;
 use crate::{
     artifact::watch::WatchMode,
     dispatch::Retired,
-    event::{EventKind, EventLog},
+    event::{Event, EventKind, EventLog},
     id::{PluginName, VersionId},
     pipeline::Unloading,
     service::{Directory, Serving},
@@ -30,7 +30,7 @@ pub(super) struct Shared {
     leaving: Mutex<Vec<Leaving>>,
     unloads: Mutex<Vec<Unloading>>,
     standby: Mutex<BTreeMap<PluginName, Standby>>,
-    returned: Mutex<Vec<Retired<Serving>>>,
+    returned: Mutex<Vec<Returned>>,
     records: Mutex<BTreeMap<PluginName, Record>>,
     watching: Mutex<ModeReader>,
     /// Tells the loop that something waits for it.
@@ -54,10 +54,15 @@ pub(super) struct Leaving {
 
 /// A version that was replaced and can serve again at once.
 pub(super) struct Standby {
-    pub(super) id: VersionId,
     pub(super) retired: Retired<Serving>,
     /// The end of the probation of the version that replaced it.
     pub(super) until: Instant,
+}
+
+/// A version that was rolled back and waits for the loop to unload it.
+pub(super) struct Returned {
+    pub(super) retired: Retired<Serving>,
+    pub(super) since: Instant,
 }
 
 /// Figures of one plugin that outlive its versions.
@@ -88,6 +93,12 @@ impl Shared {
         self.events.write(id.map(|id| id.name.to_string()), id.map(ToString::to_string), kind);
     }
 
+    /// Numbers an event while what it says cannot change yet; to be told when
+    /// it may.
+    pub(super) fn note(&self, id: &VersionId, kind: EventKind) -> Arc<Event> {
+        self.events.note(Some(id.name.to_string()), Some(id.to_string()), kind)
+    }
+
     pub(super) fn catalog(&self) -> MutexGuard<'_, Catalog> {
         lock(&self.catalog)
     }
@@ -102,13 +113,13 @@ impl Shared {
         lock(&self.unloads)
     }
 
-    /// Versions that can serve again at once. Locked before the catalog.
+    /// Versions that can serve again at once.
     pub(super) fn standby(&self) -> MutexGuard<'_, BTreeMap<PluginName, Standby>> {
         lock(&self.standby)
     }
 
     /// Versions that were rolled back and wait for the loop to unload them.
-    pub(super) fn returned(&self) -> MutexGuard<'_, Vec<Retired<Serving>>> {
+    pub(super) fn returned(&self) -> MutexGuard<'_, Vec<Returned>> {
         lock(&self.returned)
     }
 

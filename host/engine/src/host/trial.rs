@@ -8,14 +8,15 @@
 use super::{
     choose::unknown,
     control::Control,
-    deploy::{Ready, is_its_own_doing},
+    deploy::{Prepared, is_its_own_doing},
 };
 use crate::{
-    dispatch::{NotPublished, Share},
-    event::{EventKind, FailureReport},
+    clock::monotonic_ns,
+    dispatch::{Holder, NotPublished, Share},
+    event::{EventKind, EventLog, FailureReport},
     failure::Code,
     id::{PluginName, VersionId},
-    pipeline::{self, DeployError},
+    pipeline::{self, Candidate, DeployError},
 };
 use semver::Version;
 use twox_hash::XxHash3_64;
@@ -29,11 +30,80 @@ impl Control {
         version: &Version,
         share: Share,
     ) -> Result<VersionId, FailureReport> {
-        let id = self.find_for_trial(name, version)?;
-        if self.trial_of(name).as_ref() == Some(&id) {
-            return self.set_share(name, share);
+        if let Some(trial) = self.trial_of(name) {
+            if trial.version == *version {
+                return self.set_share(name, share);
+            }
+            return Err(is_tried(&trial));
         }
-        self.begin_trial(&id, share).map(|()| id.clone()).map_err(|error| self.not_tried(&id, &error))
+        let id = self.find_for_trial(name, version)?;
+        match self.begin_trial(&id, share) {
+            Ok(true) => Ok(id),
+            Ok(false) => Err(unknown(format!("{id} has just gone"))),
+            Err(error) => Err(self.not_tried(&id, &error)),
+        }
+    }
+
+    /// Whether a version is being tried, which a choice would cross.
+    pub(super) fn no_trial_runs(&self, name: &PluginName) -> Result<(), FailureReport> {
+        self.trial_of(name).map_or(Ok(()), |trial| Err(is_tried(&trial)))
+    }
+
+    fn find_for_trial(&self, name: &PluginName, version: &Version) -> Result<VersionId, FailureReport> {
+        let catalog = self.shared.catalog();
+        let versions = catalog.get(name.as_str());
+        let present = versions.and_then(|versions| versions.find(version));
+        let present = present.ok_or_else(|| unknown(format!("{name} {version} is not present")))?;
+        match versions.and_then(|versions| versions.active()) {
+            None => {
+                let message = format!("no version of {name} serves, beside which another could be tried");
+                Err(FailureReport::with_code(Code::CallNotActive, message))
+            }
+            Some(active) if *active == present.id => {
+                let message = format!("{active} serves all calls already");
+                Err(FailureReport::with_code(Code::RouteNotSplit, message))
+            }
+            Some(_) => Ok(present.id.clone()),
+        }
+    }
+
+    /// Whether there was a file to try.
+    fn begin_trial(&mut self, id: &VersionId, share: Share) -> Result<bool, DeployError> {
+        let slot = &self.shared.directory.entry(&id.name).slot;
+        let live = slot.look(Holder::new("trial", monotonic_ns()));
+        let baseline_has_state = live.is_some_and(|live| live.manifest().state.snapshot);
+        let is_stateless = |candidate: &Candidate| {
+            let has_state = baseline_has_state || candidate.manifest.state.snapshot;
+            if has_state { Err(DeployError::SharedState) } else { Ok(()) }
+        };
+        let Some(Prepared { entry, version, .. }) = self.make_ready(id, is_stateless)? else {
+            return Ok(false);
+        };
+        let version = match pipeline::activate_beside(version, &mut self.worker) {
+            Ok(version) => version,
+            Err(refused) => {
+                self.unload(refused.version.retire(), refused.hangs);
+                return Err(*refused.error);
+            }
+        };
+        self.in_memory.insert(version.id(), id.clone());
+        let begun = {
+            let _change = entry.change();
+            entry.slot.split(version, share, seed(id)).map(|()| {
+                if let Some(versions) = self.shared.catalog().get_mut(id.name.as_str()) {
+                    versions.set_trial(Some(id.clone()));
+                }
+                self.shared.note(id, EventKind::TrialBegun { share_basis_points: share.basis_points() })
+            })
+        };
+        match begun {
+            Ok(event) => EventLog::tell(&event),
+            Err(NotPublished { version, reason }) => {
+                self.unload(version.retire(), None);
+                return Err(reason.into());
+            }
+        }
+        Ok(true)
     }
 
     /// Says that a trial did not begin. It does not by itself, later.
@@ -49,88 +119,42 @@ impl Control {
         failure
     }
 
-    fn find_for_trial(&self, name: &PluginName, version: &Version) -> Result<VersionId, FailureReport> {
-        let catalog = self.shared.catalog();
-        let versions = catalog.get(name.as_str());
-        let present = versions.and_then(|versions| versions.find(version));
-        let present = present.ok_or_else(|| unknown(format!("{name} {version} is not present")))?;
-        if versions.and_then(|versions| versions.active()) == Some(&present.id) {
-            let message = format!("{} serves all calls already", present.id);
-            return Err(FailureReport::with_code(Code::RouteNotSplit, message));
-        }
-        Ok(present.id.clone())
-    }
-
-    fn begin_trial(&mut self, id: &VersionId, share: Share) -> Result<(), DeployError> {
-        let Some(Ready { entry, version, .. }) = self.make_ready(id)? else {
-            return Ok(());
-        };
-        let version = match pipeline::activate_beside(&entry, version, &mut self.worker) {
-            Ok(version) => version,
-            Err(refused) => {
-                self.unload(refused.version.retire(), refused.hangs);
-                return Err(*refused.error);
-            }
-        };
-        self.in_memory.insert(version.id(), id.clone());
-        let split = {
-            // Who rolls back holds it too: the slot and what is written down of
-            // it change together.
-            let _standby = self.shared.standby();
-            let split = entry.slot.split(version, share, seed(id));
-            if split.is_ok()
-                && let Some(versions) = self.shared.catalog().get_mut(id.name.as_str())
-            {
-                versions.set_trial(Some(id.clone()));
-            }
-            split
-        };
-        if let Err(NotPublished { version, reason }) = split {
-            self.unload(version.retire(), None);
-            return Err(reason.into());
-        }
-        self.shared.event(Some(id), EventKind::TrialBegun { share_basis_points: share.basis_points() });
-        Ok(())
-    }
-
-    fn set_share(&mut self, name: &PluginName, share: Share) -> Result<VersionId, FailureReport> {
-        let trial = self.trial_of(name).ok_or_else(|| no_trial(name))?;
+    fn set_share(&self, name: &PluginName, share: Share) -> Result<VersionId, FailureReport> {
         let entry = self.shared.directory.entry(name);
-        entry.slot.set_share(share).map_err(|_| no_trial(name))?;
-        let kind = EventKind::TrialShare { share_basis_points: share.basis_points() };
-        self.shared.event(Some(&trial), kind);
+        let (trial, event) = {
+            let _change = entry.change();
+            let trial = self.trial_of(name).ok_or_else(|| no_trial(name))?;
+            entry.slot.set_share(share).map_err(|_| no_trial(name))?;
+            let share_basis_points = share.basis_points();
+            let event = self.shared.note(&trial, EventKind::TrialShare { share_basis_points });
+            (trial, event)
+        };
+        EventLog::tell(&event);
         Ok(trial)
     }
 
     /// Makes the version that is being tried the one that serves.
     pub(super) fn promote(&mut self, name: &PluginName) -> Result<VersionId, FailureReport> {
-        let trial = self.trial_of(name).ok_or_else(|| no_trial(name))?;
         let entry = self.shared.directory.entry(name);
-        let before = self.stand_down(name);
-        let baseline = entry.slot.promote().map_err(|_| no_trial(name))?;
-        if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
-            versions.promote(&trial);
-        }
-        let from = baseline.payload().id().to_string();
-        let left = self.stand_by(baseline);
-        self.shared.event(Some(&trial), EventKind::Promoted { from });
-        for left in left.into_iter().chain(before.map(|before| before.retired)) {
+        let (trial, left, event) = {
+            let _change = entry.change();
+            let trial = self.trial_of(name).ok_or_else(|| no_trial(name))?;
+            let baseline = entry.slot.promote().map_err(|_| no_trial(name))?;
+            if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
+                versions.promote(&trial);
+            }
+            let from = baseline.payload().id().to_string();
+            let left = self.stand_by(name, Some(baseline), true);
+            let event = self.shared.note(&trial, EventKind::Promoted { from });
+            (trial, left, event)
+        };
+        EventLog::tell(&event);
+        for left in left {
             self.unload(left, None);
         }
-        // Files may have come meanwhile.
-        let _ = self.reconcile(name);
+        // Files may have come while it was tried.
+        self.reconcile_all(vec![name.clone()]);
         Ok(trial)
-    }
-
-    /// Ends a trial without a verdict on the version: the plugin leaves.
-    pub(super) fn end_trial(&mut self, name: &PluginName) {
-        let entry = self.shared.directory.entry(name);
-        if let Ok(challenger) = entry.slot.roll_back() {
-            if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
-                versions.set_trial(None);
-            }
-            self.unload(challenger, None);
-        }
     }
 
     fn trial_of(&self, name: &PluginName) -> Option<VersionId> {
@@ -142,6 +166,10 @@ impl Control {
 /// version, and the same on every host.
 fn seed(id: &VersionId) -> u64 {
     XxHash3_64::oneshot(id.to_string().as_bytes())
+}
+
+fn is_tried(trial: &VersionId) -> FailureReport {
+    FailureReport::with_code(Code::RouteSplit, format!("{trial} is being tried"))
 }
 
 fn no_trial(name: &PluginName) -> FailureReport {

@@ -32,12 +32,12 @@ use std::{
 /// call themselves waits at it, so it must be opened to them again soon.
 const SEALED: Duration = Duration::from_millis(1);
 
-pub(super) fn hand_over(
-    entry: &Entry,
+pub(super) fn hand_over<'a>(
+    entry: &'a Entry,
     version: Version<Serving>,
     old: Lease<Serving>,
     means: &mut Means<'_>,
-) -> Result<Taken, Refused> {
+) -> Result<Taken<'a>, Refused> {
     // Everything that can be known, fail or take time before the gate closes
     // does so here, beside calls.
     if let Err(error) = is_worth_closing(&old, means.quiesce_timeout) {
@@ -63,13 +63,23 @@ pub(super) fn hand_over(
     let progress = Progress::at(Party::Before, Hook::Freeze).within(begun, budget);
     match transfer.run(&sealed, &version, &progress, means) {
         Ok(state) => {
+            let change = entry.change();
             let storing = Instant::now();
             let (mut publish, mut pause) = (Duration::ZERO, Duration::ZERO);
             let old = sealed.open_then(version, || (publish, pause) = (storing.elapsed(), begun.elapsed()));
             // Those who waited go first, also on this core.
             thread::yield_now();
             let activate = Duration::ZERO;
-            Ok(Taken { old: Some(old), in_flight, activate, pause, publish, barrier, state: Some(state) })
+            Ok(Taken {
+                change,
+                old: Some(old),
+                in_flight,
+                activate,
+                pause,
+                publish,
+                barrier,
+                state: Some(state),
+            })
         }
         Err(failed) => {
             let old = sealed.lease(Holder::new(HAND_OVER, monotonic_ns()));

@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -42,7 +42,12 @@ pub(crate) struct Entry {
     pub(crate) deadlines_passed: AtomicU64,
     /// Callers that go to one arm of a split, whatever its share.
     pins: ArcSwap<BTreeMap<String, Arm>>,
+    changing: Mutex<()>,
 }
+
+/// The right to change what a plugin's slot publishes, held until it is written
+/// down everywhere who serves. No hook runs and nothing is waited for meanwhile.
+pub(crate) type Change<'a> = MutexGuard<'a, ()>;
 
 impl Entry {
     /// Counts a call in, if the limit allows. Without a limit nothing is
@@ -77,6 +82,11 @@ impl Entry {
             return Route::Arm(*arm);
         }
         if key.is_empty() { Route::Sequence } else { Route::Key(key) }
+    }
+
+    /// Waits for whoever changes what the slot publishes just now.
+    pub(crate) fn change(&self) -> Change<'_> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts other pins in the place of those that there are.
@@ -168,6 +178,7 @@ impl Directory {
                 in_flight: AtomicUsize::new(0),
                 deadlines_passed: AtomicU64::new(0),
                 pins: ArcSwap::default(),
+                changing: Mutex::new(()),
             });
             entries.insert(name.clone(), Known::Asked(Arc::downgrade(&entry)));
             entry

@@ -22,4 +22,4 @@ pub use message::{CallOptions, Reply};
 pub use serving::Serving;
 
 pub(crate) use bridge::PluginContext;
-pub(crate) use directory::{Directory, Entry, ServiceLimits};
+pub(crate) use directory::{Change, Directory, Entry, ServiceLimits};
