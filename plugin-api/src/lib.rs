@@ -63,7 +63,7 @@ pub use abi_stable;
 /// | `dependencies = ["templates ^2.1"]` | none | plugins that this one calls |
 /// | `routes = ["/render"]` | none | routes that it asks to be served under |
 /// | `capabilities = ["preview/1"]` | none | optional abilities |
-/// | `interfaces = [ROW]` | none | rows of typed [`interface`]s |
+/// | `interfaces = [dyn Filter]` | none | typed [`interface`]s that the type implements, or rows made by hand |
 ///
 /// ```
 /// use replug_plugin_api::prelude::*;
@@ -141,6 +141,7 @@ pub mod __export {
         check_root_symbol, header, instance_row, interface_records,
         ledger::{LedgerHeap, SystemHeap},
         ledger_row, requirement_records, service_row,
+        typed::Provides,
     };
     pub use crate::heap::LedgerAlloc;
     pub use abi_stable::library::LibHeader;

@@ -1,13 +1,14 @@
 //! What a protected call costs: the same function of a dlopened library through
 //! a bare pointer from dlsym, through the dispatch core (one entry per call,
-//! counted per version), and through `arc_swap::ArcSwap::load`.
+//! counted per version), through a typed interface of a running host (the same,
+//! with a trait on both sides), and through `arc_swap::ArcSwap::load`.
 //!
 //! The core's payload holds the function as the handshake resolved it, as a
 //! typed handle keeps it. Rounds are interleaved, so that a busy machine is
 //! fair to all.
 
 use arc_swap::ArcSwap;
-use bench_interface::{Add, AddVtableRef, ID, VERSION};
+use bench_interface::{Add, AddVtableRef, Adder, ID, VERSION};
 use replug_host::{
     artifact::stage::{StageLimits, Stager},
     dispatch::{Outside, Payload, Route, Share, Slot, Version},
@@ -15,6 +16,7 @@ use replug_host::{
 };
 use replug_tests::{
     artifacts,
+    harness::Harness,
     report::{Cell, Limit, Report, Rounds, median, rounds},
     symbol::symbol,
 };
@@ -66,6 +68,11 @@ fn main() -> ExitCode {
     split.split(version(open(&stager)), share, 1).expect("the gate is open");
     let swapped = ArcSwap::from_pointee(Plain { add: symbol, state: 7 });
 
+    let mut harness = Harness::with(|host| host.interface::<dyn Adder>());
+    harness.deploy(&artifacts::plugin("bench-target"), "bench-target.so", "bench-target@1.0.0");
+    let plugin = harness.plugin("bench-target");
+    let typed = plugin.typed::<dyn Adder>().expect("is registered");
+
     let bare_call = |x| call(black_box(&bare).add, &black_box(&bare).state, x);
     let ours_call = |x| {
         let answer = black_box(&slot).enter(|entered| {
@@ -89,6 +96,7 @@ fn main() -> ExitCode {
         });
         answer.unwrap_or_default()
     };
+    let typed_call = |x| black_box(&typed).call(|adder| adder.add(x)).unwrap_or_default();
     let arc_swap_call = |x| {
         let version = black_box(&swapped).load();
         call(version.add, &version.state, x)
@@ -102,26 +110,34 @@ fn main() -> ExitCode {
         &mut [
             ("bare", &mut || time(1, &bare_call)),
             ("ours", &mut || time(1, &ours_call)),
+            ("typed", &mut || time(1, &typed_call)),
             ("arc-swap", &mut || time(1, &arc_swap_call)),
             ("ours, keyed, 5 % split", &mut || time(1, &keyed_call)),
             ("ours, 5 % split", &mut || time(1, &sequence_call)),
             ("bare, 2 threads", &mut || time(2, &bare_call)),
             ("ours, 2 threads", &mut || time(2, &ours_call)),
+            ("typed, 2 threads", &mut || time(2, &typed_call)),
             ("arc-swap, 2 threads", &mut || time(2, &arc_swap_call)),
         ],
     );
     print(&mut report, &figures);
     let over_bare = figures.median_difference("ours", "bare");
-    let share = by_round(&figures, |at| (at("ours") - at("bare")) / (at("arc-swap") - at("bare")));
+    let typed_over_bare = figures.median_difference("typed", "bare");
+    let share_of =
+        |way: &str| by_round(&figures, |at| (at(way) - at("bare")) / (at("arc-swap") - at("bare")));
+    let (share, typed_share) = (share_of("ours"), share_of("typed"));
     let scaling =
         by_round(&figures, |at| (at("ours") / at("ours, 2 threads")) / (at("bare") / at("bare, 2 threads")));
     report.target("ours over bare", over_bare, "ns", Limit::AtMost(1.5));
     report.target("share of arc-swap's cost", share, "ratio", Limit::AtMost(0.15));
     let keyed = figures.median_difference("ours, keyed, 5 % split", "bare");
     report.target("keyed call during a split, over bare", keyed, "ns", Limit::AtMost(10.0));
+    report.target("typed over bare", typed_over_bare, "ns", Limit::AtMost(1.5));
+    report.target("typed share of arc-swap's cost", typed_share, "ratio", Limit::AtMost(0.15));
     report.target("scaling to two threads over bare's", scaling, "ratio", Limit::AtLeast(0.95));
-    let calls = slot.counters().calls;
-    assert_eq!(calls, CALLS * 3 * (ROUNDS as u64 + 1), "every call was counted for its version");
+    for calls in [slot.counters().calls, plugin.counters().calls] {
+        assert_eq!(calls, CALLS * 3 * (ROUNDS as u64 + 1), "every call was counted for its version");
+    }
     // Dropping a retired version leaves its library mapped: nothing is unloaded
     // here, while `bare` still points into it.
     drop(slot.withdraw());
@@ -150,8 +166,11 @@ fn version(loaded: Loaded) -> Version<Resolved> {
 fn print(report: &mut Report, figures: &Rounds<'_>) {
     for (threads, suffix) in [(1, ""), (2, ", 2 threads")] {
         report.table(&format!("ns per call, {threads} threads, median of {ROUNDS} rounds"));
-        let ways = ["bare", "ours", "arc-swap", "ours, keyed, 5 % split", "ours, 5 % split"];
-        for way in &ways[..if threads == 1 { 5 } else { 3 }] {
+        let ways: &[&str] = match threads {
+            1 => &["bare", "ours", "typed", "arc-swap", "ours, keyed, 5 % split", "ours, 5 % split"],
+            _ => &["bare", "ours", "typed", "arc-swap"],
+        };
+        for way in ways {
             let (name, bare) = (format!("{way}{suffix}"), format!("bare{suffix}"));
             report.row(&[
                 ("way", Cell::from(*way)),

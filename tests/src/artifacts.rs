@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashMap,
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{LazyLock, Mutex, PoisonError},
@@ -17,6 +19,16 @@ static BUILT: LazyLock<Mutex<HashMap<String, PathBuf>>> = LazyLock::new(Mutex::d
 /// When cargo cannot build it: the test cannot go on.
 pub fn plugin(package: &str) -> PathBuf {
     built(package, &workspace(), &[])
+}
+
+/// The library of an example of a package under `plugins`, in release: plugins
+/// that only tests have a use for stand there.
+///
+/// # Panics
+/// As [`plugin`].
+pub fn example(package: &str, example: &str) -> PathBuf {
+    let extra = ["--release".into(), "--example".into(), example.into()];
+    built_target(package, example, &workspace(), &extra)
 }
 
 /// The library of a package of `plugins/hostile`.
@@ -84,23 +96,28 @@ fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
-fn built(package: &str, folder: &Path, extra: &[std::ffi::OsString]) -> PathBuf {
+fn built(package: &str, folder: &Path, extra: &[OsString]) -> PathBuf {
+    let release = extra.iter().all(|word| word != "--profile").then(|| "--release".into());
+    let extra: Vec<OsString> = release.into_iter().chain(extra.iter().cloned()).collect();
+    built_target(package, package, folder, &extra)
+}
+
+/// The cdylib `target` of a package.
+fn built_target(package: &str, target: &str, folder: &Path, extra: &[OsString]) -> PathBuf {
     let key = format!("{package} {extra:?}");
     let mut all = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(file) = all.get(&key) {
         return file.clone();
     }
-    let file = build(package, folder, extra);
+    let file = build(package, target, folder, extra);
     all.insert(key, file.clone());
     file
 }
 
-fn build(package: &str, folder: &Path, extra: &[std::ffi::OsString]) -> PathBuf {
-    let profile: &[&str] = if extra.iter().any(|word| word == "--profile") { &[] } else { &["--release"] };
+fn build(package: &str, target: &str, folder: &Path, extra: &[OsString]) -> PathBuf {
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(folder)
         .args(["build", "--quiet", "--message-format=json-render-diagnostics", "-p", package])
-        .args(profile)
         .args(extra)
         .stderr(Stdio::inherit())
         .output()
@@ -110,14 +127,14 @@ fn build(package: &str, folder: &Path, extra: &[std::ffi::OsString]) -> PathBuf 
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["kind"][0] == "cdylib")
+        .filter(|message| message["target"]["crate_types"][0] == "cdylib")
         .filter(|message| {
-            message["target"]["name"].as_str().is_some_and(|name| name.replace('_', "-") == package)
+            message["target"]["name"].as_str().is_some_and(|name| name.replace('_', "-") == target)
         })
         .find_map(|message| {
             let files = message["filenames"].as_array()?;
             let file = files.iter().filter_map(|file| file.as_str()).find(|file| file.ends_with(".so"))?;
             Some(PathBuf::from(file))
         })
-        .unwrap_or_else(|| panic!("cargo built no library of {package}"))
+        .unwrap_or_else(|| panic!("cargo built no library {target} of {package}"))
 }

@@ -58,7 +58,8 @@ pub use host::{
     RolledBack, SameVersion, TrialStatus, UnloadingStatus, VersionStatus,
 };
 pub use pipeline::ReadError;
-pub use service::{CallError, CallFuture, CallOptions, Plugin, Reply};
+pub use replug_abi::{Fault, TypedInterface};
+pub use service::{CallError, CallFuture, CallOptions, NotRegistered, Plugin, Reply, Typed};
 
 /// Reads what a plugin file says about itself, without running any of it.
 ///

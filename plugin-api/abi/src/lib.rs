@@ -22,6 +22,7 @@ mod root;
 mod service;
 mod sink;
 mod status;
+mod typed;
 
 pub use host::{HostContext, HostVtable, HostVtableRef, LogField, LogRecord};
 pub use instance::{Instance, InstanceVtable, InstanceVtableRef};
@@ -31,6 +32,7 @@ pub use root::{Interface, InterfaceVersion, Requirement, Root, RootRef};
 pub use service::{ForeignWaker, Pending, ServiceVtable, ServiceVtableRef};
 pub use sink::{Part, Sink};
 pub use status::Status;
+pub use typed::{Fault, SliceSink, TextSink, TypedInterface, pushed};
 
 /// Ids and versions of the interfaces that this package defines.
 pub mod interface {

@@ -10,7 +10,7 @@ use quote::quote;
 use semver::{Version, VersionReq};
 use std::str::FromStr;
 use syn::{
-    Error, Expr, Ident, LitStr, Result, Token, Type, bracketed,
+    Error, Expr, Ident, LitStr, Result, Token, Type, TypeTraitObject, bracketed,
     parse::{Parse, ParseStream},
     punctuated::Punctuated,
 };
@@ -23,10 +23,35 @@ pub(crate) struct Export {
     version: Option<LitStr>,
     snapshot: bool,
     system_allocator: bool,
-    interfaces: Vec<Expr>,
+    interfaces: Vec<Row>,
     dependencies: Vec<LitStr>,
     routes: Vec<LitStr>,
     capabilities: Vec<LitStr>,
+}
+
+/// One of the `interfaces`.
+enum Row {
+    /// `dyn Trait`, a typed interface that the plugin implements.
+    Typed(TypeTraitObject),
+    /// A row that the author made.
+    Made(Expr),
+}
+
+impl Parse for Row {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        if input.peek(Token![dyn]) { input.parse().map(Row::Typed) } else { input.parse().map(Row::Made) }
+    }
+}
+
+impl Row {
+    fn of(&self, plugin: &Type) -> TokenStream {
+        match self {
+            Row::Typed(interface) => {
+                quote!(<#interface as ::replug_plugin_api::__export::Provides<#plugin>>::ROW)
+            }
+            Row::Made(row) => quote!(#row),
+        }
+    }
 }
 
 impl Parse for Export {
@@ -113,7 +138,7 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
         (quote!(#sdk::StatelessModel), quote!(STATELESS))
     };
     let (allocator, heap) = allocator(export.system_allocator);
-    let interfaces = &export.interfaces;
+    let interfaces: Vec<_> = export.interfaces.iter().map(|row| row.of(plugin)).collect();
     let options = records(export)?;
     let symbol = LitStr::new(ROOT_SYMBOL, proc_macro2::Span::call_site());
 

@@ -5,10 +5,12 @@
 //! place.
 
 mod export;
+mod interface;
+mod portable;
 mod state;
 
 use proc_macro::TokenStream;
-use syn::{DeriveInput, parse_macro_input};
+use syn::{DeriveInput, ItemTrait, parse_macro_input};
 
 /// Derives `State`; see `replug_plugin_api::state`.
 #[proc_macro_derive(State, attributes(state))]
@@ -23,4 +25,20 @@ pub fn derive_state(input: TokenStream) -> TokenStream {
 pub fn export(input: TokenStream) -> TokenStream {
     let export = parse_macro_input!(input as export::Export);
     export::expand(&export).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+// Documented where it is re-exported: its examples need the SDK.
+#[expect(missing_docs, reason = "see above")]
+#[proc_macro_attribute]
+pub fn interface(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let arguments = parse_macro_input!(arguments as interface::Arguments);
+    let item = parse_macro_input!(item as ItemTrait);
+    interface::expand(arguments, item).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Derives `Portable`; see `replug_plugin_api::interface`.
+#[proc_macro_derive(Portable)]
+pub fn derive_portable(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    portable::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }

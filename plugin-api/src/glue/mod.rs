@@ -14,6 +14,7 @@ pub(crate) mod outgoing;
 #[cfg(feature = "async")]
 mod pending;
 mod service;
+pub mod typed;
 #[cfg(feature = "async")]
 mod waker;
 

@@ -1,12 +1,21 @@
-//! The typed interface of the benchmarks: `bench.add` 1.0.0.
+//! The typed interfaces of the benchmarks: `bench.adder`, declared as a trait,
+//! and `bench.add`, the same made by hand, as what it is compared with.
 //!
 //! Shared by the target plugins and the benchmark that calls them, as the
-//! author of a host shares an interface of his own with its plugins. Its types
-//! follow the rules of `replug-abi`: `repr(C)`, functions that return a status,
+//! author of a host shares an interface of his own with its plugins. The types
+//! made by hand follow the rules of `replug-abi`: `repr(C)`, functions that return a status,
 //! never unwind, and write to an out pointer.
 
 use abi_stable::StableAbi;
 use replug_abi::{Interface, InterfaceVersion, Status};
+use replug_plugin_api::interface::interface;
+
+/// Adds to a number of the plugin's.
+#[interface(id = "bench.adder", version = "1.0.0")]
+pub trait Adder {
+    /// The plugin's number plus `x`; panics if that overflows.
+    fn add(&self, x: u64) -> u64;
+}
 
 /// The interface's id.
 pub const ID: &str = "bench.add";

@@ -4,7 +4,8 @@
 
 mod target;
 
+use bench_interface::Adder;
 use replug_plugin_api::export;
 use target::{ROW, Target};
 
-export!(Target, name = "bench-target", version = "1.0.0", interfaces = [ROW]);
+export!(Target, name = "bench-target", version = "1.0.0", interfaces = [dyn Adder, ROW]);

@@ -1,5 +1,5 @@
 //! The smallest work behind each way of calling, so that a benchmark measures
-//! the way: a service method, a typed interface, and a symbol for `dlsym`. Two
+//! the way: a service method, typed interfaces, and a symbol for `dlsym`. Two
 //! more symbols drive the plugin's allocator from within.
 //!
 //! # Methods
@@ -12,7 +12,7 @@
 //!
 //! `bench_add`, `alloc_churn` and `alloc_mixed`, as typed below. None unwinds.
 
-use bench_interface::{AddVtable, AddVtableRef, row};
+use bench_interface::{AddVtable, AddVtableRef, Adder, row};
 use replug_abi::{Interface, Status};
 use replug_plugin_api::{abi_stable::prefix_type::WithMetadata, prelude::*};
 use std::{
@@ -25,19 +25,30 @@ const HELD: usize = 1024;
 /// The largest block of `alloc_mixed`, in bytes.
 const SIZE_MAX: u64 = 4096;
 
-pub(crate) struct Target;
+/// What the typed interface adds to.
+const NUMBER: u64 = 7;
+
+pub(crate) struct Target {
+    number: u64,
+}
 
 impl Plugin for Target {
     type Config = ();
 
     fn prepare((): (), _: &Context) -> Result<Self> {
-        Ok(Target)
+        Ok(Target { number: NUMBER })
     }
 
     fn methods(methods: &mut Methods<Self>) {
         methods.method("add", "Adds two numbers", |_, call| {
             sum(call.body()).map(|sum| Reply::from(&sum.to_le_bytes()[..]))
         });
+    }
+}
+
+impl Adder for Target {
+    fn add(&self, x: u64) -> u64 {
+        self.number.checked_add(x).expect("the sum fits")
     }
 }
 

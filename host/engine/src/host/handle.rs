@@ -92,7 +92,8 @@ impl Host {
         let store_options =
             StoreOptions { max_state_bytes: options.state_bytes_max as u64, ..StoreOptions::default() };
         let store = SnapshotStore::open(data_dir.join("state"), store_options)?;
-        let directory = Arc::new(Directory::new(options.service).map_err(HostError::Thread)?);
+        let directory =
+            Arc::new(Directory::new(options.service, options.interfaces.clone()).map_err(HostError::Thread)?);
         let events = Arc::new(EventLog::default());
         let worker = Worker::start(options.unload.hook_timeout).map_err(HostError::Thread)?;
         let watcher = Watcher::start(&plugin_dir, options.watch.clone())?;

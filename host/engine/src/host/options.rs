@@ -3,9 +3,11 @@
 use super::error::HostError;
 use crate::{
     artifact::{stage::StageLimits, watch::WatchOptions},
+    load::{INTERFACES_MAX, Interfaces},
     pipeline::UnloadOptions,
     service::ServiceLimits,
 };
+use replug_abi::TypedInterface;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -59,6 +61,8 @@ pub struct HostBuilder {
     pub(super) watch: WatchOptions,
     pub(super) stage: StageLimits,
     pub(super) service: ServiceLimits,
+    pub(super) interfaces: Interfaces,
+    too_many_interfaces: bool,
     pub(super) unload: UnloadOptions,
     pub(super) quiesce_timeout: Duration,
     pub(super) state_bytes_max: usize,
@@ -86,6 +90,8 @@ impl HostBuilder {
                 answer_bytes_max: 64 * 1024 * 1024,
                 in_flight_max: None,
             },
+            interfaces: Interfaces::default(),
+            too_many_interfaces: false,
             unload: UnloadOptions {
                 hook_timeout: Duration::from_secs(10),
                 detach_timeout: Duration::from_millis(200),
@@ -112,6 +118,15 @@ impl HostBuilder {
     /// The configuration of one plugin.
     pub fn config(mut self, plugin: impl Into<String>, config: serde_json::Value) -> Self {
         self.configs.insert(plugin.into(), config);
+        self
+    }
+
+    /// Registers a typed interface, so that plugins can be called through it:
+    /// `interface::<dyn Filter>()`, see [`Typed`](crate::Typed). A version that
+    /// has it only with another layout or of another major is refused. A host has
+    /// 32 of them at most.
+    pub fn interface<I: TypedInterface + ?Sized>(mut self) -> Self {
+        self.too_many_interfaces |= !self.interfaces.add::<I>();
         self
     }
 
@@ -263,6 +278,10 @@ impl HostBuilder {
                 return Err(HostError::Option { option, reason });
             }
             *time = (*time).min(FOREVER);
+        }
+        if self.too_many_interfaces {
+            let reason = format!("a host has {INTERFACES_MAX} interfaces at most");
+            return Err(HostError::Option { option: "interface", reason });
         }
         let (quiesce, gate) = (self.quiesce_timeout, self.service.gate_timeout);
         if quiesce >= gate {

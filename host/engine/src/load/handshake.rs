@@ -6,7 +6,7 @@ use crate::{
     artifact::inspect::{Manifest, host_interface},
     failure::{Code, Failure},
 };
-use abi_stable::{StableAbi, library::AbiHeaderRef, sabi_types::RRef};
+use abi_stable::{StableAbi, library::AbiHeaderRef, sabi_types::RRef, type_layout::TypeLayout};
 use replug_abi::{
     HostVtableRef, InstanceVtableRef, Interface, InterfaceVersion, LedgerHost, LedgerVtableRef, ROOT_SYMBOL,
     Requirement, RootRef, ServiceVtableRef, Status, interface,
@@ -59,16 +59,22 @@ impl<'a> InterfaceRow<'a> {
     where
         T: StableAbi,
     {
+        self.vtable_of(wanted, T::LAYOUT)
+    }
+
+    /// [`vtable`](Self::vtable) for a type of which only the layout is known.
+    pub(super) fn vtable_of(
+        &self,
+        wanted: InterfaceVersion,
+        known: &'static TypeLayout,
+    ) -> Result<*const c_void, HandshakeError> {
         let found = self.version();
         if found.major != wanted.major {
             return Err(HandshakeError::Major { id: self.id().to_owned(), expected: wanted, found });
         }
         // Of two minors the older has fewer functions, and is what is expected.
-        let (fewer, more) = if found.minor < wanted.minor {
-            (self.row.layout(), T::LAYOUT)
-        } else {
-            (T::LAYOUT, self.row.layout())
-        };
+        let (fewer, more) =
+            if found.minor < wanted.minor { (self.row.layout(), known) } else { (known, self.row.layout()) };
         layout::check(fewer, more)
             .map_err(|difference| HandshakeError::Layout { what: self.id().to_owned(), difference })?;
         Ok(self.row.vtable())

@@ -25,7 +25,13 @@ fn one_line(errors: &AbiInstabilityErrors) -> String {
         .errors
         .iter()
         .flat_map(|error| {
-            let path: Vec<String> = error.stack_trace.iter().map(|frame| name(&frame.expected)).collect();
+            let mut path: Vec<String> = error.stack_trace.iter().map(|frame| name(&frame.expected)).collect();
+            // A function has the name of its field; the first step is that from
+            // the reference to the vtable.
+            path.dedup();
+            if path.len() > 1 && path[0] == "0" {
+                path.remove(0);
+            }
             let place = if path.is_empty() { errors.interface.name().to_owned() } else { path.join(".") };
             error
                 .errs

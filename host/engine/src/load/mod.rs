@@ -21,6 +21,7 @@ mod door;
 mod remains;
 mod loaded;
 mod calls;
+mod interfaces;
 
 pub use answer::{Answer, AnswerLimits};
 pub use handshake::{HandshakeError, InterfaceRow};
@@ -33,3 +34,4 @@ pub use threads::ThreadBooks;
 
 pub(crate) use answer::hand_on;
 pub(crate) use door::Door;
+pub(crate) use interfaces::{INTERFACES_MAX, InterfaceIndex, Interfaces, Vtables};

@@ -10,7 +10,7 @@ use crate::{
     artifact::inspect::Manifest,
     clock::monotonic_ns,
     dispatch::{Holder, MAX_VERSIONS, Version},
-    load::{Hook, HookError, Loaded, NotLoaded, Pin, Remains, StepInfo},
+    load::{Hook, HookError, LoadError, Loaded, NotLoaded, Pin, Remains, StepInfo},
     service::{Directory, PluginContext, Serving},
 };
 use crossbeam::channel::Receiver;
@@ -104,6 +104,10 @@ fn load_and_prepare(
     if let Some((noted, found)) = loaded.contradiction(&manifest) {
         return Err(NotStarted::with(loaded, DeployError::Identity { noted, found }));
     }
+    let vtables = match directory.interfaces.find_in(&loaded) {
+        Ok(vtables) => vtables,
+        Err(error) => return Err(NotStarted::with(loaded, LoadError::from(error))),
+    };
     let steps = match steps(&loaded, &manifest, progress) {
         Ok(steps) => steps,
         Err(error) => {
@@ -119,7 +123,7 @@ fn load_and_prepare(
     match unsafe { loaded.prepare(context, keep, config) } {
         Ok(instance) => {
             // SAFETY: the instance was made by this library just now.
-            let serving = unsafe { Serving::new(id, manifest, steps, loaded, instance) };
+            let serving = unsafe { Serving::new(id, manifest, steps, vtables, loaded, instance) };
             let prepare_time = begun.elapsed();
             let version = numbered(serving, progress)?;
             Ok(Started { version, load_time, prepare_time })

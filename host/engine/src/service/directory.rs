@@ -5,7 +5,7 @@ use crate::{
     clock::monotonic_ns,
     dispatch::{Arm, Refused, Route, Slot},
     id::PluginName,
-    load::AnswerLimits,
+    load::{AnswerLimits, Interfaces},
 };
 use arc_swap::ArcSwap;
 use replug_abi::Status;
@@ -140,16 +140,19 @@ pub(crate) struct Directory {
     entries: ArcSwap<BTreeMap<PluginName, Known>>,
     changing: Mutex<()>,
     pub(crate) limits: ServiceLimits,
+    /// The typed interfaces that may be called; of every version of this host.
+    pub(crate) interfaces: Interfaces,
     pub(super) timer: Timer,
     stopped: AtomicBool,
 }
 
 impl Directory {
-    pub(crate) fn new(limits: ServiceLimits) -> io::Result<Self> {
+    pub(crate) fn new(limits: ServiceLimits, interfaces: Interfaces) -> io::Result<Self> {
         Ok(Directory {
             entries: ArcSwap::default(),
             changing: Mutex::new(()),
             limits,
+            interfaces,
             timer: Timer::start()?,
             stopped: AtomicBool::new(false),
         })
@@ -248,7 +251,7 @@ mod tests {
             answer_bytes_max: 0,
             in_flight_max: None,
         };
-        let directory = Directory::new(limits).expect("a thread");
+        let directory = Directory::new(limits, Interfaces::default()).expect("a thread");
         let name = |name: &str| name.parse::<PluginName>().expect("a name");
         let held = directory.entry(&name("held"));
         for number in 0..100 {

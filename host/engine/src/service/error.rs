@@ -4,7 +4,7 @@ use super::message::Reply;
 use crate::{
     dispatch::Refused,
     failure::{Code, Failure},
-    id::PluginName,
+    id::{PluginName, VersionId},
     load::Answer,
 };
 use replug_abi::Status;
@@ -34,6 +34,16 @@ pub enum CallError {
         plugin: PluginName,
         /// The plugin's words: the methods that there are.
         message: String,
+    },
+    /// The version does not offer a typed interface.
+    #[error("plugin {plugin}: version {version} does not offer interface {interface}")]
+    UnknownInterface {
+        /// The plugin.
+        plugin: PluginName,
+        /// The version that served the call.
+        version: Box<VersionId>,
+        /// Id and version of the interface as the host knows it.
+        interface: String,
     },
     /// The plugin answered with an error of its own.
     #[error("plugin {plugin}: {code}: {message}")]
@@ -102,6 +112,7 @@ impl Failure for CallError {
             CallError::UnknownPlugin { .. } => Code::CallUnknownPlugin,
             CallError::Refused { source, .. } => source.code(),
             CallError::UnknownMethod { .. } => Code::CallUnknownMethod,
+            CallError::UnknownInterface { .. } => Code::CallUnknownInterface,
             CallError::Plugin { .. } => Code::CallPlugin,
             CallError::Panicked { .. } => Code::CallPanicked,
             CallError::Deadline { .. } => Code::CallDeadline,

@@ -147,6 +147,11 @@ impl Plugin {
         self.entry.slot.counters()
     }
 
+    /// What handles of its interfaces are made of.
+    pub(super) fn parts(&self) -> (&Arc<Entry>, &Arc<Directory>) {
+        (&self.entry, &self.directory)
+    }
+
     #[cold]
     fn refused(&self, source: Refused) -> CallError {
         self.directory.refused(&self.entry, source)

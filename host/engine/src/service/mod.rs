@@ -13,6 +13,7 @@ mod directory;
 mod waker;
 mod future;
 mod handle;
+mod typed;
 mod bridge;
 
 pub use error::CallError;
@@ -20,6 +21,7 @@ pub use future::CallFuture;
 pub use handle::Plugin;
 pub use message::{CallOptions, Reply};
 pub use serving::Serving;
+pub use typed::{NotRegistered, Typed};
 
 pub(crate) use bridge::PluginContext;
 pub(crate) use directory::{Change, Directory, Entry, ServiceLimits};

@@ -4,9 +4,9 @@ use crate::{
     artifact::inspect::Manifest,
     dispatch::{Outside, Payload},
     id::VersionId,
-    load::{Hook, HookError, Loaded, StepInfo},
+    load::{Hook, HookError, InterfaceIndex, Loaded, StepInfo, Vtables},
 };
-use replug_abi::{ForeignWaker, Instance, Pending, Request, Sink, Status};
+use replug_abi::{ForeignWaker, Instance, Pending, Request, Sink, Status, TypedInterface};
 use std::sync::Arc;
 
 /// A loaded version and its instance.
@@ -17,21 +17,24 @@ pub struct Serving {
     id: VersionId,
     manifest: Arc<Manifest>,
     steps: Vec<StepInfo>,
+    vtables: Vtables,
     loaded: Loaded,
     instance: Instance,
 }
 
 impl Serving {
     /// # Safety
-    /// `instance` came from `loaded.prepare` and is given up to this value.
+    /// `instance` came from `loaded.prepare` and is given up to this value;
+    /// `vtables` were found in `loaded`.
     pub(crate) unsafe fn new(
         id: VersionId,
         manifest: Arc<Manifest>,
         steps: Vec<StepInfo>,
+        vtables: Vtables,
         loaded: Loaded,
         instance: Instance,
     ) -> Self {
-        Serving { id, manifest, steps, loaded, instance }
+        Serving { id, manifest, steps, vtables, loaded, instance }
     }
 
     /// Which version this is.
@@ -52,6 +55,25 @@ impl Serving {
     /// The library.
     pub fn loaded(&self) -> &Loaded {
         &self.loaded
+    }
+
+    /// What calls the typed interface `I` of this version, if it offers that. An
+    /// owned result may have `answer_bytes_max` bytes.
+    ///
+    /// # Safety
+    /// `index` is nowhere, or that of `I` in the host of this version.
+    #[inline(always)]
+    pub(super) unsafe fn proxy<I: TypedInterface + ?Sized>(
+        &self,
+        index: InterfaceIndex,
+        answer_bytes_max: usize,
+    ) -> Option<I::Proxy<'_>> {
+        // SAFETY: the vtables were found for the interfaces of this host, and
+        // the library is mapped while `self` is borrowed.
+        let vtable = unsafe { self.vtables.get::<I>(index) }?;
+        // SAFETY: both are of this library, and `instance` lives as long as
+        // `self`, which is borrowed for as long as the proxy.
+        Some(unsafe { I::proxy(self.instance, vtable, answer_bytes_max) })
     }
 
     /// Calls a method and waits for its answer.

@@ -1,0 +1,214 @@
+//! Calls through a typed interface, which embedder and plugins share.
+
+use super::{
+    directory::{Directory, Entry},
+    error::CallError,
+    handle::Plugin,
+    serving::Serving,
+};
+use crate::{
+    dispatch::Refused,
+    failure::{Code, Failure},
+    id::PluginName,
+    load::InterfaceIndex,
+};
+use replug_abi::{Fault, TypedInterface};
+use std::{marker::PhantomData, sync::Arc};
+
+/// A plugin's typed interface `I`, whichever version serves.
+///
+/// Declared in a crate that the embedder and the plugins share, with the
+/// attribute `interface` of `replug_plugin_api::interface`, and
+/// [registered](crate::HostBuilder::interface) with the host. Cheap to clone,
+/// usable from any thread; it stays valid while versions come and go.
+///
+/// ```
+/// # mod shared {
+/// use replug_plugin_api::interface::interface;
+///
+/// /// Decides which lines are kept.
+/// #[interface(id = "logs.filter", version = "1.1.0")]
+/// pub trait Filter {
+///     /// Whether the line is kept.
+///     fn keep(&self, line: &str) -> bool;
+///     /// How many were.
+///     #[since = "1.1"]
+///     fn kept(&self) -> u64;
+/// }
+/// # }
+/// # use shared::Filter;
+/// use replug_host::{Host, Typed};
+///
+/// fn count(filter: &Typed<dyn Filter>, lines: &[&str]) -> Result<Option<u64>, Box<replug_host::CallError>> {
+///     filter.call(|filter| {
+///         for line in lines {
+///             filter.keep(line)?;
+///         }
+///         if filter.has_kept() { filter.kept().map(Some) } else { Ok(None) }
+///     })
+/// }
+///
+/// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let host = Host::builder("plugins").interface::<dyn Filter>().start()?;
+/// let filter = host.plugin("filter")?.typed::<dyn Filter>()?;
+/// println!("{:?}", count(&filter, &["one", "two"])?);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Typed<I: TypedInterface + ?Sized> {
+    entry: Arc<Entry>,
+    directory: Arc<Directory>,
+    index: InterfaceIndex,
+    // Where a call looks first: nowhere, if calls in flight are counted, so that
+    // one question sends it to the cold path for this and for all else.
+    hot_index: InterfaceIndex,
+    answer_bytes_max: usize,
+    interface: PhantomData<fn() -> Box<I>>,
+}
+
+impl<I: TypedInterface + ?Sized> Clone for Typed<I> {
+    fn clone(&self) -> Self {
+        Typed { entry: Arc::clone(&self.entry), directory: Arc::clone(&self.directory), ..*self }
+    }
+}
+
+impl Plugin {
+    /// The plugin's typed interface `I`: `typed::<dyn Filter>()`. Whether the
+    /// version that serves has it is found out by a call.
+    ///
+    /// # Errors
+    /// [`NotRegistered`], when the host was started without the interface.
+    pub fn typed<I: TypedInterface + ?Sized>(&self) -> Result<Typed<I>, NotRegistered> {
+        let (entry, directory) = self.parts();
+        let index =
+            directory.interfaces.index::<I>().ok_or_else(|| NotRegistered { interface: named::<I>() })?;
+        Ok(Typed {
+            entry: Arc::clone(entry),
+            directory: Arc::clone(directory),
+            index,
+            hot_index: directory.limits.in_flight_max.map_or(index, |_| InterfaceIndex::NOWHERE),
+            answer_bytes_max: directory.limits.answer_bytes_max,
+            interface: PhantomData,
+        })
+    }
+}
+
+impl<I: TypedInterface + ?Sized> Typed<I> {
+    /// The plugin's name.
+    pub fn plugin(&self) -> &PluginName {
+        &self.entry.name
+    }
+
+    /// Runs `use_it` with the interface of the version that serves, on this
+    /// thread. All methods that it calls are those of one version, which stays
+    /// until the closure returns: entering it costs about a nanosecond, a method
+    /// what a function pointer does. What a method lends cannot leave the
+    /// closure.
+    ///
+    /// While a hand-over goes on, the call waits for it, up to the host's
+    /// `gate_timeout`.
+    ///
+    /// # Errors
+    /// [`CallError`]: the closure's [`Fault`], which counts as a failed call of
+    /// the version; or why there was no call at all, and then the closure was
+    /// not run: `gate.timeout`, `call.not_active`, `call.unknown_interface`. In a
+    /// box, because a result costs as much as it is wide.
+    #[inline]
+    pub fn call<R>(
+        &self,
+        use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
+    ) -> Result<R, Box<CallError>> {
+        let called = self.entry.slot.enter(|entered| {
+            let serving = entered.payload();
+            // SAFETY: entry and directory are of one host, where the index is `I`'s.
+            let called = match unsafe { serving.proxy::<I>(self.hot_index, self.answer_bytes_max) } {
+                Some(proxy) => use_it(proxy).map_err(|fault| self.failed(serving, fault)),
+                None => self.call_cold(serving, use_it),
+            };
+            if called.is_err() {
+                entered.fail();
+            }
+            called
+        });
+        match called {
+            Ok(called) => called,
+            Err(refused) => Err(self.refused(refused)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn call_cold<R>(
+        &self,
+        serving: &Serving,
+        use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
+    ) -> Result<R, Box<CallError>> {
+        // SAFETY: as in `call`.
+        let Some(proxy) = (unsafe { serving.proxy::<I>(self.index, self.answer_bytes_max) }) else {
+            return Err(self.not_offered(serving));
+        };
+        let _admitted = self.entry.admit(&self.directory.limits)?;
+        use_it(proxy).map_err(|fault| self.failed(serving, fault))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refused(&self, source: Refused) -> Box<CallError> {
+        Box::new(self.directory.refused(&self.entry, source))
+    }
+
+    fn not_offered(&self, serving: &Serving) -> Box<CallError> {
+        Box::new(CallError::UnknownInterface {
+            plugin: self.entry.name.clone(),
+            version: Box::new(serving.id().clone()),
+            interface: named::<I>(),
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn failed(&self, serving: &Serving, fault: Fault) -> Box<CallError> {
+        let plugin = self.entry.name.clone();
+        let method = format!("{}.{}", I::ID, fault.method());
+        Box::new(match fault {
+            Fault::Panicked { message, .. } => CallError::Panicked { plugin, method, message },
+            Fault::Refused { code, message, retryable, .. } => {
+                CallError::Plugin { plugin, code, message, retryable }
+            }
+            Fault::TooLarge { bytes_max, .. } => {
+                CallError::TooLarge { plugin, what: "the answer", bytes_max }
+            }
+            Fault::Missing { since, .. } => {
+                let version = serving.id().to_string();
+                let message =
+                    format!("version {version} lacks {method}, which is there since {} {since}", I::ID);
+                CallError::UnknownMethod { plugin, message }
+            }
+            other => CallError::Plugin {
+                plugin,
+                code: "abi".to_owned(),
+                message: other.to_string(),
+                retryable: false,
+            },
+        })
+    }
+}
+
+/// An interface as messages name it.
+fn named<I: TypedInterface + ?Sized>() -> String {
+    format!("{} {}", I::ID, I::VERSION)
+}
+
+/// The host was not told of the interface when it was started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("interface {interface} is not registered: start the host with `HostBuilder::interface`")]
+pub struct NotRegistered {
+    /// Id and version of the interface.
+    pub interface: String,
+}
+
+impl Failure for NotRegistered {
+    fn code(&self) -> Code {
+        Code::HostOptions
+    }
+}

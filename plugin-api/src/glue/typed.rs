@@ -1,0 +1,84 @@
+//! The plugin's side of a typed call: what the adapters that the attribute
+//! `interface` writes are made of.
+
+use super::{answer, fence::fence, instance::Cell};
+use crate::{Plugin, Result};
+use replug_abi::{Instance, Interface, Sink, SliceSink, Status, TextSink};
+
+/// The rows of typed interfaces that plugins of type `P` offer.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no interface that `{P}` offers",
+    note = "the trait has the attribute `#[interface]`, and the plugin's type implements it"
+)]
+pub trait Provides<P> {
+    /// The row of the root module.
+    const ROW: Interface;
+}
+
+/// A result by value goes to `out`.
+///
+/// # Safety
+/// `instance` is a live instance of `P`, and `out` can be written to.
+#[inline(always)]
+pub unsafe fn value<'i, P: Plugin, R: Copy>(
+    instance: &'i Instance,
+    out: *mut R,
+    sink: &Sink,
+    body: impl FnOnce(&'i P) -> Result<R>,
+) -> Status {
+    fence(sink, || {
+        // SAFETY: the caller's promise.
+        let cell = unsafe { Cell::<P>::borrow(instance) };
+        match body(&cell.plugin) {
+            Ok(result) => {
+                // SAFETY: the caller's promise.
+                unsafe { out.write(result) };
+                Status::OK
+            }
+            Err(error) => answer::write_error(&error, sink),
+        }
+    })
+}
+
+/// An owned list goes to `out`.
+///
+/// # Safety
+/// `instance` is a live instance of `P`, and `out` a sink of this call, for
+/// items that differ from `R` in lifetimes at most.
+#[inline]
+pub unsafe fn items<'i, P: Plugin, R: Copy>(
+    instance: &'i Instance,
+    out: *const SliceSink<R>,
+    sink: &Sink,
+    body: impl FnOnce(&'i P) -> Result<Vec<R>>,
+) -> Status {
+    fence(sink, || {
+        // SAFETY: the caller's promise.
+        let (cell, out) = unsafe { (Cell::<P>::borrow(instance), &*out) };
+        match body(&cell.plugin) {
+            Ok(items) => out.push(&items),
+            Err(error) => answer::write_error(&error, sink),
+        }
+    })
+}
+
+/// An owned text goes to `out`.
+///
+/// # Safety
+/// `instance` is a live instance of `P`.
+#[inline]
+pub unsafe fn text<'i, P: Plugin>(
+    instance: &'i Instance,
+    out: &TextSink,
+    sink: &Sink,
+    body: impl FnOnce(&'i P) -> Result<String>,
+) -> Status {
+    fence(sink, || {
+        // SAFETY: the caller's promise.
+        let cell = unsafe { Cell::<P>::borrow(instance) };
+        match body(&cell.plugin) {
+            Ok(text) => out.push(&text),
+            Err(error) => answer::write_error(&error, sink),
+        }
+    })
+}

@@ -1,0 +1,154 @@
+//! The caller's side of a typed call, which runs in the host: what the proxies
+//! that the attribute writes are made of.
+//!
+//! All calls share one sink for errors, which keeps what a plugin says for the
+//! thread that it says it on: a call that succeeds makes nothing for the case
+//! that it does not, and looks at its status only.
+
+use abi_stable::std_types::RSlice;
+use replug_abi::{Fault, InterfaceVersion, Part, Sink, SliceSink, Status, TextSink, pushed};
+use std::{cell::Cell, ffi::c_void, mem::MaybeUninit, ptr};
+
+/// Bytes of an error's code and message; the rest is cut off.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// A result by value.
+///
+/// # Safety
+/// When `call` returns [`Status::OK`] it has written an `R`.
+#[inline(always)]
+pub unsafe fn value<R: Copy>(
+    method: &'static str,
+    call: impl FnOnce(*mut R, &Sink) -> Status,
+) -> Result<R, Fault> {
+    let mut out = MaybeUninit::<R>::uninit();
+    let status = call(out.as_mut_ptr(), &ERRORS.0);
+    if !status.is_ok() {
+        return Err(fault(method, status));
+    }
+    // SAFETY: the status is that of success, and the caller's promise.
+    Ok(unsafe { out.assume_init() })
+}
+
+/// An owned list.
+#[inline]
+pub fn items<T: Copy>(
+    method: &'static str,
+    bytes_max: usize,
+    call: impl FnOnce(&SliceSink<T>, &Sink) -> Status,
+) -> Result<Vec<T>, Fault> {
+    let mut items = Items { items: Vec::new(), bytes_max, overflowed: false };
+    // SAFETY: `items` outlives the sink and is not touched until `call` returns.
+    let sink = unsafe { SliceSink::new((&raw mut items).cast(), append::<T>) };
+    // SAFETY: there is no value to be written.
+    let called = unsafe { value::<()>(method, |_, errors| call(&sink, errors)) };
+    if items.overflowed {
+        return Err(Fault::TooLarge { method, bytes_max });
+    }
+    called.map(|()| items.items)
+}
+
+/// An owned text.
+#[inline]
+pub fn text(
+    method: &'static str,
+    bytes_max: usize,
+    call: impl FnOnce(&TextSink, &Sink) -> Status,
+) -> Result<String, Fault> {
+    let mut text = Items { items: Vec::new(), bytes_max, overflowed: false };
+    // SAFETY: as in `items`.
+    let sink = TextSink::new(unsafe { SliceSink::new((&raw mut text).cast(), append::<u8>) });
+    // SAFETY: as in `items`.
+    let called = unsafe { value::<()>(method, |_, errors| call(&sink, errors)) };
+    if text.overflowed {
+        return Err(Fault::TooLarge { method, bytes_max });
+    }
+    called?;
+    String::from_utf8(text.items).map_err(|_| Fault::Broken { method, status: Status::OK })
+}
+
+/// The plugin is older than the method.
+#[cold]
+pub const fn missing(method: &'static str, since: InterfaceVersion) -> Fault {
+    Fault::Missing { method, since }
+}
+
+/// The sink for errors of every call.
+static ERRORS: Errors = Errors(
+    // SAFETY: `note` expects no context, and uses the memory of its own thread.
+    unsafe { Sink::new(ptr::null_mut(), note) },
+);
+
+struct Errors(Sink);
+
+// SAFETY: `note` may be called on any thread.
+unsafe impl Sync for Errors {}
+
+thread_local! {
+    /// What the plugin said about the error of the call that is about to end on
+    /// this thread.
+    static WORDS: Cell<Option<Box<Words>>> = const { Cell::new(None) };
+}
+
+#[derive(Default)]
+struct Words {
+    code: String,
+    message: String,
+    retryable: bool,
+}
+
+/// Why a call has no result. Nothing else is called on this thread between what
+/// a plugin says of its error and this.
+#[cold]
+#[inline(never)]
+fn fault(method: &'static str, status: Status) -> Fault {
+    // Without a word, and where thread-locals are gone already, texts are empty.
+    let words = WORDS.try_with(Cell::take).ok().flatten();
+    let Words { code, message, retryable } = words.map(|words| *words).unwrap_or_default();
+    match status {
+        Status::PANIC => Fault::Panicked { method, message },
+        Status::ERROR => Fault::Refused { method, code, message, retryable },
+        status => Fault::Broken { method, status },
+    }
+}
+
+unsafe extern "C" fn note(_: *mut c_void, part: Part, data: RSlice<'_, u8>) -> Status {
+    let text = || {
+        let bytes = data.as_slice();
+        String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_BYTES_MAX)]).into_owned()
+    };
+    let noted = WORDS.try_with(|cell| {
+        // An error begins with its code: what was said before it is of another.
+        let mut words = cell.take().filter(|_| part != Part::ERROR_CODE).unwrap_or_default();
+        match part {
+            Part::ERROR_CODE => words.code = text(),
+            Part::ERROR_MESSAGE => words.message = text(),
+            Part::ERROR_RETRYABLE => words.retryable = data.first() == Some(&1),
+            _ => {}
+        }
+        cell.set(Some(words));
+    });
+    if noted.is_ok() { Status::OK } else { Status::REFUSED }
+}
+
+/// An owned result as far as it has come.
+struct Items<T> {
+    items: Vec<T>,
+    bytes_max: usize,
+    overflowed: bool,
+}
+
+/// SAFETY: `context` is the `Items<T>` of [`items`] or [`text`], which is alive
+/// and otherwise untouched while its sink is in use, on the thread of the call;
+/// `count` items stand from `new` on.
+unsafe extern "C" fn append<T: Copy>(context: *mut c_void, new: *const T, count: usize) -> Status {
+    // SAFETY: see above.
+    let (items, new) = unsafe { (&mut *context.cast::<Items<T>>(), pushed(new, count)) };
+    let left = items.bytes_max.saturating_sub(size_of_val(items.items.as_slice()));
+    if size_of_val(new) > left {
+        items.overflowed = true;
+        return Status::REFUSED;
+    }
+    items.items.extend_from_slice(new);
+    Status::OK
+}

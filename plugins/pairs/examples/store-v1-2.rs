@@ -1,0 +1,32 @@
+//! The plugin `store` with version 1.2 of its interface.
+
+#![deny(unsafe_code)]
+
+use pairs::v1_2::Store;
+use replug_plugin_api::prelude::*;
+
+struct Tens;
+
+impl Plugin for Tens {
+    type Config = ();
+
+    fn prepare((): (), _: &Context) -> Result<Self> {
+        Ok(Tens)
+    }
+}
+
+impl Store for Tens {
+    fn get(&self, index: u32) -> u64 {
+        u64::from(index) * 10
+    }
+
+    fn count(&self) -> u64 {
+        7
+    }
+
+    fn name(&self) -> &str {
+        "tens"
+    }
+}
+
+export!(Tens, name = "store", version = "1.2.0", interfaces = [dyn Store]);

@@ -1,0 +1,107 @@
+//! The interface `pairs.store` as it was in each of its versions, and one that
+//! has every way in which arguments and results cross.
+//!
+//! In a project each version is a state of one crate in its history. Here they
+//! stand side by side in one package, because a host compares the names of
+//! package, types and fields, and not those of modules: to it the plugins of
+//! the folder `examples` were built on different days.
+//!
+//! Nothing here is executed by itself: the plugins implement it, the tests call
+//! it.
+
+#![deny(unsafe_code)]
+
+pub mod every;
+
+/// Version 1.0: what was there first.
+pub mod v1_0 {
+    use replug_plugin_api::interface::interface;
+
+    /// Numbers by place.
+    #[interface(id = "pairs.store", version = "1.0.0")]
+    pub trait Store {
+        /// The number at `place`.
+        fn get(&self, place: u32) -> u64;
+    }
+}
+
+/// Version 1.1: one method more.
+pub mod v1_1 {
+    use replug_plugin_api::interface::interface;
+
+    /// Numbers by place.
+    #[interface(id = "pairs.store", version = "1.1.0")]
+    pub trait Store {
+        /// The number at `place`.
+        fn get(&self, place: u32) -> u64;
+        /// How many numbers there are.
+        #[since = "1.1"]
+        fn count(&self) -> u64;
+    }
+}
+
+/// Version 1.2: another method, and another name for an argument.
+pub mod v1_2 {
+    use replug_plugin_api::interface::interface;
+
+    /// Numbers by place.
+    #[interface(id = "pairs.store", version = "1.2.0")]
+    pub trait Store {
+        /// The number at `index`.
+        fn get(&self, index: u32) -> u64;
+        /// How many numbers there are.
+        #[since = "1.1"]
+        fn count(&self) -> u64;
+        /// What the store is called.
+        #[since = "1.2"]
+        fn name(&self) -> &str;
+    }
+}
+
+/// Version 1.3: later than any host of the tests knows.
+pub mod v1_3 {
+    use replug_plugin_api::interface::interface;
+
+    /// Numbers by place.
+    #[interface(id = "pairs.store", version = "1.3.0")]
+    pub trait Store {
+        /// The number at `index`.
+        fn get(&self, index: u32) -> u64;
+        /// How many numbers there are.
+        #[since = "1.1"]
+        fn count(&self) -> u64;
+        /// What the store is called.
+        #[since = "1.2"]
+        fn name(&self) -> &str;
+        /// The sum of all numbers.
+        #[since = "1.3"]
+        fn sum(&self) -> u64;
+    }
+}
+
+/// Version 2.0: places are names.
+pub mod v2_0 {
+    use replug_plugin_api::interface::interface;
+
+    /// Numbers by name.
+    #[interface(id = "pairs.store", version = "2.0.0")]
+    pub trait Store {
+        /// The number of this name.
+        fn get(&self, name: &str) -> u64;
+    }
+}
+
+/// A mistake: version 1.1 again, with a wider argument.
+pub mod changed {
+    use replug_plugin_api::interface::interface;
+
+    /// Numbers by place.
+    #[interface(id = "pairs.store", version = "1.1.0")]
+    pub trait Store {
+        /// The number at `place`.
+        fn get(&self, place: u64) -> u64;
+        /// How many numbers there are.
+        #[since = "1.1"]
+        fn count(&self) -> u64;
+    }
+}
