@@ -140,6 +140,11 @@ impl Context {
 
     /// As [`call`](Context::call), without holding a thread.
     ///
+    /// The host wakes whoever polls the future, on any of its threads. An
+    /// executor of one's own sees to it that its waker returns soon and takes no
+    /// lock that is held across a call of the host: one that blocks holds up
+    /// every plugin. Those of tokio, which the SDK's runtime is, do.
+    ///
     /// # Errors
     /// As [`call`](Context::call). Dropping the future cancels the call.
     #[cfg(feature = "async")]

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use bench_interface::{Add, AddVtableRef, Adder, ID, VERSION};
 use replug_host::{
     artifact::stage::{StageLimits, Stager},
-    dispatch::{Outside, Payload, Slot, Version},
+    dispatch::{Outside, Payload, Route, Share, Slot, Version},
     load::Loaded,
 };
 use replug_tests::{
@@ -55,21 +55,17 @@ struct Plain {
 fn main() -> ExitCode {
     let store = tempfile::tempdir().expect("a directory");
     let stager = Stager::new(store.path().join("private"), StageLimits::default()).expect("the store");
-    let staged = stager.stage(&artifacts::plugin("bench-target")).expect("stages");
-    let loaded = Loaded::open(staged.copy).expect("loads");
+    let loaded = open(&stager);
     let symbol = symbol(&loaded, c"bench_add").expect("the library exports it");
     // SAFETY: it is of this type, as its interface crate says.
     let symbol = unsafe { std::mem::transmute::<*mut c_void, Add>(symbol.as_ptr()) };
-    let row = loaded.interfaces().find(|row| row.id() == ID).expect("offers the interface");
-    let vtable = row.vtable::<AddVtableRef>(VERSION).expect("fits");
-    // SAFETY: the layout of this very type was checked in the line above.
-    let vtable = unsafe { std::mem::transmute::<*const c_void, AddVtableRef>(vtable) };
-
     let bare = Plain { add: symbol, state: 7 };
     let slot = Slot::new(Duration::from_secs(1));
-    let resolved = Resolved { add: vtable.add(), state: 7, loaded };
-    let version = Version::new(resolved).expect("an index is free");
-    assert!(slot.publish(version).expect("the gate is open").is_none());
+    assert!(slot.publish(version(loaded)).expect("the gate is open").is_none());
+    let split = Slot::new(Duration::from_secs(1));
+    assert!(split.publish(version(open(&stager))).expect("the gate is open").is_none());
+    let share = Share::from_basis_points(500).expect("at most the whole");
+    split.split(version(open(&stager)), share, 1).expect("the gate is open");
     let swapped = ArcSwap::from_pointee(Plain { add: symbol, state: 7 });
 
     let mut harness = Harness::with(|host| host.interface::<dyn Adder>());
@@ -80,6 +76,21 @@ fn main() -> ExitCode {
     let bare_call = |x| call(black_box(&bare).add, &black_box(&bare).state, x);
     let ours_call = |x| {
         let answer = black_box(&slot).enter(|entered| {
+            let version = entered.payload();
+            call(version.add, &version.state, x)
+        });
+        answer.unwrap_or_default()
+    };
+    let keyed_call = |x: u64| {
+        let key = x.to_le_bytes();
+        let answer = black_box(&split).enter_routed(Route::Key(&key), |entered| {
+            let version = entered.payload();
+            call(version.add, &version.state, x)
+        });
+        answer.unwrap_or_default()
+    };
+    let sequence_call = |x| {
+        let answer = black_box(&split).enter(|entered| {
             let version = entered.payload();
             call(version.add, &version.state, x)
         });
@@ -101,6 +112,8 @@ fn main() -> ExitCode {
             ("ours", &mut || time(1, &ours_call)),
             ("typed", &mut || time(1, &typed_call)),
             ("arc-swap", &mut || time(1, &arc_swap_call)),
+            ("ours, keyed, 5 % split", &mut || time(1, &keyed_call)),
+            ("ours, 5 % split", &mut || time(1, &sequence_call)),
             ("bare, 2 threads", &mut || time(2, &bare_call)),
             ("ours, 2 threads", &mut || time(2, &ours_call)),
             ("typed, 2 threads", &mut || time(2, &typed_call)),
@@ -117,6 +130,8 @@ fn main() -> ExitCode {
         by_round(&figures, |at| (at("ours") / at("ours, 2 threads")) / (at("bare") / at("bare, 2 threads")));
     report.target("ours over bare", over_bare, "ns", Limit::AtMost(1.5));
     report.target("share of arc-swap's cost", share, "ratio", Limit::AtMost(0.15));
+    let keyed = figures.median_difference("ours, keyed, 5 % split", "bare");
+    report.target("keyed call during a split, over bare", keyed, "ns", Limit::AtMost(10.0));
     report.target("typed over bare", typed_over_bare, "ns", Limit::AtMost(1.5));
     report.target("typed share of arc-swap's cost", typed_share, "ratio", Limit::AtMost(0.15));
     report.target("scaling to two threads over bare's", scaling, "ratio", Limit::AtLeast(0.95));
@@ -135,13 +150,30 @@ fn by_round(figures: &Rounds<'_>, figure: impl Fn(&dyn Fn(&str) -> f64) -> f64) 
     median(&rounds.collect::<Vec<_>>())
 }
 
+fn open(stager: &Stager) -> Loaded {
+    let staged = stager.stage(&artifacts::plugin("bench-target")).expect("stages");
+    Loaded::open(staged.copy).expect("loads")
+}
+
+fn version(loaded: Loaded) -> Version<Resolved> {
+    let row = loaded.interfaces().find(|row| row.id() == ID).expect("offers the interface");
+    let vtable = row.vtable::<AddVtableRef>(VERSION).expect("fits");
+    // SAFETY: the layout of this very type was checked in the line above.
+    let vtable = unsafe { std::mem::transmute::<*const c_void, AddVtableRef>(vtable) };
+    Version::new(Resolved { add: vtable.add(), state: 7, loaded }).expect("an index is free")
+}
+
 fn print(report: &mut Report, figures: &Rounds<'_>) {
     for (threads, suffix) in [(1, ""), (2, ", 2 threads")] {
         report.table(&format!("ns per call, {threads} threads, median of {ROUNDS} rounds"));
-        for way in ["bare", "ours", "typed", "arc-swap"] {
+        let ways: &[&str] = match threads {
+            1 => &["bare", "ours", "typed", "arc-swap", "ours, keyed, 5 % split", "ours, 5 % split"],
+            _ => &["bare", "ours", "typed", "arc-swap"],
+        };
+        for way in ways {
             let (name, bare) = (format!("{way}{suffix}"), format!("bare{suffix}"));
             report.row(&[
-                ("way", Cell::from(way)),
+                ("way", Cell::from(*way)),
                 ("ns", Cell::from(figures.median(&name))),
                 ("over bare", Cell::from(figures.median_difference(&name, &bare))),
             ]);

@@ -75,6 +75,18 @@ pub fn changed(file: &Path, old: &[u8], new: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Copies a library to `beside`, the same but for a byte that is in no segment:
+/// what it holds is the same version with other bytes.
+///
+/// # Panics
+/// When it cannot be copied.
+pub fn with_other_bytes(library: &Path, beside: PathBuf) -> PathBuf {
+    let mut bytes = fs::read(library).expect("the library can be read");
+    bytes.push(0);
+    fs::write(&beside, bytes).expect("the copy can be written");
+    beside
+}
+
 /// The repository.
 pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace is there")

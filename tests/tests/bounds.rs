@@ -40,6 +40,16 @@ fn calls_between_plugins_have_a_deadline_and_a_largest_body() {
     assert_eq!(refused, ("call.payload_too_large".to_owned(), false));
 }
 
+/// Once, only the answer to the host itself was bounded.
+#[test]
+fn answers_between_plugins_have_a_largest_body() {
+    let mut harness = Harness::with(|options| options.answer_bytes_max(100));
+    harness.deploy(&artifacts::hostile("hostile-waker"), "waker.so", "waker@1.0.0");
+    let waker = harness.plugin("waker");
+    assert_eq!(relay(&waker, "echo", 100).expect("fits").len(), 100);
+    assert_eq!(refused_by_the_host(relay(&waker, "echo", 101)), ("call.payload_too_large".to_owned(), false));
+}
+
 #[test]
 fn calls_between_plugins_count_as_in_flight() {
     let mut harness = Harness::with(|options| options.in_flight_max(1));

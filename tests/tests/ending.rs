@@ -138,6 +138,78 @@ fn a_shutdown_ends_in_time_though_calls_run_on_and_exports_hang() {
     assert!(running.join().expect("does not panic"), "the library stays while a call runs in it");
 }
 
+/// Once, the end of a refused attempt took the copy that serves off the watch:
+/// both are the same version.
+#[test]
+fn a_call_that_is_stuck_in_a_version_that_was_tried_twice_is_reported() {
+    // A thread keeps the first copy for as long as the test wants.
+    let gate = Gate::new();
+    let faults = json!({ "prepare": { "linger": gate.hang() } });
+    let config = json!({ "only_version": "2.0.0", "faults": faults });
+    let mut harness = Harness::with(|options| {
+        let options = options.stuck_after(Duration::from_millis(600)).config("hostile", config);
+        options.quiesce_timeout(Duration::from_millis(50)).threads_timeout(Duration::from_millis(50))
+    });
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    let lease = harness.plugin("hostile").lease("the test").expect("serves");
+    harness.drop_file(How::Rename, &artifacts::hostile("hostile-v2"), "hostile-2.0.0.so");
+    assert_eq!(harness.not_deployed("hostile@2.0.0").code, "gate.quiesce_timeout");
+    drop(lease);
+    harness.activate("hostile", "2.0.0").expect("activates");
+    gate.open();
+    wait_until("both that left being gone", || {
+        harness.host.status().plugin("hostile").is_some_and(|plugin| plugin.unloads_proven == 2)
+    });
+    let gate = Gate::new();
+    let running = slow_call(&harness, &gate.hang());
+    harness.expect("reporting it", |event| {
+        matches!(event.kind, EventKind::StuckCall { .. }) && is(event, "hostile@2.0.0")
+    });
+    gate.open();
+    assert!(running.join().expect("does not panic"), "it is answered");
+}
+
+/// Once, a version was in no status while its last state was saved.
+#[test]
+fn a_version_whose_last_state_is_saved_is_shown_until_it_is_gone() {
+    let gate = Gate::new();
+    let config = json!({ "faults": { "export": { "hang": gate.hang() } } });
+    let mut harness = counting(config, 10_000, MINUTE);
+    harness.delete("hostile-1.0.0.so");
+    wait_until("the save being shown", || {
+        let status = harness.host.status();
+        status.plugin("hostile").is_some_and(|plugin| plugin.unloading.iter().any(|u| u.stage == "saving"))
+    });
+    gate.open();
+    harness.expect("the save", |event| matches!(event.kind, EventKind::StateSaved { .. }));
+    harness.unloaded("hostile@1.0.0");
+}
+
+/// Once, its last snapshot began with a second freeze beside the first.
+#[test]
+fn a_version_whose_freeze_hangs_is_not_frozen_again_when_it_leaves() {
+    let gate = Gate::new();
+    let trace = gate.0.path().join("hooks");
+    let config = json!({
+        "only_version": "1.0.0",
+        "faults": { "freeze": { "hang": gate.hang() } },
+        "trace": trace,
+    });
+    let mut harness = counting(config, 500, Duration::from_millis(200));
+    harness.drop_file(How::Rename, &artifacts::hostile("hostile-v2"), "hostile-2.0.0.so");
+    assert_eq!(harness.not_deployed("hostile@2.0.0").code, "hook.timeout");
+    harness.delete("hostile-2.0.0.so");
+    harness.delete("hostile-1.0.0.so");
+    let problem = harness.expect("its state not being saved", |event| {
+        matches!(event.kind, EventKind::StateProblem { .. }) && is(event, "hostile@1.0.0")
+    });
+    assert!(format!("{problem:?}").contains("still runs"), "{problem:?}");
+    gate.open();
+    harness.unloaded("hostile@1.0.0");
+    let hooks = std::fs::read_to_string(&trace).expect("was written");
+    assert_eq!(hooks.lines().filter(|line| *line == "1.0.0 Freeze").count(), 1, "{hooks}");
+}
+
 /// Once, only calls in versions that serve were looked at: not those that a fix
 /// was deployed for.
 #[test]

@@ -1,10 +1,11 @@
 //! Hand-overs that are given up: what callers, the old version and the refused
 //! one see of it.
 
-use replug_host::event::EventKind;
+use replug_host::{event::EventKind, failure::Failure};
 use replug_tests::{
     artifacts,
-    harness::{Harness, How, is},
+    harness::{Harness, How, is, wait_until},
+    hostile,
 };
 use serde_json::json;
 use std::{
@@ -101,28 +102,75 @@ fn a_hand_over_that_takes_too_long_is_given_up_before_callers_are_refused() {
     harness.unloaded("hostile@2.0.0");
 }
 
+/// Once, each retry made callers wait for as long as they are made to, for what
+/// could be known to be too slow before the gate closed.
 #[test]
-fn a_version_whose_hook_hangs_is_resident_by_that_name_until_it_returns() {
+fn a_hand_over_that_cannot_fit_its_budget_is_refused_before_the_gate_closes_and_tried_again() {
     let trace = Trace::new();
-    for hook in ["prepare", "restore", "activate"] {
-        let end = trace.folder.path().join(hook);
-        let mut harness = started(&trace, hook, &end, Duration::from_millis(800), Duration::from_secs(5));
-        drop_second(&harness);
-        // In either order: each is told by a thread of its own.
-        let (mut refused, mut named) = (false, Vec::new());
-        harness.expect("the refusal and the resident version", |event| {
-            if is(event, "hostile@2.0.0") {
-                match &event.kind {
-                    EventKind::DeployFailed { .. } => refused = true,
-                    EventKind::Resident { pins } => named.clone_from(pins),
-                    _ => {}
+    let config = json!({
+        "only_version": "1.0.0",
+        "faults": { "export": { "hang": { "ms": 600 } } },
+        "trace": trace.path(),
+    });
+    let mut harness = Harness::with(|options| {
+        let options = options.config("hostile", config);
+        options.gate_timeout(Duration::from_millis(500)).quiesce_timeout(Duration::from_millis(100))
+    });
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    drop_second(&harness);
+    let refused = harness.expect("the refusal", |event| {
+        matches!(event.kind, EventKind::DeployFailed { .. }) && is(event, "hostile@2.0.0")
+    });
+    let EventKind::DeployFailed { failure, retry_in_ms, .. } = &refused.kind else {
+        unreachable!("just matched")
+    };
+    assert_eq!(failure.code, "gate.budget", "{failure}");
+    assert!(failure.message.contains("export took "), "{failure}");
+    assert!(failure.message.contains("450 ms of the gate_timeout, 500 ms"), "{failure}");
+    assert!(retry_in_ms.is_some(), "its state may shrink");
+    assert!(!trace.has("1.0.0 Freeze"), "callers waited for what could not work");
+}
+
+/// A hand-over opens its gate before callers lose patience, so this takes a gate
+/// that is opened late: here because callers have less patience than the host
+/// needs to give a hook up.
+#[test]
+fn a_caller_at_a_gate_that_is_opened_late_is_refused_unseen_and_may_call_again() {
+    let config = hostile::only("1.0.0", json!({ "freeze": { "hang": { "ms": 200 } } }));
+    let mut harness = Harness::with(|options| {
+        let options = options.config("hostile", config);
+        options.gate_timeout(Duration::from_micros(400)).quiesce_timeout(Duration::from_micros(200))
+    });
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    drop_second(&harness);
+    harness.not_deployed("hostile@2.0.0");
+    let refused = Arc::new(AtomicBool::new(false));
+    let caller = thread::spawn({
+        let (hostile, refused) = (harness.plugin("hostile"), Arc::clone(&refused));
+        move || {
+            for added in 0_u64.. {
+                if let Err(error) = hostile.call("add", b"1") {
+                    refused.store(true, Ordering::Release);
+                    return (added, error);
                 }
             }
-            refused && !named.is_empty()
-        });
-        assert_eq!(named, [format!("its hook {hook} has not returned")]);
-        assert_eq!(harness.host.status().residents, 1, "{hook}");
-        fs::write(&end, b"").expect("writes");
-        harness.unloaded("hostile@2.0.0");
-    }
+            unreachable!("2^64 calls are not made")
+        }
+    });
+    wait_until("a caller being refused", || {
+        harness.activate("hostile", "2.0.0").expect_err("freeze hangs");
+        refused.load(Ordering::Acquire)
+    });
+    let (added, error) = caller.join().expect("does not panic");
+    assert_eq!((error.code().as_str(), error.is_retryable()), ("gate.timeout", true), "{error}");
+    let mut count = None;
+    wait_until("being served again", || {
+        count = harness.plugin("hostile").call("count", b"").ok();
+        count.is_some()
+    });
+    assert_eq!(
+        count.expect("is served").text(),
+        Ok(&*added.to_string()),
+        "it saw nothing of the refused call"
+    );
 }

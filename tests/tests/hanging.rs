@@ -107,7 +107,7 @@ fn a_hand_over_that_was_given_up_is_undone_when_its_hook_returns() {
 }
 
 #[test]
-fn a_version_whose_hook_hung_is_unloaded_once_the_hook_returns() {
+fn a_refused_version_whose_hook_hangs_is_resident_by_that_name_until_it_returns() {
     for hook in ["prepare", "restore", "activate", "self_test"] {
         let folder = tempfile::tempdir().expect("a directory");
         let end = folder.path().join("end");
@@ -115,10 +115,12 @@ fn a_version_whose_hook_hung_is_unloaded_once_the_hook_returns() {
         let mut harness = hostile::counting(config, |options| options.hook_timeout(SHORT_TIMEOUT));
         let failure = hostile::refused_and_kept(&mut harness, "hook.timeout");
         assert!(failure.message.contains(hook), "{failure}");
-        wait_until("2.0.0 being shown on its way out", || {
+        let pins = [format!("its hook {hook} has not returned")];
+        wait_until("2.0.0 being named", || {
             let status = harness.host.status();
-            status.plugin("hostile").is_some_and(|plugin| !plugin.unloading.is_empty())
+            status.plugin("hostile").is_some_and(|plugin| plugin.unloading.iter().any(|one| one.pins == pins))
         });
+        assert_eq!(harness.host.status().residents, 1, "{hook}");
         fs::write(end, b"").expect("writes");
         harness.unloaded("hostile@2.0.0");
     }

@@ -141,14 +141,9 @@ fn renaming_the_only_file_does_not_retire_the_plugin() {
     assert_eq!((count(&events, "published"), count(&events, "retired")), (1, 1));
 }
 
-/// A file with markdown 1.0.0 and other bytes: what the linker left unused at
-/// the end differs.
+/// A file with markdown 1.0.0 and other bytes.
 fn other_bytes(harness: &Harness) -> std::path::PathBuf {
-    let mut bytes = fs::read(artifacts::plugin("markdown-v1")).expect("reads");
-    bytes.push(0);
-    let path = harness.data_dir().join("other-bytes");
-    fs::write(&path, bytes).expect("writes");
-    path
+    artifacts::with_other_bytes(&artifacts::plugin("markdown-v1"), harness.data_dir().join("other-bytes"))
 }
 
 #[test]

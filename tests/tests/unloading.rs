@@ -56,6 +56,37 @@ fn thread_locals_current_thread_spawned_threads_and_pools_do_not_keep_a_version(
     harness.shutdown();
 }
 
+/// Once, such a version was shown as detaching and nothing more, and counted
+/// nowhere.
+#[test]
+fn a_version_whose_destructors_hang_is_resident_until_they_return() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let end = folder.path().join("end");
+    let mut harness = Harness::new();
+    harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
+    let hostile = harness.plugin("hostile");
+    let hang = json!({ "local_hangs": { "until_file": end } }).to_string();
+    let (replaced, go_on) = mpsc::channel::<()>();
+    let caller = thread::spawn(move || {
+        hostile.call("fault", hang.as_bytes()).expect("leaves the thread-local");
+        let _ = go_on.recv();
+        // Its next call, wherever to, makes this thread leave the old version.
+        hostile.call("count", b"").map(drop)
+    });
+    wait_until("the call's end", || harness.plugin("hostile").counters().calls > 0);
+    harness.deploy(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so", "hostile@2.0.0");
+    drop(replaced);
+    let resident = harness.expect("naming it", |event| {
+        matches!(event.kind, EventKind::Resident { .. }) && is(event, "hostile@1.0.0")
+    });
+    assert!(format!("{resident:?}").contains("thread-local destructors"), "{resident:?}");
+    assert_eq!(harness.host.status().residents, 1);
+    fs::write(&end, b"").expect("writes");
+    caller.join().expect("does not panic").expect("is answered");
+    harness.unloaded("hostile@1.0.0");
+    wait_until("nothing being resident", || harness.host.status().residents == 0);
+}
+
 #[test]
 fn a_thousand_reloads_leave_memory_files_and_mappings_as_they_were() {
     let mut harness = Harness::new();

@@ -73,7 +73,8 @@ pub(crate) fn stream(socket: &Path, ask: Ask<'_>, out: &mut impl Write) -> Resul
 
 fn on_runtime<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        Problem::new(Code::HostThread, "cannot wait for an answer").because(vec![error.to_string()])
+        Problem::new(Code::HostThread, "cannot set up the connection to the host")
+            .because(vec![error.to_string()])
     })?;
     runtime.block_on(work)
 }
@@ -83,9 +84,9 @@ async fn send(socket: &Path, ask: Ask<'_>) -> Result<Response<Incoming>, Problem
     for (name, value) in ask.headers {
         request = request.header(*name, value);
     }
-    let request = request
-        .body(Full::new(Bytes::from(ask.body)))
-        .map_err(|error| Problem::bad_request("cannot be asked").because(vec![error.to_string()]))?;
+    let request = request.body(Full::new(Bytes::from(ask.body))).map_err(|error| {
+        Problem::bad_request("this cannot be sent as an HTTP request").because(vec![error.to_string()])
+    })?;
     let stream = UnixStream::connect(socket).await.map_err(|error| nobody(socket, &error))?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| cut_off(&error))?;
@@ -114,7 +115,9 @@ fn nobody(socket: &Path, error: &io::Error) -> Problem {
 fn cut_off(error: &hyper::Error) -> Problem {
     let mut why = vec![error.to_string()];
     why.extend(causes(error as &dyn Error, &why[0]));
-    Problem::new(Code::HostUnreachable, "the host went away before it had answered").because(why)
+    Problem::new(Code::HostUnreachable, "the host went away before it had answered")
+        .because(why)
+        .next("read in the host's log why it ended; what was asked of it may have been done")
 }
 
 #[cfg(test)]

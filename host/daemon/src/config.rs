@@ -20,6 +20,7 @@ pub(crate) struct Config {
     pub(crate) data: Option<PathBuf>,
     pub(crate) socket: Option<PathBuf>,
     removal: Removal,
+    same_version: SameVersion,
     allow_state_loss: bool,
     gate_timeout_ms: Option<u64>,
     quiesce_timeout_ms: Option<u64>,
@@ -45,6 +46,17 @@ enum Removal {
     Keep,
 }
 
+/// What becomes of a file with the version that serves and other bytes. Unlike
+/// an embedder, an operator has to say that it may take over: a version that
+/// was rolled out names one library.
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum SameVersion {
+    #[default]
+    Refuse,
+    Replace,
+}
+
 /// Hands one setting to the engine.
 type Setter<T> = fn(HostBuilder, T) -> HostBuilder;
 
@@ -52,7 +64,7 @@ type Setter<T> = fn(HostBuilder, T) -> HostBuilder;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// It cannot be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read the configuration file {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     /// It says what it may not say: the place, what was found, what is allowed.
     #[error("{}, line {line}, column {column}: {message}", path.display())]
@@ -66,6 +78,14 @@ impl Failure for ConfigError {
 }
 
 impl ConfigError {
+    /// What to do; nearer than the code's next step, which is about plugins.
+    pub(crate) fn next_step(&self) -> &'static str {
+        match self {
+            ConfigError::Read { .. } => "name a file that the host may read, or leave --config out",
+            ConfigError::Parse { .. } => "correct the file at the named place",
+        }
+    }
+
     fn parse(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let start = error.span().map_or(0, |span| span.start);
         let before = text.get(..start).unwrap_or_default();
@@ -90,6 +110,10 @@ impl Config {
         host = host.allow_state_loss(self.allow_state_loss).removal(match self.removal {
             Removal::FallBack => RemovalPolicy::FallBack,
             Removal::Keep => RemovalPolicy::Keep,
+        });
+        host = host.same_version(match self.same_version {
+            SameVersion::Refuse => replug_host::SameVersion::Refuse,
+            SameVersion::Replace => replug_host::SameVersion::Replace,
         });
         for (name, value) in self.plugin {
             host = host.config(name, value);

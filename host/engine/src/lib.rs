@@ -55,7 +55,7 @@ mod host;
 
 pub use host::{
     Host, HostBuilder, HostError, HostStatus, LeaseStatus, Outcome, PluginState, PluginStatus, RemovalPolicy,
-    SameVersion, UnloadingStatus, VersionStatus,
+    RolledBack, SameVersion, TrialStatus, UnloadingStatus, VersionStatus,
 };
 pub use pipeline::ReadError;
 pub use replug_abi::{Fault, TypedInterface};

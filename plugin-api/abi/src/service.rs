@@ -2,7 +2,7 @@
 
 use crate::{Instance, InterfaceVersion, Request, Sink, Status};
 use abi_stable::StableAbi;
-use std::ffi::c_void;
+use std::{ffi::c_void, task::Waker};
 
 /// The interface's id.
 pub const ID: &str = "replug.service";
@@ -26,9 +26,13 @@ impl Pending {
 
 /// The waker of the other side's task.
 ///
-/// Thread: all functions may be called from any thread. Owner: whoever holds
-/// the value calls `drop` or `wake` exactly once; `poll` lends one, of which
-/// the callee keeps a clone.
+/// Thread: all functions may be called from any thread, those that serve every
+/// plugin's deadlines and hand-overs among them. So each returns soon, as
+/// marking a task as ready does: it runs no task, does no input or output, and
+/// takes no lock that anybody holds across a call into the other side. One that
+/// blocks holds up every plugin of the host. Owner: whoever holds the value
+/// calls `drop` or `wake` exactly once; `poll` lends one, of which the callee
+/// keeps a clone.
 #[repr(C)]
 #[derive(Debug, StableAbi)]
 pub struct ForeignWaker {
@@ -42,6 +46,40 @@ pub struct ForeignWaker {
     pub wake_by_ref: unsafe extern "C" fn(data: *const c_void),
     /// Consumes without waking.
     pub drop: unsafe extern "C" fn(data: *const c_void),
+}
+
+impl ForeignWaker {
+    /// Lends a waker of this side for a call. The other side clones the result
+    /// to keep it; the result itself borrows `waker`, and is neither woken by
+    /// value nor dropped.
+    pub fn lend(waker: &Waker) -> ForeignWaker {
+        ForeignWaker { data: std::ptr::from_ref(waker).cast(), clone, wake, wake_by_ref, drop: release }
+    }
+}
+
+/// SAFETY: `data` is a `Waker`, lent or made by this function.
+unsafe extern "C" fn clone(data: *const c_void) -> *const c_void {
+    // SAFETY: see above; cloning needs a shared reference only.
+    let waker = unsafe { &*data.cast::<Waker>() };
+    Box::into_raw(Box::new(waker.clone())).cast_const().cast()
+}
+
+/// SAFETY: `data` came from `clone` and is not used afterwards.
+unsafe extern "C" fn wake(data: *const c_void) {
+    // SAFETY: `clone` made it with `Box::into_raw`, and it is given up here.
+    unsafe { Box::from_raw(data.cast_mut().cast::<Waker>()) }.wake();
+}
+
+/// SAFETY: `data` is a `Waker`, lent or made by `clone`.
+unsafe extern "C" fn wake_by_ref(data: *const c_void) {
+    // SAFETY: see above.
+    unsafe { &*data.cast::<Waker>() }.wake_by_ref();
+}
+
+/// SAFETY: `data` came from `clone` and is not used afterwards.
+unsafe extern "C" fn release(data: *const c_void) {
+    // SAFETY: `clone` made it with `Box::into_raw`, and it is given up here.
+    drop(unsafe { Box::from_raw(data.cast_mut().cast::<Waker>()) });
 }
 
 /// The vtable of the interface.
@@ -69,4 +107,44 @@ pub struct ServiceVtable {
     /// `{"name":…,"kind":"sync"|"async","description":…}`.
     #[sabi(last_prefix_field)]
     pub methods: unsafe extern "C" fn(instance: Instance, sink: &Sink) -> Status,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+    };
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn clones_of_a_lent_waker_wake_its_task_and_give_it_up() {
+        let task = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&task));
+        let lent = ForeignWaker::lend(&waker);
+        // SAFETY: `waker` lives; each clone is woken by value or dropped once.
+        unsafe {
+            let (one, two) = ((lent.clone)(lent.data), (lent.clone)(lent.data));
+            let three = (lent.clone)(one);
+            (lent.wake_by_ref)(three);
+            (lent.wake)(one);
+            (lent.drop)(two);
+            (lent.drop)(three);
+        }
+        drop(waker);
+        assert_eq!(task.0.load(Ordering::Relaxed), 2);
+        assert_eq!(Arc::strong_count(&task), 1, "no clone is left");
+    }
 }

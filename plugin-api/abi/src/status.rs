@@ -38,6 +38,8 @@ impl Status {
     /// a limit of its owner was reached; the callee stops writing and returns
     /// this status as its own.
     pub const REFUSED: Status = Status(10);
+    /// The callee stopped before it answered; the same call may be made again.
+    pub const CANCELLED: Status = Status(11);
 
     /// Whether this is [`Status::OK`].
     pub const fn is_ok(self) -> bool {
@@ -59,6 +61,7 @@ impl fmt::Display for Status {
             Status::BAD_STATE => "bad state",
             Status::DEADLINE => "deadline passed",
             Status::REFUSED => "refused",
+            Status::CANCELLED => "cancelled",
             Status(other) => return write!(f, "status {other}"),
         };
         f.write_str(name)

@@ -1,8 +1,8 @@
 //! An async call that this plugin makes.
 
-use super::{answer::Answer, waker};
+use super::answer::Answer;
 use crate::{Context, Reply, Result};
-use replug_abi::{Pending, Status};
+use replug_abi::{ForeignWaker, Pending, Status};
 use std::{
     future::Future,
     pin::Pin,
@@ -26,7 +26,7 @@ impl Future for Outgoing {
     type Output = Result<Reply>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let lent = waker::lend(cx.waker());
+        let lent = ForeignWaker::lend(cx.waker());
         let (status, answer) = Answer::collect(|sink| {
             // SAFETY: `pending` is live until this value is dropped; waker and
             // sink outlive the call.

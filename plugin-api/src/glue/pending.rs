@@ -1,7 +1,7 @@
 //! An async call that this plugin answers.
 
 use super::{answer, fence, waker};
-use crate::{Error, Reply, Result, methods::ReplyFuture};
+use crate::{Reply, Result, methods::ReplyFuture};
 use replug_abi::{ForeignWaker, Pending, Sink, Status};
 use std::{
     future::Future,
@@ -87,7 +87,8 @@ fn write(ended: std::result::Result<Result<Reply>, JoinError>, sink: &Sink) -> S
         Ok(result) => answer::write(result, sink),
         Err(error) if error.is_panic() => fence::report(sink, error.into_panic()),
         Err(_) => {
-            answer::write_error(&Error::new("call.cancelled", "the plugin stopped before it answered"), sink)
+            sink.error("call.cancelled", "the plugin stopped before it answered", true);
+            Status::CANCELLED
         }
     }
 }
@@ -108,7 +109,7 @@ impl Wake for Unpark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{glue::answer::Answer, runtime::Runtime};
+    use crate::{Error, glue::answer::Answer, runtime::Runtime};
     use std::{future::pending, sync::mpsc};
 
     fn wait_for(runtime: &Handle, future: ReplyFuture, time: Duration) -> (Status, Error) {
@@ -140,7 +141,8 @@ mod tests {
         is_polled.recv().expect("the handler runs");
         runtime.stop(LONG);
         let (status, error) = waiting.join().expect("answers");
-        assert_eq!((status, error.code()), (Status::ERROR, "call.cancelled"));
+        assert_eq!((status, error.code()), (Status::CANCELLED, "call.cancelled"));
+        assert!(error.is_retryable());
     }
 
     #[test]

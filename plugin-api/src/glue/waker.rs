@@ -44,34 +44,3 @@ pub(crate) fn from_foreign(lent: &ForeignWaker) -> Waker {
     let data = unsafe { (lent.clone)(lent.data) };
     Waker::from(Arc::new(Foreign { data, wake: lent.wake_by_ref, drop: lent.drop }))
 }
-
-/// Lends a waker of this side. The result borrows `waker`: it may be cloned by
-/// the other side during a call, never kept.
-pub(crate) fn lend(waker: &Waker) -> ForeignWaker {
-    ForeignWaker { data: std::ptr::from_ref(waker).cast(), clone, wake, wake_by_ref, drop: release }
-}
-
-/// SAFETY: `data` is a `Waker`, lent or made by this function.
-unsafe extern "C" fn clone(data: *const c_void) -> *const c_void {
-    // SAFETY: see above; cloning needs a shared reference only.
-    let waker = unsafe { &*data.cast::<Waker>() };
-    Box::into_raw(Box::new(waker.clone())).cast_const().cast()
-}
-
-/// SAFETY: `data` came from `clone` and is not used afterwards.
-unsafe extern "C" fn wake(data: *const c_void) {
-    // SAFETY: `clone` made it with `Box::into_raw`, and it is given up here.
-    unsafe { Box::from_raw(data.cast_mut().cast::<Waker>()) }.wake();
-}
-
-/// SAFETY: `data` is a `Waker`, lent or made by `clone`.
-unsafe extern "C" fn wake_by_ref(data: *const c_void) {
-    // SAFETY: see above.
-    unsafe { &*data.cast::<Waker>() }.wake_by_ref();
-}
-
-/// SAFETY: `data` came from `clone` and is not used afterwards.
-unsafe extern "C" fn release(data: *const c_void) {
-    // SAFETY: `clone` made it with `Box::into_raw`, and it is given up here.
-    drop(unsafe { Box::from_raw(data.cast_mut().cast::<Waker>()) });
-}

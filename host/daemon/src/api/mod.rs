@@ -103,7 +103,7 @@ async fn activate(
         None => None,
         Some(text) => Some(
             text.parse::<semver::Version>()
-                .map_err(|error| Problem::bad_request(format!("version {text:?}: {error}")))?,
+                .map_err(|error| Problem::bad_request(format!("{text:?} is not a version: {error}")))?,
         ),
     };
     let active = host.activate(&name, version).await?;

@@ -14,7 +14,6 @@ use crate::{
 use hyper::Method;
 pub(crate) use inspect::inspect;
 pub(crate) use list::list;
-use replug_host::failure::Code;
 use serde_json::Value;
 pub(crate) use status::status;
 use std::{
@@ -34,8 +33,9 @@ pub(crate) fn call(
     let body = match body(data) {
         Ok(body) => body,
         Err(error) => {
-            let problem = Problem::new(Code::RequestInvalid, "cannot read the body");
-            return refuse(&problem.because(vec![error.to_string()]).next("check the file after the @"));
+            let problem = Problem::bad_request(format!("cannot read the body from {}", source_of(data)));
+            let next = "name a file that can be read after the @, or @- for standard input";
+            return refuse(&problem.because(vec![error.to_string()]).next(next));
         }
     };
     let path = client::path(&["v1", "plugins", name, "call", method]);
@@ -58,6 +58,14 @@ fn body(data: Option<&str>) -> io::Result<Vec<u8>> {
             Some(file) => fs::read(file),
             None => Ok(text.as_bytes().to_vec()),
         },
+    }
+}
+
+/// Where the body is read from, in words.
+fn source_of(data: Option<&str>) -> &str {
+    match data.and_then(|text| text.strip_prefix('@')) {
+        Some(file) if file != "-" => file,
+        _ => "standard input",
     }
 }
 

@@ -42,13 +42,16 @@ where
 
 /// The answer where no route is.
 pub(crate) async fn unknown_route(uri: Uri) -> Problem {
-    let detail = format!("there is no {}; `GET /v1/status` and `GET /v1/plugins` are there", uri.path());
+    let detail = format!(
+        "there is no route {}; `GET /v1/status` and `GET /v1/plugins` are two that there are",
+        uri.path()
+    );
     Problem::new(Code::RequestUnknownRoute, detail)
 }
 
 /// The answer where a route has other methods; the router adds `Allow`.
 pub(crate) async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    Problem::new(Code::RequestWrongMethod, format!("{} cannot be asked with {method}", uri.path()))
+    Problem::new(Code::RequestWrongMethod, format!("the route {} does not take {method}", uri.path()))
 }
 
 macro_rules! from_rejections {

@@ -28,6 +28,10 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::GateQuiesceTimeout
         | Code::GateBudget
         | Code::GateBusy
+        | Code::RouteSplit
+        | Code::RouteNotSplit
+        | Code::RouteSharedState
+        | Code::RollbackNotWarm
         | Code::CallNotActive
         | Code::CallOverloaded
         | Code::CallCancelled

@@ -49,6 +49,7 @@ fn write(event: &Event) {
     match &event.kind {
         EventKind::Refused { failure, .. }
         | EventKind::DeployFailed { failure, .. }
+        | EventKind::HostProblem { failure }
         | EventKind::StateProblem { failure } => {
             let (code, blame, next) = (failure.code, failure.blame, failure.next);
             tracing::warn!(event = name, plugin, version, code, blame, next, "{}", failure.message);

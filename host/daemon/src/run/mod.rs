@@ -49,9 +49,9 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
 /// The process cannot do what a host needs of it.
 #[derive(Debug, thiserror::Error)]
 enum ProcessError {
-    #[error("cannot start the threads that answer")]
+    #[error("cannot start the threads that answer requests and write the log")]
     Threads(#[source] io::Error),
-    #[error("cannot listen to signals")]
+    #[error("cannot listen for the signals that end the host")]
     Signals(#[source] io::Error),
 }
 
@@ -85,8 +85,7 @@ fn serve(args: &RunArgs) -> Result<(), Problem> {
 fn settings(args: &RunArgs) -> Result<(HostBuilder, PathBuf), Problem> {
     let config = match &args.config {
         None => Config::default(),
-        Some(path) => Config::read(path)
-            .map_err(|error| Problem::of(&error).next("correct the file at the named place"))?,
+        Some(path) => Config::read(path).map_err(|error| Problem::of(&error).next(error.next_step()))?,
     };
     let plugins = args.plugins.clone().or(config.plugins.clone()).ok_or_else(|| {
         Problem::new(Code::ConfigInvalid, "no plugin directory is named")

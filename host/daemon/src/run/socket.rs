@@ -21,7 +21,7 @@ pub(super) enum SocketError {
     #[error("another process listens at {}", .0.display())]
     Live(PathBuf),
     /// Something else is in the way, and is left alone.
-    #[error("{} is there and is no socket", .0.display())]
+    #[error("{} is there already, and is not a socket", .0.display())]
     NoSocket(PathBuf),
     /// The system refuses.
     #[error("cannot listen at {}", path.display())]

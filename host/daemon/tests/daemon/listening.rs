@@ -64,7 +64,7 @@ fn a_file_in_the_place_of_the_socket_is_left_alone() {
     let mut process = run(home.path()).arg("--socket").arg(&file).spawn().expect("starts");
     assert_eq!(ended(&mut process).code(), Some(1));
     let error = log(home.path());
-    assert!(error.contains("error[host.socket]") && error.contains("is no socket"), "{error}");
+    assert!(error.contains("error[host.socket]") && error.contains("is not a socket"), "{error}");
     assert_eq!(fs::read(&file).map(|bytes| text(&bytes)).expect("is there"), "mine");
 }
 

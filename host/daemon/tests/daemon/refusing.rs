@@ -1,6 +1,7 @@
 //! What operators read when something cannot be done.
 
 use crate::process::{Daemon, ended, home, log, replug, run, text};
+use replug_tests::{artifacts, harness::wait_until};
 use std::fs;
 
 #[test]
@@ -14,7 +15,9 @@ fn refusals_have_a_code_blame_a_next_step_and_an_exit_code() {
     assert_eq!(text(&unknown.stderr), expected);
     let no_file = daemon.verb(&["call", "nobody", "x", "--data", "@/nonexistent"]);
     assert_eq!(no_file.status.code(), Some(1));
-    assert!(text(&no_file.stderr).contains("\n  why:   No such file"), "{no_file:?}");
+    let error = text(&no_file.stderr);
+    assert!(error.starts_with("error[request.invalid]: cannot read the body from /nonexistent\n"), "{error}");
+    assert!(error.contains("\n  why:   No such file"), "{error}");
     assert_eq!(daemon.verb(&["call"]).status.code(), Some(2));
 }
 
@@ -61,7 +64,9 @@ fn a_configuration_that_is_not_there_is_refused() {
     assert_eq!(ended(&mut process).code(), Some(1));
     let error = log(home.path());
     assert!(
-        error.contains("error[config.invalid]: cannot read /nonexistent.toml\n  why:   No such"),
+        error.starts_with(
+            "error[config.invalid]: cannot read the configuration file /nonexistent.toml\n  why:   No such"
+        ),
         "{error}"
     );
 }
@@ -72,4 +77,44 @@ fn a_host_without_plugin_directory_says_how_to_name_one() {
     assert_eq!(refused.status.code(), Some(1));
     let error = text(&refused.stderr);
     assert!(error.contains("error[config.invalid]") && error.contains("--plugins DIR"), "{error}");
+}
+
+/// A daemon on which limiter 1.0.0 serves, and then other bytes of that version
+/// are dropped, beside its file or over it; and what served before.
+fn after_the_same_version_came_again(config: &str, name: &str) -> (Daemon, serde_json::Value) {
+    let daemon = Daemon::with(config);
+    let library = artifacts::plugin("limiter-v1");
+    daemon.deploy(&library, "limiter@1.0.0");
+    let before = daemon.status_of("limiter", "active");
+    let other = artifacts::with_other_bytes(&library, daemon.home().join("other-bytes"));
+    daemon.drop_file(&other, name);
+    (daemon, before)
+}
+
+#[test]
+fn another_file_of_the_version_that_serves_is_refused_and_that_version_serves_on() {
+    for name in ["beside.so", "limiter-1.0.0.so"] {
+        let (daemon, before) = after_the_same_version_came_again("", name);
+        let refused = || {
+            let events = text(&daemon.verb(&["events"]).stdout);
+            events.lines().find(|line| line.contains("deploy.same_version")).map(str::to_owned)
+        };
+        wait_until("the refusal", || refused().is_some());
+        let event: serde_json::Value = serde_json::from_str(&refused().expect("just seen")).expect("JSON");
+        assert_eq!(event["event"], "refused");
+        assert!(event["path"].as_str().is_some_and(|path| path.ends_with(name)), "{event}");
+        assert!(event["next"].as_str().is_some_and(|next| next.contains("a new version")), "{event}");
+        let taken = daemon.verb(&["call", "limiter", "take", "--data", r#"{"key":"ada"}"#]);
+        assert!(taken.status.success(), "{taken:?}");
+        assert_eq!(daemon.status_of("limiter", "active"), before, "{name}");
+    }
+}
+
+#[test]
+fn another_file_of_the_version_that_serves_takes_over_where_the_configuration_says_so() {
+    let (daemon, before) = after_the_same_version_came_again("same-version = \"replace\"\n", "beside.so");
+    wait_until("the other bytes serving", || {
+        let active = daemon.status_of("limiter", "active");
+        active.as_str().is_some_and(|id| id.starts_with("limiter@1.0.0+")) && active != before
+    });
 }

@@ -34,6 +34,11 @@ pub(super) struct Entry {
     pub(super) other_entries: AtomicU64,
     /// One of `NONE`, `ATTACHED`, `CLAIMED`.
     attach: AtomicU32,
+    /// Where the thread's sequence of calls stands that are split between this
+    /// version and another, plus one; zero before the first. It outlives thread
+    /// and version: who has the entry next goes on from there, so that many
+    /// short-lived threads get the share that one long-lived one does.
+    turn: AtomicU32,
 }
 
 /// The version has no thread-locals on this thread.
@@ -45,6 +50,23 @@ const ATTACHED: u32 = 1;
 const CLAIMED: u32 = 2;
 
 impl Entry {
+    /// Takes `share` steps on a round of `whole`, and says whether one was
+    /// completed: by the owning thread, before it chooses this version or not.
+    ///
+    /// Threads begin at different places of the round, so that many that call
+    /// a few times each do not all choose the same.
+    #[inline]
+    pub(super) fn take_turn(&self, share: u32, whole: u32, thread: u32) -> bool {
+        let turn = match self.turn.load(Ordering::Relaxed) {
+            0 => first_turn(thread, whole),
+            turn => turn - 1,
+        };
+        let next = turn + share;
+        let completed = next >= whole;
+        self.turn.store(if completed { next - whole } else { next } + 1, Ordering::Relaxed);
+        completed
+    }
+
     /// Remembers that the owning thread has run the version's code.
     pub(super) fn attach(&self) {
         // Relaxed: read by others only after they found the hazard or the
@@ -124,6 +146,16 @@ pub(super) fn sum(header: &Header) -> Counters {
 /// How many threads have, or may have, thread-locals of the version.
 pub(super) fn attached(header: &Header) -> usize {
     ThreadRecord::all().filter(|record| record.entry(header.index()).is_attached()).count()
+}
+
+/// Multiples of the golden ratio's fraction spread evenly, however many there
+/// are.
+#[cold]
+fn first_turn(thread: u32, whole: u32) -> u32 {
+    const GOLDEN: u64 = 0x9e37_79b9;
+    let fraction = (u64::from(thread) * GOLDEN) & u64::from(u32::MAX);
+    // The upper half of a product is below its second factor.
+    ((fraction * u64::from(whole)) >> 32) as u32
 }
 
 static FOLDING: Mutex<()> = Mutex::new(());

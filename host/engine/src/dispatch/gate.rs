@@ -13,13 +13,16 @@
 //!
 //! The gate moves nothing itself and decides nothing: how long to wait for a
 //! drain is the engine's business.
+//!
+//! long: who closes a gate and who waits at it go by one lock and one argument.
 
 use super::barrier::{HeavyOnce, Symmetric};
 use super::chain;
 use super::lease::{Holder, Lease};
 use super::record::{MAX_CHAIN_DEPTH, ThreadRecord};
 use super::retire::{InFlight, Retired};
-use super::slot::{ABSENT, CLOSED, Control, Gate, Refused, Slot, marker};
+use super::route::Route;
+use super::slot::{ABSENT, CLOSED, Control, Gate, Refused, SPLIT, Slot, marker, protect};
 use super::sync::{MutexGuard, Ordering, lock};
 use super::version::{Header, Owned, Payload, Version};
 use crate::failure::{Code, Failure};
@@ -40,6 +43,9 @@ pub enum GateRefused {
     /// Its gate is closed already.
     #[error("the gate is held by a hand-over")]
     Busy,
+    /// Two versions share its calls.
+    #[error("two versions share the calls")]
+    Split,
 }
 
 impl Failure for GateRefused {
@@ -47,6 +53,7 @@ impl Failure for GateRefused {
         match self {
             GateRefused::NotActive => Code::CallNotActive,
             GateRefused::Busy => Code::GateBusy,
+            GateRefused::Split => Code::RouteSplit,
         }
     }
 }
@@ -70,12 +77,11 @@ impl<P: Payload> Slot<P> {
     /// cause go on.
     ///
     /// # Errors
-    /// [`GateRefused`], if the slot has no version or is closed already.
+    /// [`GateRefused`], if the slot has no version, or is closed or split
+    /// already.
     pub fn close(&self) -> Result<Closed<'_, P>, GateRefused> {
         let mut control = lock(&self.control);
-        if control.gate != Gate::Open {
-            return Err(GateRefused::Busy);
-        }
+        control.is_busy()?;
         let version = control.version.as_ref().ok_or(GateRefused::NotActive)?;
         let version = version.alias();
         control.gate = Gate::Closed;
@@ -99,7 +105,8 @@ impl<'s, P: Payload> Closed<'s, P> {
         self.held.is_drained()
     }
 
-    /// Who holds leases on the version.
+    /// Who holds leases on the version, those to [look](Slot::look) at it among
+    /// them.
     pub fn holders(&self) -> Vec<Holder> {
         self.held.version.holders()
     }
@@ -118,18 +125,21 @@ impl<'s, P: Payload> Closed<'s, P> {
 
 impl<'s, P: Payload> Sealed<'s, P> {
     /// What still runs on the version; it only ever gets less, but for leases
-    /// taken [here](Self::lease).
+    /// taken [here](Self::lease) or to [look](Slot::look).
     pub fn in_flight(&self) -> InFlight {
         self.held.in_flight()
     }
 
     /// Whether every call on the version has returned and every lease is gone:
-    /// from true on, nothing but [leases taken here](Self::lease) touches it.
+    /// from true on, nothing runs in it but what [enters](Lease::enter) leases
+    /// taken [here](Self::lease). Those to [look](Slot::look) may come and go,
+    /// and read what is fixed about a version.
     pub fn is_drained(&self) -> bool {
         self.held.is_drained()
     }
 
-    /// Who holds leases on the version.
+    /// Who holds leases on the version, those to [look](Slot::look) at it among
+    /// them.
     pub fn holders(&self) -> Vec<Holder> {
         self.held.version.holders()
     }
@@ -221,6 +231,7 @@ impl<P: Payload> Slot<P> {
     pub(super) fn admit(
         &self,
         record: &'static ThreadRecord,
+        mut route: Route<'_>,
         mut waiter: Waiter<'_>,
     ) -> Poll<Result<NonNull<Header>, Refused>> {
         let depth = record.depth();
@@ -233,8 +244,21 @@ impl<P: Payload> Slot<P> {
         record.settle();
         loop {
             // SAFETY: in bounds as just checked, and nothing was pushed.
-            let Some(header) = (unsafe { self.protect::<Symmetric>(record, depth) }) else {
+            let Some(header) = (unsafe { protect::<Symmetric>(&self.live, record, depth) }) else {
                 continue;
+            };
+            let header = if header.as_ptr() == marker(&SPLIT) {
+                // Chosen once: a sequence takes one step for a call.
+                let arm = self.table.choose(route, record);
+                route = Route::Arm(arm);
+                // SAFETY: as above.
+                match unsafe { protect::<Symmetric>(self.table.arm(arm), record, depth) } {
+                    Some(header) if header.as_ptr() != marker(&ABSENT) => header,
+                    // The split has just ended.
+                    _ => continue,
+                }
+            } else {
+                header
             };
             // SAFETY: validated, or a static.
             if !unsafe { header.as_ref() }.is_marker() {

@@ -15,11 +15,18 @@
 //! zero for a thread without a record and in a process without membarrier, and
 //! is lowered by others to make the thread come by the cold path. A counter of
 //! zero is the other way out: the thread's first call on a version, or a
-//! marker (no version, closed gate), whose counters are never raised.
+//! marker (no version, closed gate, split), whose counters are never raised.
 //!
 //! **Publishing** stores the pointer, issues the heavy barrier, and only then
 //! may hazards be read: a call that is not seen there has not validated yet,
 //! and will find the new pointer.
+//!
+//! **Splits.** While two versions share a slot, it publishes a marker in their
+//! place, and each of them in an arm beside it. A call that finds the marker
+//! chooses an arm, and is to the arm's pointer what another is to the live one.
+//! At the end of a split the live pointer is stored first, the arms are emptied
+//! second, and the barrier comes third: whoever finds an arm empty finds a live
+//! version, and whoever found one in it is seen.
 //!
 //! **Leaving.** A version goes through typed states, each with the operations
 //! that are sound in it:
@@ -35,7 +42,7 @@
 //!
 //! | state | calls | leases | threads attached |
 //! |---|---|---|---|
-//! | in a slot | begin | are taken | more and more |
+//! | in a slot, or in an arm of one | begin | are taken | more and more |
 //! | closed | of chains in flight begin | likewise | |
 //! | sealed, retired | finish | are dropped | |
 //! | drained | none | none | detach: on their next call anywhere, at [`pass_by`], at their end; or are abandoned |
@@ -50,6 +57,7 @@
 //! | store | with | is seen by | so that |
 //! |---|---|---|---|
 //! | `Slot::live` (`replace`, `close`, reopening) | swap, AcqRel | Acquire in `protect` | the version's content is there |
+//! | arms (`set`, `clear`), around the marker's swap | Release | Acquire in `protect` | likewise; an empty arm means that the marker is gone |
 //! | hazard := version, then `light` | Release, compiler fence (hot) or SeqCst fence (cold) | `heavy`, then Acquire in `frames` | the hazard is found, or the new pointer is |
 //! | hazard := null, or a later frame's | Release | Acquire in `frames` | all that the call did is done; every store is a Release, so one that hides another orders it too |
 //! | lease + 1, before the hazard is cleared | Relaxed | hazards first, leases second | one of the two is seen |
@@ -81,7 +89,9 @@ mod index;
 mod lease;
 mod record;
 mod retire;
+mod route;
 mod slot;
+mod split;
 mod sync;
 mod version;
 mod watch;
@@ -95,9 +105,13 @@ pub use index::MAX_VERSIONS;
 pub use lease::{Holder, Lease};
 pub use record::{MAX_CHAIN_DEPTH, MAX_THREADS, pass_by};
 pub use retire::{Drained, InFlight, Retired};
-pub use slot::{GateBusy, Refused, Slot, SlotState};
+pub use route::{Arm, Route, Share};
+pub use slot::{NotPublished, Refused, Slot, SlotState};
+pub use split::NotSplit;
 pub use version::{Finished, Outside, Payload, Version, VersionId, VersionsExhausted};
 pub use watch::{Scan, StuckCall};
 
+#[cfg(test)]
+mod split_tests;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ use super::gate::{GatePlace, GateRefused, Places, Waiter};
 use super::lease::{Holder, Lease};
 use super::record::{self, MAX_CHAIN_DEPTH, MAX_THREADS, ThreadRecord};
 use super::retire::{InFlight, Retired};
+use super::route::{Route, Share, Table};
 use super::sync::{AtomicPtr, Condvar, Mutex, Ordering, lock};
 use super::version::{Header, Owned, Payload, Version, VersionId};
 use crate::failure::{Code, Failure};
@@ -59,8 +60,10 @@ use std::time::Duration;
 /// Dropping a slot that still has a version leaves that version in memory:
 /// [`withdraw`](Self::withdraw) it first.
 pub struct Slot<P: Payload> {
-    /// A version in `control`, or one of the two markers.
+    /// A version in `control`, or one of the three markers.
     pub(super) live: AtomicPtr<Header>,
+    /// What calls choose from that find the marker of a split.
+    pub(super) table: Table,
     pub(super) control: Mutex<Control<P>>,
     /// Signalled when a gate opens; waits with `control`.
     pub(super) opened: Condvar,
@@ -70,7 +73,10 @@ pub struct Slot<P: Payload> {
 
 /// What only changes of the slot look at; calls only behind a closed gate.
 pub(super) struct Control<P> {
+    /// The live version; the baseline of a split.
     pub(super) version: Option<Owned<P>>,
+    /// The other version of a split; none without.
+    pub(super) challenger: Option<Owned<P>>,
     pub(super) gate: Gate,
     pub(super) waiting: Places,
 }
@@ -97,6 +103,15 @@ pub enum SlotState {
     Closed(VersionId),
     /// A hand-over: all calls wait.
     Sealed(VersionId),
+    /// Two versions share the calls.
+    Split {
+        /// The one that served before.
+        baseline: VersionId,
+        /// The one that is being tried.
+        challenger: VersionId,
+        /// The challenger's.
+        share: Share,
+    },
 }
 
 /// Why a call was not made. The plugin has seen nothing of it.
@@ -127,20 +142,26 @@ impl Failure for Refused {
     }
 }
 
-/// A hand-over holds the slot's gate. The version is given back.
+/// A version was not published, and is given back.
 #[derive(thiserror::Error)]
-#[error("the gate is held by a hand-over")]
-pub struct GateBusy<P: Payload>(pub Version<P>);
+#[error("{reason}")]
+pub struct NotPublished<P: Payload> {
+    /// The version.
+    pub version: Version<P>,
+    /// Why.
+    pub reason: GateRefused,
+}
 
-impl<P: Payload> fmt::Debug for GateBusy<P> {
+impl<P: Payload> fmt::Debug for NotPublished<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("GateBusy").field(&self.0.id()).finish()
+        let NotPublished { version, reason } = self;
+        f.debug_struct("NotPublished").field("version", &version.id()).field("reason", reason).finish()
     }
 }
 
-impl<P: Payload> Failure for GateBusy<P> {
+impl<P: Payload> Failure for NotPublished<P> {
     fn code(&self) -> Code {
-        Code::GateBusy
+        self.reason.code()
     }
 }
 
@@ -148,6 +169,8 @@ impl<P: Payload> Failure for GateBusy<P> {
 pub(super) static ABSENT: Header = Header::marker();
 /// Found in `live` while the gate is closed.
 pub(super) static CLOSED: Header = Header::marker();
+/// Found in `live` while two versions share the calls.
+pub(super) static SPLIT: Header = Header::marker();
 
 pub(super) fn marker(header: &'static Header) -> *mut Header {
     std::ptr::from_ref(header).cast_mut()
@@ -167,14 +190,28 @@ impl<P: Payload> Slot<P> {
     /// on, waits for it, up to the slot's timeout per hand-over.
     #[inline(always)]
     pub fn enter<R>(&self, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
+        self.enter_routed(Route::Sequence, call)
+    }
+
+    /// [`enter`](Self::enter) with a say in where the call goes while two
+    /// versions [share](Self::split) the slot. Costs the same while they do not.
+    ///
+    /// # Errors
+    /// As for [`enter`](Self::enter).
+    #[inline(always)]
+    pub fn enter_routed<R>(
+        &self,
+        route: Route<'_>,
+        call: impl FnOnce(Entered<'_, P>) -> R,
+    ) -> Result<R, Refused> {
         match self.enter_hot() {
             // SAFETY: the slot's versions are of payload `P`.
             Some(frame) => Ok(call(unsafe { frame.entered() })),
-            None => self.enter_cold(call),
+            None => self.enter_otherwise(route, call),
         }
     }
 
-    /// [`enter`](Self::enter) for a call that is made on behalf of another,
+    /// [`enter_routed`](Self::enter_routed) for a call that is made on behalf of another,
     /// which runs on another thread or as an async task.
     ///
     /// If that call is in this slot's version, this one passes a closed gate
@@ -186,14 +223,15 @@ impl<P: Payload> Slot<P> {
     pub fn enter_chained<R>(
         &self,
         chain: ChainToken,
+        route: Route<'_>,
         call: impl FnOnce(Entered<'_, P>) -> R,
     ) -> Result<R, Refused> {
         if chain.is_root() {
-            return self.enter(call);
+            return self.enter_routed(route, call);
         }
         let here = record::here()?;
         let _link = chain.link(here.record)?;
-        self.enter(call)
+        self.enter_routed(route, call)
     }
 
     /// Takes a lease on the live version: it stays in memory until the lease
@@ -202,7 +240,16 @@ impl<P: Payload> Slot<P> {
     /// # Errors
     /// As for [`enter`](Self::enter), waiting included.
     pub fn lease(&self, holder: Holder) -> Result<Lease<P>, Refused> {
-        match self.try_lease(holder, Waiter::Block) {
+        self.lease_routed(Route::Sequence, holder)
+    }
+
+    /// [`lease`](Self::lease) with a say in where the call goes while two
+    /// versions share the slot.
+    ///
+    /// # Errors
+    /// As for [`enter`](Self::enter), waiting included.
+    pub fn lease_routed(&self, route: Route<'_>, holder: Holder) -> Result<Lease<P>, Refused> {
+        match self.try_lease(route, holder, Waiter::Block) {
             Poll::Ready(result) => result,
             Poll::Pending => unreachable!("a blocking waiter is not woken, it waits"),
         }
@@ -223,10 +270,11 @@ impl<P: Payload> Slot<P> {
     pub fn poll_lease(
         &self,
         context: &mut Context<'_>,
+        route: Route<'_>,
         holder: Holder,
         place: &mut GatePlace,
     ) -> Poll<Result<Lease<P>, Refused>> {
-        self.try_lease(holder, Waiter::Task(context.waker(), place))
+        self.try_lease(route, holder, Waiter::Task(context.waker(), place))
     }
 
     #[inline(always)]
@@ -239,47 +287,57 @@ impl<P: Payload> Slot<P> {
         // SAFETY: the depth is below a limit of at most MAX_CHAIN_DEPTH, and
         // it is the top of this thread's stack.
         unsafe {
-            let header = self.protect::<Asymmetric>(record, depth)?;
+            let header = protect::<Asymmetric>(&self.live, record, depth)?;
             Frame::begin_again(record, depth, header)
         }
     }
 
-    /// Puts the live pointer into this thread's hazard at `depth`, or fails if
-    /// it changes meanwhile. What comes back may be a marker.
-    ///
-    /// # Safety
-    /// `depth` is the top of this thread's stack, and below MAX_CHAIN_DEPTH.
-    #[inline(always)]
-    pub(super) unsafe fn protect<B: Barrier>(
-        &self,
-        record: &'static ThreadRecord,
-        depth: isize,
-    ) -> Option<NonNull<Header>> {
-        let seen = self.live.load(Ordering::Relaxed);
-        // SAFETY: the caller keeps `depth` in bounds.
-        // Release: partner is the Acquire in `ThreadRecord::frames`; it orders
-        // the frame that stood here before, which a later store may hide.
-        unsafe { record.hazard(depth) }.store(seen, Ordering::Release);
-        B::light();
-        // Acquire: partner is the swap in `replace`; shows the version's
-        // content.
-        if self.live.load(Ordering::Acquire) != seen {
+    /// The hot path of a slot that is split: like that of one that is not, from
+    /// the chosen arm. `route` becomes the choice, so that it is made once.
+    #[inline]
+    fn enter_split(&self, route: &mut Route<'_>) -> Option<Frame> {
+        // Acquire: partner is the swap in `split`; shows the table.
+        if self.live.load(Ordering::Acquire) != marker(&SPLIT) {
             return None;
         }
-        // Still live after the hazard was visible: whoever replaces it from
-        // now on finds the hazard.
-        // SAFETY: the live pointer is never null.
-        Some(unsafe { NonNull::new_unchecked(seen) })
+        let record = ThreadRecord::current();
+        let depth = record.depth();
+        if depth >= record.limit() {
+            return None;
+        }
+        let arm = self.table.choose(*route, record);
+        *route = Route::Arm(arm);
+        // SAFETY: as in `enter_hot`. An arm's version is taken out of the arm
+        // before it leaves, so the arm is to it what the live pointer is to the
+        // only version.
+        unsafe {
+            let header = protect::<Asymmetric>(self.table.arm(arm), record, depth)?;
+            Frame::begin_again(record, depth, header)
+        }
+    }
+
+    /// What the hot path leaves over: a split, or whatever is cold.
+    #[inline(never)]
+    fn enter_otherwise<R>(
+        &self,
+        mut route: Route<'_>,
+        call: impl FnOnce(Entered<'_, P>) -> R,
+    ) -> Result<R, Refused> {
+        match self.enter_split(&mut route) {
+            // SAFETY: the slot's versions are of payload `P`.
+            Some(frame) => Ok(call(unsafe { frame.entered() })),
+            None => self.enter_cold(route, call),
+        }
     }
 
     #[cold]
     #[inline(never)]
-    fn enter_cold<R>(&self, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
+    fn enter_cold<R>(&self, route: Route<'_>, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
         // Declared first, so that it is dropped last: the frame is popped
         // before the record is given back.
         let here = record::here()?;
         let record = here.record;
-        let header = match self.admit(record, Waiter::Block) {
+        let header = match self.admit(record, route, Waiter::Block) {
             Poll::Ready(admitted) => admitted?,
             Poll::Pending => unreachable!("a blocking waiter is not woken, it waits"),
         };
@@ -289,7 +347,12 @@ impl<P: Payload> Slot<P> {
         Ok(call(unsafe { frame.entered() }))
     }
 
-    fn try_lease(&self, holder: Holder, waiter: Waiter<'_>) -> Poll<Result<Lease<P>, Refused>> {
+    fn try_lease(
+        &self,
+        route: Route<'_>,
+        holder: Holder,
+        waiter: Waiter<'_>,
+    ) -> Poll<Result<Lease<P>, Refused>> {
         let here = match record::here() {
             Ok(here) => here,
             Err(refused) => return Poll::Ready(Err(refused)),
@@ -299,7 +362,7 @@ impl<P: Payload> Slot<P> {
             Ok(link) => link,
             Err(refused) => return Poll::Ready(Err(refused)),
         };
-        let admitted = self.admit(record, waiter);
+        let admitted = self.admit(record, route, waiter);
         drop(link);
         admitted.map_ok(|header| {
             // SAFETY: admitted: the hazard keeps the version until it is
@@ -322,7 +385,13 @@ impl<P: Payload> Slot<P> {
     pub const fn new(gate_timeout: Duration) -> Self {
         Slot {
             live: AtomicPtr::new((&raw const ABSENT).cast_mut()),
-            control: Mutex::new(Control { version: None, gate: Gate::Open, waiting: Places::new() }),
+            table: Table::new(),
+            control: Mutex::new(Control {
+                version: None,
+                challenger: None,
+                gate: Gate::Open,
+                waiting: Places::new(),
+            }),
             opened: Condvar::new(),
             gate_timeout,
             payload: PhantomData,
@@ -334,11 +403,12 @@ impl<P: Payload> Slot<P> {
     /// version; those in flight finish on theirs.
     ///
     /// # Errors
-    /// [`GateBusy`] with the version, while a hand-over holds the gate.
-    pub fn publish(&self, version: Version<P>) -> Result<Option<Retired<P>>, GateBusy<P>> {
+    /// [`NotPublished`] with the version, while a hand-over holds the gate or
+    /// two versions share the slot.
+    pub fn publish(&self, version: Version<P>) -> Result<Option<Retired<P>>, NotPublished<P>> {
         let mut control = lock(&self.control);
-        if control.gate != Gate::Open {
-            return Err(GateBusy(version));
+        if let Err(reason) = control.is_busy() {
+            return Err(NotPublished { version, reason });
         }
         let old = self.replace(&mut control, Some(version.0));
         drop(control);
@@ -348,13 +418,11 @@ impl<P: Payload> Slot<P> {
     /// Takes the live version out: calls are refused as not active.
     ///
     /// # Errors
-    /// [`GateRefused`], if there is no version, or while a hand-over holds the
-    /// gate.
+    /// [`GateRefused`], if there is no version, while a hand-over holds the
+    /// gate, or while two versions share the slot.
     pub fn withdraw(&self) -> Result<Retired<P>, GateRefused> {
         let mut control = lock(&self.control);
-        if control.gate != Gate::Open {
-            return Err(GateRefused::Busy);
-        }
+        control.is_busy()?;
         let old = self.replace(&mut control, None);
         drop(control);
         old.map(Retired::now).ok_or(GateRefused::NotActive)
@@ -366,6 +434,10 @@ impl<P: Payload> Slot<P> {
         let Some(version) = &control.version else {
             return SlotState::Absent;
         };
+        if let Some(challenger) = &control.challenger {
+            let share = self.table.share();
+            return SlotState::Split { baseline: version.id(), challenger: challenger.id(), share };
+        }
         match control.gate {
             Gate::Open => SlotState::Live(version.id()),
             Gate::Closed => SlotState::Closed(version.id()),
@@ -377,8 +449,10 @@ impl<P: Payload> Slot<P> {
     ///
     /// It counts as no call and never waits, whatever the gate is doing, so it
     /// is what status and watchdogs use. Behind a sealed gate the version may
-    /// be looked at but not entered: its state is on its way out. As with any
-    /// lease, the version does not drain before this one is dropped.
+    /// be looked at but must not be [entered](Lease::enter), which nothing here
+    /// prevents: its state is on its way out. So only who hands over, one
+    /// thread, enters what it looked at, at an open gate. As with any lease,
+    /// the version does not drain before this one is dropped.
     pub fn look(&self, holder: Holder) -> Option<Lease<P>> {
         // The slot's handle cannot be finished while the lock is held, and
         // from then on the lease is counted.
@@ -417,6 +491,33 @@ impl<P: Payload> Slot<P> {
         self.live.swap(header, Ordering::AcqRel);
         std::mem::replace(&mut control.version, version)
     }
+}
+
+/// Puts what `published` holds into this thread's hazard at `depth`, or fails
+/// if it changes meanwhile. What comes back may be a marker.
+///
+/// # Safety
+/// `depth` is the top of this thread's stack, and below MAX_CHAIN_DEPTH.
+#[inline(always)]
+pub(super) unsafe fn protect<B: Barrier>(
+    published: &AtomicPtr<Header>,
+    record: &'static ThreadRecord,
+    depth: isize,
+) -> Option<NonNull<Header>> {
+    let seen = published.load(Ordering::Relaxed);
+    // SAFETY: the caller keeps `depth` in bounds.
+    // Release: partner is the Acquire in `ThreadRecord::frames`; it orders
+    // the frame that stood here before, which a later store may hide.
+    unsafe { record.hazard(depth) }.store(seen, Ordering::Release);
+    B::light();
+    // Acquire: partner is the swap in `replace`; shows the version's content.
+    if published.load(Ordering::Acquire) != seen {
+        return None;
+    }
+    // Still published after the hazard was visible: whoever replaces it from
+    // now on finds the hazard.
+    // SAFETY: a published pointer is never null.
+    Some(unsafe { NonNull::new_unchecked(seen) })
 }
 
 impl<P: Payload> fmt::Debug for Slot<P> {

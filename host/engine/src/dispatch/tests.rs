@@ -409,7 +409,8 @@ fn a_hand_over_excludes_other_changes() {
     let closed = slot.close().expect("live");
     assert_eq!(slot.close().err(), Some(GateRefused::Busy));
     assert_eq!(slot.withdraw().err(), Some(GateRefused::Busy));
-    let GateBusy(refused) = slot.publish(version(2)).expect_err("the gate is held");
+    let NotPublished { version: refused, reason } = slot.publish(version(2)).expect_err("the gate is held");
+    assert_eq!(reason, GateRefused::Busy);
     drop(closed);
     let old = slot.publish(refused).expect("open").expect("one was live");
     drop(old.try_drained().expect("idle").finish().expect("never called"));
@@ -443,16 +444,16 @@ fn a_token_passes_the_gate_while_its_call_runs() {
     let token = visitor.token;
     let closed = slot.close().expect("live");
     assert_eq!(ask(&slot), Err(Refused::GateTimeout));
-    assert_eq!(slot.enter_chained(token, |call| call.payload().name), Ok(1));
+    assert_eq!(slot.enter_chained(token, Route::Sequence, |call| call.payload().name), Ok(1));
     // And what that call causes in turn, by another plugin and thread.
     let between = slot_with(2, SHORT);
     let nested = thread::scope(|scope| {
-        let nest = || between.enter_chained(token, |_| (ask(&slot), current_chain()));
+        let nest = || between.enter_chained(token, Route::Sequence, |_| (ask(&slot), current_chain()));
         scope.spawn(nest).join().expect("it returns")
     });
     assert_eq!(nested.map(|(answer, _)| answer), Ok(Ok(1)));
     visitor.leave();
-    let stale = slot.enter_chained(token, |call| call.payload().name);
+    let stale = slot.enter_chained(token, Route::Sequence, |call| call.payload().name);
     assert_eq!(stale, Err(Refused::GateTimeout));
     drop(closed);
     clean_up(&slot);
@@ -469,7 +470,7 @@ fn a_token_ends_with_its_root_call_even_if_the_thread_calls_again() {
         assert_eq!(slot.enter(|_| current_chain()), Ok(again));
         let closed = slot.close().expect("live");
         let elsewhere = |token| {
-            let call = || slot.enter_chained(token, |call| call.payload().name);
+            let call = || slot.enter_chained(token, Route::Sequence, |call| call.payload().name);
             thread::scope(|scope| scope.spawn(call).join().expect("it returns"))
         };
         assert_eq!(elsewhere(token), Err(Refused::GateTimeout));
@@ -507,7 +508,7 @@ fn a_sealed_gate_lets_no_chain_pass() {
     let visitor = Visitor::enter(&slot);
     let sealed = slot.close().expect("live").seal();
     assert!(!sealed.is_drained());
-    let refused = slot.enter_chained(visitor.token, |call| call.payload().name);
+    let refused = slot.enter_chained(visitor.token, Route::Sequence, |call| call.payload().name);
     assert_eq!(refused, Err(Refused::GateTimeout));
     visitor.leave();
     assert!(sealed.is_drained());
@@ -523,7 +524,7 @@ fn tokens_that_were_never_given_out_are_as_good_as_none() {
     let real = visitor.token.to_raw();
     for raw in [1, 42, u64::MAX, 1 << 63, real ^ 1, real + (1 << 44), real | 1 << 63] {
         let token = ChainToken::from_raw(raw);
-        let refused = slot.enter_chained(token, |call| call.payload().name);
+        let refused = slot.enter_chained(token, Route::Sequence, |call| call.payload().name);
         assert_eq!(refused, Err(Refused::GateTimeout), "token {raw:#x}");
     }
     drop(closed);
@@ -539,11 +540,11 @@ fn a_task_is_woken_when_the_gate_opens() {
     let mut context = Context::from_waker(&waker);
     let closed = slot.close().expect("live");
     let mut place = GatePlace::default();
-    assert!(slot.poll_lease(&mut context, Holder::new("task", 0), &mut place).is_pending());
+    assert!(slot.poll_lease(&mut context, Route::Sequence, Holder::new("task", 0), &mut place).is_pending());
     assert!(!woken.load(SeqCst));
     let old = closed.seal().open(version(2));
     assert!(woken.load(SeqCst));
-    match slot.poll_lease(&mut context, Holder::new("task", 0), &mut place) {
+    match slot.poll_lease(&mut context, Route::Sequence, Holder::new("task", 0), &mut place) {
         Poll::Ready(Ok(lease)) => assert_eq!(lease.name, 2),
         other => panic!("expected a lease, got {other:?}"),
     }
@@ -568,7 +569,7 @@ fn a_task_that_gave_up_leaves_nothing_at_the_gate() {
         let mut context = Context::from_waker(&waker);
         let mut place = GatePlace::default();
         for _ in 0..3 {
-            let polled = slot.poll_lease(&mut context, Holder::new("task", 0), &mut place);
+            let polled = slot.poll_lease(&mut context, Route::Sequence, Holder::new("task", 0), &mut place);
             assert!(polled.is_pending());
         }
         places.push(place);
@@ -595,11 +596,11 @@ fn a_waker_that_panics_keeps_nobody_from_the_new_version() {
     let waker = Waker::from(Arc::new(Bomb));
     let mut context = Context::from_waker(&waker);
     let (mut first, mut second) = (GatePlace::default(), GatePlace::default());
-    assert!(slot.poll_lease(&mut context, Holder::new("task", 0), &mut first).is_pending());
+    assert!(slot.poll_lease(&mut context, Route::Sequence, Holder::new("task", 0), &mut first).is_pending());
     let woken = Arc::new(AtomicBool::new(false));
     let other = Waker::from(Arc::new(Flag(Arc::clone(&woken))));
     let mut context = Context::from_waker(&other);
-    assert!(slot.poll_lease(&mut context, Holder::new("task", 0), &mut second).is_pending());
+    assert!(slot.poll_lease(&mut context, Route::Sequence, Holder::new("task", 0), &mut second).is_pending());
     let old = closed.seal().open(version(2));
     assert!(woken.load(SeqCst), "who waits beside it is woken");
     assert_eq!(ask(&slot), Ok(2));
@@ -616,7 +617,9 @@ fn a_chain_that_met_the_seal_passes_when_it_is_taken_back() {
     let (answer, answered) = channel();
     let (theirs, token) = (Arc::clone(&slot), visitor.token);
     let nested = thread::spawn(move || {
-        answer.send(theirs.enter_chained(token, |call| call.payload().name)).expect("the test waits");
+        answer
+            .send(theirs.enter_chained(token, Route::Sequence, |call| call.payload().name))
+            .expect("the test waits");
     });
     assert!(answered.recv_timeout(SHORT).is_err(), "a seal lets no chain pass");
     let closed = sealed.unseal();

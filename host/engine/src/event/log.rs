@@ -25,11 +25,22 @@ struct State {
 }
 
 impl EventLog {
-    /// Numbers an event and keeps it.
-    pub(crate) fn write(&self, plugin: Option<String>, version: Option<String>, kind: EventKind) {
+    /// Numbers an event and keeps it; it is then to be [told](Self::tell). Runs
+    /// no foreign code, so it may come while a lock is held.
+    pub(crate) fn note(
+        &self,
+        plugin: Option<String>,
+        version: Option<String>,
+        kind: EventKind,
+    ) -> Arc<Event> {
         let event = self.lock().push(plugin, version, kind, unix_ms());
         self.changed.notify_all();
-        // Foreign code, which may read this log.
+        event
+    }
+
+    /// Tells whoever traces the host, which is foreign code and may read this
+    /// log.
+    pub(crate) fn tell(event: &Event) {
         tracing::debug!(
             event = event.kind.name(),
             plugin = event.plugin.as_deref().unwrap_or(""),
@@ -37,6 +48,11 @@ impl EventLog {
             "event {}",
             event.sequence
         );
+    }
+
+    /// Numbers an event, keeps it and tells it.
+    pub(crate) fn write(&self, plugin: Option<String>, version: Option<String>, kind: EventKind) {
+        Self::tell(&self.note(plugin, version, kind));
     }
 
     /// No event comes any more; readers are told.

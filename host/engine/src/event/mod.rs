@@ -6,7 +6,7 @@
 //! up.
 
 use crate::failure::{Code, Failure};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::fmt;
 
 mod log;
@@ -104,6 +104,36 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_in_ms: Option<u64>,
     },
+    /// A version began to serve a share of the calls beside another.
+    TrialBegun {
+        /// The share, in hundredths of a percent.
+        share_basis_points: u16,
+    },
+    /// A version that is being tried got another share.
+    TrialShare {
+        /// The share, in hundredths of a percent.
+        share_basis_points: u16,
+    },
+    /// A version that was being tried serves no more: its plugin leaves.
+    TrialEnded,
+    /// A version that was being tried serves all calls.
+    Promoted {
+        /// The version that it replaced.
+        from: String,
+    },
+    /// A version serves no more: the one before serves again.
+    RolledBack {
+        /// The version that serves again.
+        to: String,
+        /// Calls in flight on the version that is left; leases not counted.
+        in_flight: u64,
+        /// From the command to the stored pointer, in nanoseconds.
+        stored_ns: u64,
+        /// The barrier that came after, in nanoseconds.
+        barrier_ns: u64,
+    },
+    /// The probation of a version is over; there is no way back at once.
+    Committed,
     /// State was handed over.
     StateHandedOver {
         /// Schema version of the state that was exported.
@@ -160,7 +190,9 @@ pub enum EventKind {
         /// Shared libraries that came with the plugin and stayed.
         companions: Vec<String>,
     },
-    /// The library stays in memory for now.
+    /// The library stays in memory for now. In JSON, `unload.resident` stands
+    /// beside the pins, as every failure has a code for programs.
+    #[serde(serialize_with = "resident")]
     Resident {
         /// What keeps it.
         pins: Vec<String>,
@@ -196,6 +228,12 @@ impl EventKind {
             EventKind::Deploying { .. } => "deploying",
             EventKind::Published { .. } => "published",
             EventKind::DeployFailed { .. } => "deploy_failed",
+            EventKind::TrialBegun { .. } => "trial_begun",
+            EventKind::TrialShare { .. } => "trial_share",
+            EventKind::TrialEnded => "trial_ended",
+            EventKind::Promoted { .. } => "promoted",
+            EventKind::RolledBack { .. } => "rolled_back",
+            EventKind::Committed => "committed",
             EventKind::StateHandedOver { .. } => "state_handed_over",
             EventKind::StateRestored { .. } => "state_restored",
             EventKind::StateSaved { .. } => "state_saved",
@@ -210,6 +248,17 @@ impl EventKind {
             EventKind::Stopped => "stopped",
         }
     }
+}
+
+fn resident<S: Serializer>(pins: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Resident<'a> {
+        pins: &'a [String],
+        #[serde(flatten)]
+        failure: FailureReport,
+    }
+    let message = format!("the version stays in memory: {}", pins.join("; "));
+    Resident { pins, failure: FailureReport::with_code(Code::UnloadResident, message) }.serialize(serializer)
 }
 
 /// A stage of a deployment.
@@ -336,5 +385,15 @@ mod tests {
         assert_eq!(json["event"], event.kind.name());
         assert_eq!(json["micros"], 7);
         assert_eq!(json["schema"], SCHEMA_VERSION);
+    }
+
+    #[test]
+    fn a_resident_version_has_a_code_for_programs() {
+        let pins = vec!["thread worker".to_owned(), "its hook stop has not returned".to_owned()];
+        let json = serde_json::to_value(EventKind::Resident { pins }).expect("serialises");
+        assert_eq!((&json["event"], &json["code"]), (&"resident".into(), &"unload.resident".into()));
+        assert_eq!(json["pins"][0], "thread worker");
+        let message = "the version stays in memory: thread worker; its hook stop has not returned";
+        assert_eq!(json["message"], message);
     }
 }

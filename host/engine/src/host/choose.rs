@@ -20,6 +20,9 @@ impl Control {
             let message = format!("the version of {name} before still ends its calls, to save its state");
             return Err(FailureReport::with_code(Code::GateBusy, message));
         }
+        if version.is_some() {
+            self.no_trial_runs(name)?;
+        }
         let before = self.choose(name, version)?;
         if let Err(failure) = self.reconcile(name) {
             if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
@@ -54,6 +57,6 @@ impl Control {
     }
 }
 
-fn unknown(message: String) -> FailureReport {
+pub(super) fn unknown(message: String) -> FailureReport {
     FailureReport::with_code(Code::DeployUnknownVersion, message)
 }

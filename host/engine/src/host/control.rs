@@ -11,7 +11,7 @@ use crate::{
         stage::Stager,
         watch::{Report, Watcher},
     },
-    dispatch,
+    dispatch::{self, Share},
     event::{EventKind, FailureReport},
     failure::Code,
     id::{PluginName, VersionId},
@@ -37,6 +37,17 @@ pub(super) enum Command {
         version: Option<semver::Version>,
         done: oneshot::Sender<Result<VersionId, FailureReport>>,
     },
+    /// Lets a version serve a share of the calls.
+    Try {
+        name: PluginName,
+        version: semver::Version,
+        share: Share,
+        done: oneshot::Sender<Result<VersionId, FailureReport>>,
+    },
+    /// Lets the version that is being tried serve all calls.
+    Promote { name: PluginName, done: oneshot::Sender<Result<VersionId, FailureReport>> },
+    /// Gives up the way back to the version before.
+    Commit { name: PluginName, done: oneshot::Sender<Result<VersionId, FailureReport>> },
     /// Saves the state of all plugins now.
     SaveState { done: oneshot::Sender<Result<usize, FailureReport>> },
     /// Ends the host.
@@ -136,6 +147,7 @@ impl Control {
                 Err(_) => return Turn::End(None),
             },
             recv(wakers.tick) -> _ => self.look_around(Instant::now()),
+            recv(self.shared.nudged()) -> _ => self.end_probations(Instant::now()),
             recv(wakers.look) -> _ => self.look_for_stuck_calls(stuck),
             // What failed was reported as events.
             recv(wakers.save) -> _ => drop(self.save_all()),
@@ -149,6 +161,15 @@ impl Control {
             Command::Activate { name, version, done } => {
                 let _ = done.send(self.activate(&name, version));
             }
+            Command::Try { name, version, share, done } => {
+                let _ = done.send(self.try_version(&name, &version, share));
+            }
+            Command::Promote { name, done } => {
+                let _ = done.send(self.promote(&name));
+            }
+            Command::Commit { name, done } => {
+                let _ = done.send(self.commit(&name));
+            }
             Command::SaveState { done } => {
                 let _ = done.send(self.save_all());
             }
@@ -160,6 +181,7 @@ impl Control {
     /// Looks at everything that waits.
     fn look_around(&mut self, now: Instant) {
         self.clear_unloads();
+        self.end_probations(now);
         self.watch_again(now);
         self.store_again(now);
         self.let_go_of_leaving(now);

@@ -8,11 +8,11 @@ use super::{
 use crate::{
     clock::monotonic_ns,
     dispatch::{Retired, Version},
-    event::{EventKind, FailureReport, StageTimes},
+    event::{EventKind, EventLog, FailureReport, StageTimes},
     failure::{Blame, Code, Failure},
     id::{PluginName, VersionId},
     load::Hook,
-    pipeline::{self, DeployError, Left, Means, StatePolicy, TakenState, Unloading},
+    pipeline::{self, Candidate, DeployError, Left, Means, StatePolicy, TakenState, Unloading},
     service::{Entry, Serving},
     state::chain::MigratePolicy,
 };
@@ -72,6 +72,9 @@ impl Control {
         }
         let catalog = self.shared.catalog();
         let versions = catalog.get(name.as_str())?;
+        if versions.trial().is_some() || versions.went_back() {
+            return None;
+        }
         let active = versions.active();
         let keeps = self.options.removal == RemovalPolicy::Keep || versions.may_come_back();
         let Some(wanted) = versions.wanted() else {
@@ -97,6 +100,19 @@ impl Control {
     }
 
     fn deploy(&mut self, id: &VersionId) -> Result<(), DeployError> {
+        match self.make_ready(id, |_| Ok(()))? {
+            Some(prepared) => self.publish(id, prepared),
+            None => Ok(()),
+        }
+    }
+
+    /// From a file to a version that could serve, if `allow` lets it be started;
+    /// none if the file has gone.
+    pub(super) fn make_ready(
+        &mut self,
+        id: &VersionId,
+        allow: impl FnOnce(&Candidate) -> Result<(), DeployError>,
+    ) -> Result<Option<Prepared>, DeployError> {
         let residents = self.shared.residents();
         if residents >= self.options.residents_max {
             return Err(DeployError::Residents { residents });
@@ -104,16 +120,16 @@ impl Control {
         let (from, mut arrival, candidate, path) = {
             let mut catalog = self.shared.catalog();
             let Some(versions) = catalog.get_mut(id.name.as_str()) else {
-                return Ok(());
+                return Ok(None);
             };
             let candidate = versions.take_candidate(id);
             let Some(present) = versions.find(&id.version) else {
-                return Ok(());
+                return Ok(None);
             };
             let (arrival, path) = (present.arrival, present.path.clone());
             (versions.active().map(ToString::to_string), arrival, candidate, path)
         };
-        self.shared.event(Some(id), EventKind::Deploying { from: from.clone() });
+        self.shared.event(Some(id), EventKind::Deploying { from });
         let candidate = match candidate {
             Some(candidate) => candidate,
             None => {
@@ -132,6 +148,7 @@ impl Control {
             // report; what it is now is wanted then.
             return Err(DeployError::Replaced { wanted: id.to_string(), found: candidate.id.to_string() });
         }
+        allow(&candidate)?;
         let mut stages = StageTimes {
             notice_us: (arrival.taken_ns - arrival.noticed_ns.min(arrival.taken_ns)) / 1_000,
             stage_us: (arrival.staged_ns - arrival.taken_ns) / 1_000,
@@ -152,21 +169,16 @@ impl Control {
         };
         stages.load_us = micros(started.load_time);
         stages.prepare_us = micros(started.prepare_time);
-        self.publish(id, &entry, started.version, from, stages, arrival.noticed_ns)
+        Ok(Some(Prepared { entry, version: started.version, stages, noticed_ns: arrival.noticed_ns }))
     }
 
-    fn publish(
-        &mut self,
-        id: &VersionId,
-        entry: &Arc<Entry>,
-        version: Version<Serving>,
-        from: Option<String>,
-        mut stages: StageTimes,
-        noticed_ns: u64,
-    ) -> Result<(), DeployError> {
+    fn publish(&mut self, id: &VersionId, prepared: Prepared) -> Result<(), DeployError> {
+        let Prepared { entry, version, mut stages, noticed_ns } = prepared;
         let policy = self.policy();
         let mut problems = Vec::new();
         let in_memory = version.id();
+        // State that the version before does not have would be left behind.
+        let may_go_back = !version.payload().manifest().state.snapshot;
         let mut means = Means {
             worker: &mut self.worker,
             store: &self.store,
@@ -175,7 +187,7 @@ impl Control {
             gate_timeout: self.options.service.gate_timeout,
             problems: &mut problems,
         };
-        let taken = pipeline::take_over(entry, version, &mut means);
+        let taken = pipeline::take_over(&entry, version, &mut means);
         for problem in &problems {
             self.shared.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(problem) });
         }
@@ -187,20 +199,25 @@ impl Control {
             }
         };
         stages.prepare_us += micros(taken.activate);
-        self.in_memory.insert(in_memory, id.clone());
         stages.pause_us = micros(taken.pause);
         stages.publish_ns = nanos(taken.publish);
         stages.barrier_ns = nanos(taken.barrier);
         stages.total_us = monotonic_ns().saturating_sub(noticed_ns) / 1_000;
+        self.in_memory.insert(in_memory, id.clone());
         if let Some(versions) = self.shared.catalog().get_mut(id.name.as_str()) {
             versions.set_active(Some(id.clone()));
         }
         if taken.pause > Duration::ZERO {
             self.shared.records().entry(id.name.clone()).or_default().last_pause_us = Some(stages.pause_us);
         }
-        self.shared.event(Some(id), EventKind::Published { from, in_flight: taken.in_flight as u64, stages });
-        if let Some(old) = taken.old {
-            self.unload(old, None);
+        let from = taken.old.as_ref().map(|old| old.payload().id().to_string());
+        let left = self.stand_by(&id.name, taken.old, may_go_back);
+        let in_flight = taken.in_flight as u64;
+        let event = self.shared.note(id, EventKind::Published { from, in_flight, stages });
+        drop(taken.change);
+        EventLog::tell(&event);
+        for left in left {
+            self.unload(left, None);
         }
         if let Some(state) = taken.state {
             self.state_taken(id, state);
@@ -256,6 +273,14 @@ impl Control {
     }
 }
 
+/// A version that could serve.
+pub(super) struct Prepared {
+    pub(super) entry: Arc<Entry>,
+    pub(super) version: Version<Serving>,
+    stages: StageTimes,
+    noticed_ns: u64,
+}
+
 /// What has to be done so that the wanted version serves.
 enum Step {
     Deploy(VersionId),
@@ -265,7 +290,7 @@ enum Step {
 /// Whether a version was refused for what it is or does, so that trying it
 /// again is of no use. What the version before did, what the host lacks for now
 /// and what an operator can mend passes.
-fn is_its_own_doing(error: &DeployError) -> bool {
+pub(super) fn is_its_own_doing(error: &DeployError) -> bool {
     if matches!(error, DeployError::Before { .. }) {
         return false;
     }

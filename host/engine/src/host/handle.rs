@@ -7,13 +7,15 @@ use super::{
     lock::lock,
     options::HostBuilder,
     outcome::Outcome,
+    rollback::RolledBack,
     shared::Shared,
     status::HostStatus,
 };
 use crate::{
     artifact::{stage::Stager, watch::Watcher},
-    dispatch::barrier,
+    dispatch::{Arm, Share, barrier},
     event::{EventLog, Events, FailureReport},
+    failure::Code,
     id::{InvalidPluginName, PluginName, VersionId},
     pipeline::Worker,
     service::{Directory, Plugin},
@@ -148,6 +150,78 @@ impl Host {
     /// for.
     pub fn activate(&self, name: &PluginName, version: Option<semver::Version>) -> Outcome<VersionId> {
         self.ask(|done| Command::Activate { name: name.clone(), version, done })
+    }
+
+    /// Lets `version` serve `share` of a plugin's calls beside the version that
+    /// serves, or changes the share of one that does so already. Calls with a
+    /// [sticky key](crate::CallOptions::sticky_key) go over by key, others by
+    /// sequence. Both versions have to be stateless. While a version is tried,
+    /// files that come or go change nothing.
+    ///
+    /// Fails with `route.split` while another version is tried,
+    /// `route.shared_state`, `call.not_active`, or as a deployment does.
+    pub fn try_version(
+        &self,
+        name: &PluginName,
+        version: semver::Version,
+        share: Share,
+    ) -> Outcome<VersionId> {
+        self.ask(|done| Command::Try { name: name.clone(), version, share, done })
+    }
+
+    /// Sends the named [callers](crate::CallOptions::caller) to one arm of every
+    /// trial of the plugin, whatever its share; others are pinned no more. A
+    /// plugin that calls is a caller by its own name.
+    ///
+    /// # Errors
+    /// [`HostError::Failed`] with `call.unknown_plugin`: no file of the plugin
+    /// was seen.
+    pub fn pin_callers(
+        &self,
+        name: &PluginName,
+        arms: impl IntoIterator<Item = (String, Arm)>,
+    ) -> Result<(), HostError> {
+        let entries = self.inner.shared.directory.all();
+        let Some(entry) = entries.iter().find(|entry| entry.name == *name) else {
+            let message = format!("no file of plugin {name} was seen");
+            return Err(HostError::Failed(FailureReport::with_code(Code::CallUnknownPlugin, message)));
+        };
+        entry.pin(arms.into_iter().collect());
+        Ok(())
+    }
+
+    /// Lets the version that is being tried serve all calls; the result is
+    /// which. Fails with `route.not_split` if none is.
+    pub fn promote(&self, name: &PluginName) -> Outcome<VersionId> {
+        self.ask(|done| Command::Promote { name: name.clone(), done })
+    }
+
+    /// Makes the version before serve again: ends a trial, or goes back to what
+    /// is kept ready during the [probation](HostBuilder::probation). On this
+    /// thread, at once, whatever the host is doing; microseconds.
+    ///
+    /// `from` is the version to be left, so that of two who ask, one goes back
+    /// and the other does not go back further; none for whichever came last.
+    /// The version that is left is not tried again before its file changes, and
+    /// the one that serves again stays until a new file comes or a version is
+    /// [activated](Host::activate).
+    ///
+    /// # Errors
+    /// [`HostError::Failed`] with `rollback.not_warm`: there is nothing to go
+    /// back to, or it is not `from` that came last; `call.unknown_plugin`.
+    /// [`HostError::Stopped`].
+    pub fn roll_back(&self, name: &PluginName, from: Option<&VersionId>) -> Result<RolledBack, HostError> {
+        if self.inner.commands.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return Err(HostError::Stopped);
+        }
+        self.inner.shared.roll_back(name, from).map_err(HostError::Failed)
+    }
+
+    /// Ends the probation of the version that serves: the one before is
+    /// unloaded. The result is which serves. Fails with `rollback.not_warm` if
+    /// none was kept ready.
+    pub fn commit(&self, name: &PluginName) -> Outcome<VersionId> {
+        self.ask(|done| Command::Commit { name: name.clone(), done })
     }
 
     /// Saves the state of all plugins now; the result is how many have some.

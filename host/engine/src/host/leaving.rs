@@ -10,11 +10,12 @@ use super::{
 };
 use crate::{
     artifact::inspect::Manifest,
-    dispatch::Scan,
-    event::{EventKind, FailureReport},
+    dispatch::{Retired, Scan},
+    event::{EventKind, EventLog},
     failure::Code,
-    id::PluginName,
-    pipeline::Unloading,
+    id::{PluginName, VersionId},
+    pipeline::{UnloadStage, Unloading},
+    service::Serving,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,23 +35,40 @@ impl Control {
 
     fn retire_until(&mut self, name: &PluginName, until: Instant) {
         let entry = self.shared.directory.entry(name);
-        let retired = match entry.slot.withdraw() {
+        let (withdrawn, beside, ended) = {
+            let _change = entry.change();
+            let trial = entry.slot.roll_back().ok();
+            let withdrawn = entry.slot.withdraw();
+            let beside = self.stand_by(name, trial, false);
+            let mut ended = None;
+            let mut catalog = self.shared.catalog();
+            if let Some(versions) = catalog.get_mut(name.as_str()) {
+                ended = versions.trial().map(|trial| self.shared.note(trial, EventKind::TrialEnded));
+                versions.set_trial(None);
+                if withdrawn.is_ok() {
+                    versions.set_active(None);
+                }
+            }
+            catalog.prune(name);
+            (withdrawn, beside, ended)
+        };
+        if let Some(ended) = ended {
+            EventLog::tell(&ended);
+        }
+        for retired in beside {
+            self.unload(retired, None);
+        }
+        let retired = match withdrawn {
             Ok(retired) => retired,
             Err(error) => return tracing::debug!(plugin = %name, %error, "there is nothing to retire"),
         };
-        {
-            let mut catalog = self.shared.catalog();
-            if let Some(versions) = catalog.get_mut(name.as_str()) {
-                versions.set_active(None);
-            }
-            catalog.prune(name);
-        }
         let id = retired.payload().id().clone();
         self.shared.event(Some(&id), EventKind::Retired);
         if !retired.payload().manifest().state.snapshot {
             return self.unload(retired, None);
         }
-        self.shared.leaving().push(Leaving { id, retired, since: Instant::now(), until });
+        let retired = Arc::new(retired);
+        self.shared.leaving().push(Leaving { id, retired, since: Instant::now(), until, saving: false });
         self.let_go_of_leaving(Instant::now());
     }
 
@@ -62,40 +80,38 @@ impl Control {
     /// Saves and unloads the versions whose calls have returned, or that have
     /// waited long enough for that.
     pub(super) fn let_go_of_leaving(&mut self, now: Instant) {
-        let ready: Vec<Leaving> = {
-            let mut leaving = self.shared.leaving();
-            leaving.extract_if(.., |leaving| leaving.retired.is_drained() || leaving.until <= now).collect()
-        };
-        for Leaving { id, retired, .. } in ready {
-            if !retired.is_drained() {
-                let calls = retired.in_flight();
-                let message = format!(
-                    "{} calls and {} leases of {id} have not ended; what they change now is not saved",
-                    calls.stack, calls.leases
-                );
-                let failure = FailureReport::with_code(Code::GateQuiesceTimeout, message);
-                self.shared.event(Some(&id), EventKind::StateProblem { failure });
-            }
-            let hangs = self.save_last(&id, &retired);
+        while let Some(Ready { id, retired, tried }) = self.next_ready(now) {
+            let hangs = if tried { None } else { self.save_last(&id, &retired) };
+            self.shared.leaving().retain(|leaving| leaving.retired.id() != retired.id());
+            let retired = Arc::into_inner(retired).expect("only this thread keeps it outside of the list");
             self.unload(retired, hangs);
             // Another version may have been waiting for this state.
             self.reconcile_all(vec![id.name]);
         }
     }
 
-    /// Clears away unloads that are done, and looks for hooks that hang.
+    /// A version that waits no longer. It stays among those that leave until it
+    /// is unloaded, so that status shows it and a panic does not lose it.
+    fn next_ready(&self, now: Instant) -> Option<Ready> {
+        let mut leaving = self.shared.leaving();
+        let is_ready = |leaving: &&mut Leaving| leaving.retired.is_drained() || leaving.until <= now;
+        let Leaving { id, retired, saving, .. } = leaving.iter_mut().find(is_ready)?;
+        let tried = std::mem::replace(saving, true);
+        Some(Ready { id: id.clone(), retired: Arc::clone(retired), tried })
+    }
+
+    /// Clears away unloads that are done, and looks for code that hangs.
     pub(super) fn clear_unloads(&mut self) {
         let done: Vec<Unloading> = {
             let mut unloads = self.shared.unloads();
-            unloads.iter().for_each(Unloading::look_for_hanging_hook);
+            unloads.iter().for_each(Unloading::look_for_hanging_code);
             unloads.extract_if(.., |unloading| unloading.is_done()).collect()
         };
         for unloading in done {
             self.shared.records().entry(unloading.id.name.clone()).or_default().unloads_proven += 1;
             self.hanging_exports.remove(&unloading.id);
-            // Of two copies of one version the older one.
-            let in_memory = self.in_memory.iter().find(|(_, id)| **id == unloading.id);
-            if let Some(version) = in_memory.map(|(version, _)| *version) {
+            // Another copy of it may serve.
+            if let Some(version) = unloading.in_memory {
                 self.in_memory.remove(&version);
             }
             unloading.join();
@@ -130,6 +146,7 @@ impl Control {
         }
         loop {
             let now = Instant::now();
+            self.end_probations(now);
             self.let_go_of_leaving(now);
             self.clear_unloads();
             let left = self.shared.unloads().len();
@@ -160,10 +177,18 @@ impl Control {
     fn has_calls(&self, name: &PluginName) -> bool {
         let leaves = |leaving: &Leaving| leaving.id.name == *name && !leaving.retired.is_drained();
         let drains = |unloading: &Unloading| {
-            unloading.id.name == *name && unloading.status().stage.as_str() == "draining"
+            unloading.id.name == *name && unloading.status().stage == UnloadStage::Draining
         };
         self.shared.leaving().iter().any(leaves) || self.shared.unloads().iter().any(drains)
     }
+}
+
+/// A version whose last state is to be saved.
+struct Ready {
+    id: VersionId,
+    retired: Arc<Retired<Serving>>,
+    /// That was begun, and ended in a panic: it is not begun again.
+    tried: bool,
 }
 
 /// The plugins, each before those that it says it calls: calls in flight can

@@ -15,8 +15,10 @@ mod observe;
 mod control;
 mod save;
 mod leaving;
+mod rollback;
 mod deploy;
 mod choose;
+mod trial;
 mod intake;
 mod handle;
 
@@ -24,4 +26,7 @@ pub use error::HostError;
 pub use handle::Host;
 pub use options::{HostBuilder, RemovalPolicy, SameVersion};
 pub use outcome::Outcome;
-pub use status::{HostStatus, LeaseStatus, PluginState, PluginStatus, UnloadingStatus, VersionStatus};
+pub use rollback::RolledBack;
+pub use status::{
+    HostStatus, LeaseStatus, PluginState, PluginStatus, TrialStatus, UnloadingStatus, VersionStatus,
+};

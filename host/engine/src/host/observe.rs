@@ -1,14 +1,14 @@
 //! Taking the status of a plugin. Waits for nothing, and counts as no call.
 
 use super::{
-    shared::{Leaving, Shared},
-    status::{LeaseStatus, PluginState, PluginStatus, UnloadingStatus, VersionStatus},
+    shared::{Leaving, Returned, Shared},
+    status::{LeaseStatus, PluginState, PluginStatus, TrialStatus, UnloadingStatus, VersionStatus},
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Holder, SlotState},
+    dispatch::{Arm, Holder, Retired, SlotState},
     pipeline::Unloading,
-    service::Entry,
+    service::{Entry, Serving},
 };
 use std::{
     sync::atomic::Ordering,
@@ -28,6 +28,7 @@ impl Shared {
             state: match entry.slot.state() {
                 SlotState::Absent => PluginState::Absent,
                 SlotState::Live(_) => PluginState::Active,
+                SlotState::Split { .. } => PluginState::Split,
                 SlotState::Closed(_) | SlotState::Sealed(_) => PluginState::HandingOver,
             },
             active: None,
@@ -41,6 +42,11 @@ impl Shared {
             heap_bytes: loaded.and_then(|loaded| loaded.heap()).map(|heap| heap.bytes),
             threads: loaded.map_or(0, |loaded| loaded.threads().count()),
             versions: Vec::new(),
+            trial: trial(entry),
+            standby: self
+                .standby()
+                .get(&entry.name)
+                .map(|standby| standby.retired.payload().id().to_string()),
             unloading: self.on_the_way_out(entry),
             last_pause_us: record.last_pause_us,
             unloads_proven: record.unloads_proven,
@@ -66,19 +72,44 @@ impl Shared {
     fn on_the_way_out(&self, entry: &Entry) -> Vec<UnloadingStatus> {
         let leaving: Vec<_> =
             self.leaving().iter().filter(|leaving| leaving.id.name == entry.name).map(of_leaving).collect();
+        let returned = self.returned();
+        let returned: Vec<_> = returned
+            .iter()
+            .filter(|returned| returned.retired.payload().id().name == entry.name)
+            .map(|Returned { retired, since }| of_retired(retired, "draining", *since))
+            .collect();
         let unloads = self.unloads();
         let unloads = unloads.iter().filter(|u| u.id.name == entry.name && !u.is_done());
-        leaving.into_iter().chain(unloads.map(of_unloading)).collect()
+        leaving.into_iter().chain(returned).chain(unloads.map(of_unloading)).collect()
     }
 }
 
+fn trial(entry: &Entry) -> Option<TrialStatus> {
+    let SlotState::Split { share, .. } = entry.slot.state() else {
+        return None;
+    };
+    let challenger = entry.slot.look_at(Arm::Challenger, Holder::new("status", monotonic_ns()))?;
+    let counters = entry.slot.counters_at(Arm::Challenger)?;
+    Some(TrialStatus {
+        id: challenger.id().to_string(),
+        share_basis_points: share.basis_points(),
+        calls: counters.calls,
+        errors: counters.errors,
+    })
+}
+
 fn of_leaving(leaving: &Leaving) -> UnloadingStatus {
+    let stage = if leaving.saving { "saving" } else { "draining" };
+    of_retired(&leaving.retired, stage, leaving.since)
+}
+
+fn of_retired(retired: &Retired<Serving>, stage: &str, since: Instant) -> UnloadingStatus {
     UnloadingStatus {
-        id: leaving.id.to_string(),
-        stage: "draining".to_owned(),
-        since_us: micros(leaving.since.elapsed()),
-        in_flight: leaving.retired.in_flight().stack as u64,
-        leases: leases(&leaving.retired.holders()),
+        id: retired.payload().id().to_string(),
+        stage: stage.to_owned(),
+        since_us: micros(since.elapsed()),
+        in_flight: retired.in_flight().stack as u64,
+        leases: leases(&retired.holders()),
         pins: Vec::new(),
     }
 }

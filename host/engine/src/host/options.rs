@@ -69,6 +69,7 @@ pub struct HostBuilder {
     pub(super) snapshot_interval: Duration,
     pub(super) stuck_after: Duration,
     pub(super) shutdown_timeout: Duration,
+    pub(super) probation: Duration,
     pub(super) residents_max: usize,
 }
 
@@ -101,6 +102,7 @@ impl HostBuilder {
             snapshot_interval: Duration::from_secs(60),
             stuck_after: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(10),
+            probation: Duration::ZERO,
             residents_max: 16,
         }
     }
@@ -159,14 +161,19 @@ impl HostBuilder {
         self
     }
 
-    /// How long a call waits while state is handed over. Default 5 s.
+    /// How long a sync call waits at the gate while state is handed over,
+    /// before it is refused with `gate.timeout`. Default 5 s.
+    ///
+    /// A hand-over is given up, and the gate opens again, when nine tenths of
+    /// it have passed: so callers are refused only if the host itself is held
+    /// up. An async call waits until its own deadline, however far that is.
     pub fn gate_timeout(mut self, timeout: Duration) -> Self {
         self.service.gate_timeout = timeout;
         self
     }
 
-    /// How long a hand-over waits for calls in flight before it is abandoned.
-    /// Below the gate's timeout. Default 2 s.
+    /// How long a hand-over waits for calls in flight before it is abandoned;
+    /// part of what `gate_timeout` allows, and below it. Default 2 s.
     pub fn quiesce_timeout(mut self, timeout: Duration) -> Self {
         self.quiesce_timeout = timeout;
         self
@@ -234,6 +241,16 @@ impl HostBuilder {
         self
     }
 
+    /// How long a version that was replaced is kept ready, so that
+    /// [`roll_back`](crate::Host::roll_back) is a matter of microseconds.
+    /// Afterwards, or when it is [committed](crate::Host::commit), it is
+    /// unloaded. Default none: it is unloaded at once. None is kept behind a
+    /// version with state, which going back would leave behind.
+    pub fn probation(mut self, time: Duration) -> Self {
+        self.probation = time;
+        self
+    }
+
     /// Versions that could not be unmapped, above which new deployments are
     /// refused. Default 16.
     pub fn residents_max(mut self, versions: usize) -> Self {
@@ -253,6 +270,7 @@ impl HostBuilder {
             ("snapshot_interval", &mut self.snapshot_interval, INTERVAL_MIN),
             ("stuck_after", &mut self.stuck_after, INTERVAL_MIN),
             ("shutdown_timeout", &mut self.shutdown_timeout, Duration::ZERO),
+            ("probation", &mut self.probation, Duration::ZERO),
         ];
         for (option, time, least) in times {
             if *time < least {

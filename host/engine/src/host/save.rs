@@ -8,7 +8,7 @@ use crate::{
     failure::Code,
     id::VersionId,
     load::{Hook, HookError, HookErrorKind},
-    pipeline::{self, Party, Progress, Worker},
+    pipeline::{self, DEPLOYMENT, HAND_OVER, Party, Progress, Worker},
     service::{Entry, Serving},
 };
 use std::time::{Duration, Instant};
@@ -23,8 +23,9 @@ const SNAPSHOT: &str = "snapshot";
 
 impl Control {
     /// Saves the last state of a version that serves no new calls: frozen
-    /// first, so that nothing of its own changes it afterwards. Returns the
-    /// hook that hangs, if one does.
+    /// first, so that nothing of its own changes it afterwards. Calls may still
+    /// run, if they were waited for in vain. Returns the hook that hangs, if one
+    /// does.
     pub(super) fn save_last(&mut self, id: &VersionId, retired: &Retired<Serving>) -> Option<Hook> {
         if let Some(ends_at) = self.ends_at
             && !self.hurry(ends_at)
@@ -32,6 +33,19 @@ impl Control {
             let message = format!("there was no time left to save the state of {id}");
             self.state_problem(id, FailureReport::with_code(Code::HostUncleanEnd, message));
             return None;
+        }
+        if let Some(hook) = still_runs(&retired.holders()) {
+            let message = format!("{hook} of {id} was given up and still runs: its last state is not saved");
+            self.state_problem(id, FailureReport::with_code(Code::HookTimeout, message));
+            return Some(hook);
+        }
+        let in_flight = retired.in_flight();
+        if !in_flight.is_none() {
+            let message = format!(
+                "{} calls and {} leases of {id} have not ended; what they change now is not saved",
+                in_flight.stack, in_flight.leases
+            );
+            self.state_problem(id, FailureReport::with_code(Code::GateQuiesceTimeout, message));
         }
         let lease = retired.lease(holder("last snapshot"));
         let frozen = self.worker.run(&Progress::at(Party::Before, Hook::Freeze), move || freeze(&lease));
@@ -136,6 +150,17 @@ impl Control {
     pub(super) fn state_problem(&self, id: &VersionId, failure: FailureReport) {
         self.shared.event(Some(id), EventKind::StateProblem { failure });
     }
+}
+
+/// A hook that was given up and has not returned, as its lease tells: hooks of
+/// an instance run one at a time.
+fn still_runs(holders: &[Holder]) -> Option<Hook> {
+    holders.iter().find_map(|holder| match holder.label {
+        // It, or one of those that follow in the same job.
+        HAND_OVER => Some(Hook::Freeze),
+        DEPLOYMENT | SNAPSHOT => Some(Hook::Export),
+        _ => None,
+    })
 }
 
 fn freeze(lease: &Lease<Serving>) -> Result<(), HookError> {

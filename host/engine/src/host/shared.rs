@@ -5,11 +5,12 @@ use super::catalog::Catalog;
 use crate::{
     artifact::watch::WatchMode,
     dispatch::Retired,
-    event::{EventKind, EventLog},
+    event::{Event, EventKind, EventLog},
     id::{PluginName, VersionId},
     pipeline::Unloading,
     service::{Directory, Serving},
 };
+use crossbeam::channel::{self, Receiver, Sender};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -28,8 +29,12 @@ pub(super) struct Shared {
     catalog: Mutex<Catalog>,
     leaving: Mutex<Vec<Leaving>>,
     unloads: Mutex<Vec<Unloading>>,
+    standby: Mutex<BTreeMap<PluginName, Standby>>,
+    returned: Mutex<Vec<Returned>>,
     records: Mutex<BTreeMap<PluginName, Record>>,
     watching: Mutex<ModeReader>,
+    /// Tells the loop that something waits for it.
+    nudges: (Sender<()>, Receiver<()>),
     /// Versions that stay because there was no thread to unload them.
     stranded: AtomicUsize,
 }
@@ -38,10 +43,26 @@ pub(super) struct Shared {
 /// call has returned.
 pub(super) struct Leaving {
     pub(super) id: VersionId,
-    pub(super) retired: Retired<Serving>,
+    /// Shared with the command loop while it saves the state.
+    pub(super) retired: Arc<Retired<Serving>>,
     pub(super) since: Instant,
     /// When its state is saved although calls still run.
     pub(super) until: Instant,
+    /// Its state is being saved.
+    pub(super) saving: bool,
+}
+
+/// A version that was replaced and can serve again at once.
+pub(super) struct Standby {
+    pub(super) retired: Retired<Serving>,
+    /// The end of the probation of the version that replaced it.
+    pub(super) until: Instant,
+}
+
+/// A version that was rolled back and waits for the loop to unload it.
+pub(super) struct Returned {
+    pub(super) retired: Retired<Serving>,
+    pub(super) since: Instant,
 }
 
 /// Figures of one plugin that outlive its versions.
@@ -59,14 +80,23 @@ impl Shared {
             catalog: Mutex::default(),
             leaving: Mutex::default(),
             unloads: Mutex::default(),
+            standby: Mutex::default(),
+            returned: Mutex::default(),
             records: Mutex::default(),
             watching: Mutex::new(watching),
+            nudges: channel::bounded(1),
             stranded: AtomicUsize::new(0),
         }
     }
 
     pub(super) fn event(&self, id: Option<&VersionId>, kind: EventKind) {
         self.events.write(id.map(|id| id.name.to_string()), id.map(ToString::to_string), kind);
+    }
+
+    /// Numbers an event while what it says cannot change yet; to be told when
+    /// it may.
+    pub(super) fn note(&self, id: &VersionId, kind: EventKind) -> Arc<Event> {
+        self.events.note(Some(id.name.to_string()), Some(id.to_string()), kind)
     }
 
     pub(super) fn catalog(&self) -> MutexGuard<'_, Catalog> {
@@ -83,8 +113,28 @@ impl Shared {
         lock(&self.unloads)
     }
 
+    /// Versions that can serve again at once.
+    pub(super) fn standby(&self) -> MutexGuard<'_, BTreeMap<PluginName, Standby>> {
+        lock(&self.standby)
+    }
+
+    /// Versions that were rolled back and wait for the loop to unload them.
+    pub(super) fn returned(&self) -> MutexGuard<'_, Vec<Returned>> {
+        lock(&self.returned)
+    }
+
     pub(super) fn records(&self) -> MutexGuard<'_, BTreeMap<PluginName, Record>> {
         lock(&self.records)
+    }
+
+    /// Makes the loop look around now.
+    pub(super) fn nudge(&self) {
+        // One that waits says enough.
+        let _ = self.nudges.0.try_send(());
+    }
+
+    pub(super) fn nudged(&self) -> &Receiver<()> {
+        &self.nudges.1
     }
 
     pub(super) fn watching(&self) -> WatchMode {

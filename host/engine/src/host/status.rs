@@ -52,6 +52,10 @@ pub struct PluginStatus {
     pub threads: usize,
     /// The versions whose files are present, lowest first.
     pub versions: Vec<VersionStatus>,
+    /// The version that serves a share of the calls beside the active one.
+    pub trial: Option<TrialStatus>,
+    /// The version that is kept ready to serve again at once.
+    pub standby: Option<String>,
     /// Versions on their way out.
     pub unloading: Vec<UnloadingStatus>,
     /// How long callers waited at the last hand-over, in microseconds.
@@ -68,8 +72,23 @@ pub enum PluginState {
     Absent,
     /// A version serves.
     Active,
+    /// Two versions share the calls.
+    Split,
     /// Callers wait while state is handed over.
     HandingOver,
+}
+
+/// A version that is being tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TrialStatus {
+    /// `name@semver+digest8`.
+    pub id: String,
+    /// Its share of the calls, in hundredths of a percent.
+    pub share_basis_points: u16,
+    /// Calls that it was entered by.
+    pub calls: u64,
+    /// Of these, those that failed.
+    pub errors: u64,
 }
 
 /// A version whose file is present.
@@ -100,7 +119,8 @@ pub struct LeaseStatus {
 pub struct UnloadingStatus {
     /// `name@semver+digest8`.
     pub id: String,
-    /// What the unload is at: draining, stopping, dropping, detaching, closing.
+    /// What it is at: draining, saving, stopping, dropping, detaching, closing; or
+    /// hanging, in a hook that began before.
     pub stage: String,
     /// For how long, in microseconds.
     pub since_us: u64,

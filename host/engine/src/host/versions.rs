@@ -23,6 +23,9 @@ pub(super) struct Versions {
     present: BTreeMap<Version, Present>,
     pinned: Option<Version>,
     active: Option<VersionId>,
+    /// The version that serves a share of the calls beside it.
+    trial: Option<VersionId>,
+    went_back: bool,
     /// Files that were refused; they are not tried again until they change.
     refused: BTreeSet<Digest>,
     /// Versions whose deployment failed through no fault of theirs.
@@ -98,7 +101,11 @@ impl Versions {
         self.present.insert(id.version.clone(), Present { id, path, files, candidate, arrival });
         self.forget_what_is_gone();
         self.keep_wanted_copy();
-        if known { Added::Known } else { Added::New }
+        if known {
+            return Added::Known;
+        }
+        self.went_back = false;
+        Added::New
     }
 
     /// A file that held `version` is gone.
@@ -145,7 +152,8 @@ impl Versions {
 
     /// What serves, if it is the same version with other bytes.
     pub(super) fn serving_twin(&self, id: &VersionId) -> Option<&VersionId> {
-        self.active.as_ref().filter(|active| active.version == id.version && active.digest != id.digest)
+        let is_twin = |other: &&VersionId| other.version == id.version && other.digest != id.digest;
+        self.active.iter().chain(&self.trial).find(is_twin)
     }
 
     pub(super) fn present(&self) -> impl DoubleEndedIterator<Item = &Present> {
@@ -215,7 +223,53 @@ impl Versions {
             self.backoff.forget(&id.digest);
         }
         self.active = id;
+        self.went_back = false;
         self.gone_until = None;
+    }
+
+    /// The version that is being tried beside the one that serves.
+    pub(super) fn trial(&self) -> Option<&VersionId> {
+        self.trial.as_ref()
+    }
+
+    /// A version is tried now, or none is.
+    pub(super) fn set_trial(&mut self, id: Option<VersionId>) {
+        if let Some(id) = &id {
+            self.try_again(&id.digest);
+        }
+        self.trial = id;
+    }
+
+    /// The version that was tried serves. Where that needs a choice to last, or
+    /// takes the place of one, this version is the choice.
+    pub(super) fn promote(&mut self, id: &VersionId) {
+        let is_lower = self.active.as_ref().is_some_and(|active| id.version < active.version);
+        if is_lower || self.pinned.is_some() {
+            self.pinned = self.present.contains_key(&id.version).then(|| id.version.clone());
+        }
+        self.try_again(&id.digest);
+        self.trial = None;
+        self.set_active(Some(id.clone()));
+    }
+
+    /// `from` serves no more, and is not tried before its file changes; `to`
+    /// serves.
+    pub(super) fn rolled_back(&mut self, from: &VersionId, to: &VersionId) {
+        let was_trial = self.trial.take().is_some();
+        self.refuse(from);
+        if self.pinned.as_ref() == Some(&from.version) {
+            self.pinned = self.present.contains_key(&to.version).then(|| to.version.clone());
+        }
+        if !was_trial {
+            self.set_active(Some(to.clone()));
+            self.went_back = true;
+        }
+    }
+
+    /// Whether what serves was gone back to: then it stays until a new file comes
+    /// or an operator chooses, whatever other files there are.
+    pub(super) fn went_back(&self) -> bool {
+        self.went_back
     }
 
     /// Whether the file of the version that serves has only just gone, so that
@@ -232,6 +286,7 @@ impl Versions {
     /// An operator chooses a version, which is tried whatever was said of it
     /// before; or none, and then what waits is tried now.
     pub(super) fn pin(&mut self, version: Option<Version>) {
+        self.went_back = false;
         match &version {
             Some(version) => {
                 if let Some(present) = self.present.get(version) {
@@ -246,7 +301,8 @@ impl Versions {
 
     /// Goes back to an earlier choice.
     pub(super) fn pin_as_before(&mut self, version: Option<Version>) {
-        self.pinned = version.filter(|version| self.present.contains_key(version));
+        let may_be_tried = |present: &Present| !self.refused.contains(&present.id.digest);
+        self.pinned = version.filter(|version| self.present.get(version).is_some_and(may_be_tried));
     }
 
     /// The version is not tried again until its file changes.

@@ -56,6 +56,44 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Runs `call` with a sink that hands on to `sink` what the limits allow, and
+/// says whether the body was larger than that.
+pub(crate) fn hand_on(
+    limits: AnswerLimits,
+    sink: &Sink,
+    call: impl FnOnce(&Sink) -> Status,
+) -> (Status, bool) {
+    let mut handed = HandedOn { sink, body_bytes_left: limits.body_bytes_max, overflowed: false };
+    // SAFETY: what is behind the context outlives the sink, which is lent to
+    // `call` only, and is not touched until it returns.
+    let within = unsafe { Sink::new((&raw mut handed).cast(), write_on) };
+    let status = call(&within);
+    (status, handed.overflowed)
+}
+
+struct HandedOn<'a> {
+    sink: &'a Sink,
+    body_bytes_left: usize,
+    overflowed: bool,
+}
+
+/// SAFETY: `context` is the `HandedOn` of [`hand_on`], which is alive and
+/// otherwise untouched while its sink is in use, on the thread of the call.
+unsafe extern "C" fn write_on(context: *mut c_void, part: Part, data: RSlice<'_, u8>) -> Status {
+    // SAFETY: see above.
+    let handed = unsafe { &mut *context.cast::<HandedOn<'_>>() };
+    let data = data.as_slice();
+    if part != Part::BODY {
+        return handed.sink.write(part, &data[..data.len().min(TEXT_BYTES_MAX)]);
+    }
+    let Some(left) = handed.body_bytes_left.checked_sub(data.len()) else {
+        handed.overflowed = true;
+        return Status::REFUSED;
+    };
+    handed.body_bytes_left = left;
+    handed.sink.write(part, data)
+}
+
 struct Collector {
     answer: Answer,
     limits: AnswerLimits,
@@ -104,6 +142,27 @@ mod tests {
         assert_eq!(answer.body, b"abcd");
         assert_eq!(answer.error_text(), "x.y: two lines");
         assert!(answer.retryable && !answer.overflowed);
+    }
+
+    #[test]
+    fn what_is_handed_on_is_bounded_and_otherwise_the_same() {
+        let handed_on = |last: &[u8]| {
+            let mut overflowed = false;
+            let no_limit = AnswerLimits { body_bytes_max: usize::MAX };
+            let (status, answer) = Answer::collect(no_limit, |sink| {
+                let status;
+                (status, overflowed) = hand_on(LIMITS, sink, |sink| {
+                    assert!(sink.write(Part::CONTENT_TYPE, &[b'x'; TEXT_BYTES_MAX + 1]).is_ok());
+                    assert!(sink.write(Part::BODY, b"abc").is_ok());
+                    sink.write(Part::BODY, last)
+                });
+                status
+            });
+            assert_eq!(answer.content_type.len(), TEXT_BYTES_MAX);
+            (status, overflowed, answer.body)
+        };
+        assert_eq!(handed_on(b"d"), (Status::OK, false, b"abcd".to_vec()));
+        assert_eq!(handed_on(b"de"), (Status::REFUSED, true, b"abc".to_vec()));
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl Drop for Inside<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{hint, sync::atomic::AtomicBool, thread};
 
     #[test]
     fn a_shut_door_is_never_entered_and_is_empty_when_the_last_has_left() {
@@ -67,20 +68,26 @@ mod tests {
         assert!(door.shut(), "who was refused is not inside");
     }
 
+    /// Once, it shut the door before the first visitor came, and nothing that it
+    /// could have seen ever happened.
     #[test]
     fn nobody_is_inside_once_shutting_says_so() {
-        for _ in 0..200 {
-            let (door, mapped) = (Door::default(), std::sync::atomic::AtomicBool::new(true));
-            std::thread::scope(|scope| {
-                let visit = || {
+        for _ in 0..2_000 {
+            let (door, mapped) = (Door::default(), AtomicBool::new(true));
+            let has_come = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope.spawn(|| {
                     while let Some(_inside) = door.enter() {
+                        has_come.store(true, Ordering::Relaxed);
+                        hint::spin_loop();
                         assert!(mapped.load(Ordering::Relaxed));
                     }
-                };
-                scope.spawn(visit);
-                scope.spawn(visit);
+                });
+                while !has_come.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
                 while !door.shut() {
-                    std::hint::spin_loop();
+                    hint::spin_loop();
                 }
                 mapped.store(false, Ordering::Relaxed);
             });

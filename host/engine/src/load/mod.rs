@@ -20,6 +20,7 @@ mod threads;
 mod door;
 mod remains;
 mod loaded;
+mod calls;
 mod interfaces;
 
 pub use answer::{Answer, AnswerLimits};
@@ -31,5 +32,6 @@ pub use proof::{Pin, Residue};
 pub use remains::Remains;
 pub use threads::ThreadBooks;
 
+pub(crate) use answer::hand_on;
 pub(crate) use door::Door;
 pub(crate) use interfaces::{INTERFACES_MAX, InterfaceIndex, Interfaces, Vtables};

@@ -23,6 +23,9 @@ pub enum Pin {
     SignalHandler(i32),
     /// A hook did not return, so that its code still runs.
     HookRuns(&'static str),
+    /// A thread has begun with the destructors of the plugin's thread-locals and
+    /// not ended.
+    Destructors,
     /// `dlclose` failed, in the loader's words.
     Loader(String),
     /// The loader kept the library after `dlclose`: somebody else has it open,
@@ -42,6 +45,9 @@ impl fmt::Display for Pin {
             Pin::Wakers => f.write_str("a thread of the host is in one of its wakers"),
             Pin::SignalHandler(signal) => write!(f, "it handles signal {signal}"),
             Pin::HookRuns(hook) => write!(f, "its hook {hook} has not returned"),
+            Pin::Destructors => {
+                f.write_str("a thread has not come to the end of its thread-local destructors")
+            }
             Pin::Loader(words) => write!(f, "dlclose failed: {words}"),
             Pin::KeptByLoader(companions) => {
                 f.write_str("the loader keeps it: a unique symbol, another dlopen, or a thread-local destructor of a linked library")?;

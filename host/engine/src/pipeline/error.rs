@@ -31,6 +31,8 @@ pub(crate) enum DeployError {
     Residents { residents: usize },
     #[error("the state model changed from {from} to {to}")]
     Model { from: &'static str, to: &'static str },
+    #[error("its state goes over as a whole, so two versions cannot serve at once")]
+    SharedState,
     #[error(transparent)]
     NoPath(#[from] NoPath),
     #[error("schema {from} to {to}: the plugin offers this step and does not make it")]
@@ -46,6 +48,12 @@ pub(crate) enum DeployError {
     Restore(#[source] StoreError),
     #[error("{calls} calls and {} leases{} did not end within {} ms", holders.len(), names(holders), waited.as_millis())]
     Quiesce { calls: usize, holders: Vec<Holder>, waited: Duration },
+    /// Beside calls, so that nobody waited for it.
+    #[error(
+        "export took {} ms and migration {} ms, and a hand-over may take {} ms of the gate_timeout, {} ms",
+        export.as_millis(), migrate.as_millis(), budget.as_millis(), gate_timeout.as_millis()
+    )]
+    OverBudget { export: Duration, migrate: Duration, budget: Duration, gate_timeout: Duration },
     #[error(transparent)]
     Gate(#[from] GateRefused),
 }
@@ -73,7 +81,7 @@ impl DeployError {
             | DeployError::Residents { .. } => Stage::Load,
             DeployError::Before { .. } => Stage::HandOver,
             DeployError::Hook(error) => match error.hook {
-                Hook::Prepare => Stage::Prepare,
+                Hook::Steps | Hook::Prepare => Stage::Prepare,
                 Hook::Activate | Hook::SelfTest => Stage::Activate,
                 _ => Stage::HandOver,
             },
@@ -82,8 +90,9 @@ impl DeployError {
             | DeployError::BrokenStep { .. }
             | DeployError::Save(_)
             | DeployError::Restore(_)
-            | DeployError::Quiesce { .. } => Stage::HandOver,
-            DeployError::Gate(_) => Stage::Publish,
+            | DeployError::Quiesce { .. }
+            | DeployError::OverBudget { .. } => Stage::HandOver,
+            DeployError::Gate(_) | DeployError::SharedState => Stage::Publish,
         }
     }
 }
@@ -105,7 +114,9 @@ impl Failure for DeployError {
             DeployError::BrokenStep { .. } => Code::StateMigrate,
             DeployError::Save(error) | DeployError::Restore(error) => error.code(),
             DeployError::Quiesce { .. } => Code::GateQuiesceTimeout,
+            DeployError::OverBudget { .. } => Code::GateBudget,
             DeployError::Gate(error) => error.code(),
+            DeployError::SharedState => Code::RouteSharedState,
         }
     }
 }

@@ -12,12 +12,12 @@ use super::{
     poll::poll_until,
     progress::{Party, Progress},
     state::{self, Payload, StatePolicy},
-    taken::{DEPLOYMENT, Means, Refused, Taken, TakenState, activate, enter},
+    taken::{DEPLOYMENT, HAND_OVER, Means, Refused, Taken, TakenState, activate, enter},
     worker::Overdue,
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Closed, Holder, Lease, Sealed, Version},
+    dispatch::{Closed, GateRefused, Holder, Lease, Sealed, Version},
     id::VersionId,
     load::Hook,
     service::{Entry, Serving},
@@ -28,25 +28,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The leases that a hand-over's own hooks hold.
-const HOLDER: &str = "hand-over";
-
 /// How long a sealed gate is waited at for calls that slipped in. What they
 /// call themselves waits at it, so it must be opened to them again soon.
 const SEALED: Duration = Duration::from_millis(1);
 
-pub(super) fn hand_over(
-    entry: &Entry,
+pub(super) fn hand_over<'a>(
+    entry: &'a Entry,
     version: Version<Serving>,
     old: Lease<Serving>,
     means: &mut Means<'_>,
-) -> Result<Taken, Refused> {
+) -> Result<Taken<'a>, Refused> {
     // Everything that can be known, fail or take time before the gate closes
     // does so here, beside calls.
     if let Err(error) = is_worth_closing(&old, means.quiesce_timeout) {
         return Err(Refused::new(version, error));
     }
-    let transfer = match Transfer::plan(entry, old, &version, means) {
+    // What is left is for waking those who wait.
+    let budget = means.gate_timeout / 10 * 9;
+    let transfer = match Transfer::plan(entry, old, &version, budget, means) {
         Ok(transfer) => transfer,
         Err(Failed { error, hangs, .. }) => return Err(Refused { error, version, hangs }),
     };
@@ -57,8 +56,6 @@ pub(super) fn hand_over(
         Err(error) => return Err(Refused::new(version, error)),
     };
     let (barrier, in_flight) = (begun.elapsed(), closed.in_flight().stack);
-    // What is left is for waking those who wait.
-    let budget = means.gate_timeout / 10 * 9;
     let sealed = match quiesce(closed, means.quiesce_timeout.min(budget)) {
         Ok(sealed) => sealed,
         Err(error) => return Err(Refused::new(version, error)),
@@ -66,16 +63,26 @@ pub(super) fn hand_over(
     let progress = Progress::at(Party::Before, Hook::Freeze).within(begun, budget);
     match transfer.run(&sealed, &version, &progress, means) {
         Ok(state) => {
+            let change = entry.change();
             let storing = Instant::now();
             let (mut publish, mut pause) = (Duration::ZERO, Duration::ZERO);
             let old = sealed.open_then(version, || (publish, pause) = (storing.elapsed(), begun.elapsed()));
             // Those who waited go first, also on this core.
             thread::yield_now();
             let activate = Duration::ZERO;
-            Ok(Taken { old: Some(old), in_flight, activate, pause, publish, barrier, state: Some(state) })
+            Ok(Taken {
+                change,
+                old: Some(old),
+                in_flight,
+                activate,
+                pause,
+                publish,
+                barrier,
+                state: Some(state),
+            })
         }
         Err(failed) => {
-            let old = sealed.lease(Holder::new(HOLDER, monotonic_ns()));
+            let old = sealed.lease(Holder::new(HAND_OVER, monotonic_ns()));
             sealed.reopen();
             Err(failed.refuse(version, old, means))
         }
@@ -88,7 +95,7 @@ pub(super) fn hand_over(
 fn is_worth_closing(old: &Lease<Serving>, quiesce_timeout: Duration) -> Result<(), DeployError> {
     let now = monotonic_ns();
     let is_long = |holder: &Holder| {
-        holder.label == HOLDER || u128::from(now.saturating_sub(holder.since)) > quiesce_timeout.as_nanos()
+        holder.label == HAND_OVER || u128::from(now.saturating_sub(holder.since)) > quiesce_timeout.as_nanos()
     };
     let others = old.holders().into_iter().filter(|holder| holder.label != DEPLOYMENT);
     let holders: Vec<Holder> = others.filter(is_long).collect();
@@ -101,23 +108,20 @@ fn is_worth_closing(old: &Lease<Serving>, quiesce_timeout: Duration) -> Result<(
 /// Waits until nothing runs behind the gate, and lets nothing in.
 fn quiesce(mut closed: Closed<'_, Serving>, timeout: Duration) -> Result<Sealed<'_, Serving>, DeployError> {
     let begun = Instant::now();
-    loop {
-        if !poll_until(timeout.saturating_sub(begun.elapsed()), || closed.is_drained()) {
-            let error = DeployError::Quiesce {
-                calls: closed.in_flight().stack,
-                holders: closed.holders(),
-                waited: timeout,
-            };
-            closed.reopen();
-            return Err(error);
-        }
+    while poll_until(timeout.saturating_sub(begun.elapsed()), || closed.is_drained()) {
         let sealed = closed.seal();
         // A call of a chain in flight may have slipped in before the seal.
         if poll_until(SEALED, || sealed.is_drained()) {
             return Ok(sealed);
         }
         closed = sealed.unseal();
+        if begun.elapsed() >= timeout {
+            break;
+        }
     }
+    let (calls, holders) = (closed.in_flight().stack, closed.holders());
+    closed.reopen();
+    Err(DeployError::Quiesce { calls, holders, waited: timeout })
 }
 
 /// What will be done to state once the gate is closed.
@@ -143,6 +147,7 @@ impl Transfer {
         entry: &Entry,
         old: Lease<Serving>,
         new: &Version<Serving>,
+        budget: Duration,
         means: &mut Means<'_>,
     ) -> Result<Transfer, Failed> {
         let (from, to) = (old.manifest().schema_version, new.payload().manifest().schema_version);
@@ -154,14 +159,26 @@ impl Transfer {
         // A snapshot beside calls: it proves that the disk takes the state, and
         // is what a rollback falls back on.
         let before = old.id().clone();
+        let begun = Instant::now();
         let envelope = state::snapshot_of(old, bytes_max, means.worker)
             .map_err(|error| error_of(before, error.into()))?;
+        let export = begun.elapsed();
         state::save(means.store, &envelope).map_err(DeployError::Save)?;
         let transfer = Transfer { from, to, plan, older, old_converts, bytes_max };
-        let holder = Holder::new(HOLDER, monotonic_ns());
-        match entry.slot.look(holder).filter(|_| old_converts) {
-            Some(old) => transfer.try_steps(Party::Before, old, envelope, means)?,
-            None => transfer.try_steps(Party::Candidate, new.lease(holder), envelope, means)?,
+        let holder = Holder::new(HAND_OVER, monotonic_ns());
+        let (party, converter) = if old_converts {
+            (Party::Before, entry.slot.look(holder).ok_or(GateRefused::NotActive)?)
+        } else {
+            (Party::Candidate, new.lease(holder))
+        };
+        let begun = Instant::now();
+        transfer.try_steps(party, converter, envelope, means)?;
+        let migrate = begun.elapsed();
+        // The same again with callers waiting would be given up half-way, and
+        // every retry would make them wait once more.
+        if export + migrate > budget {
+            let gate_timeout = means.gate_timeout;
+            return Err(DeployError::OverBudget { export, migrate, budget, gate_timeout }.into());
         }
         Ok(transfer)
     }
@@ -203,20 +220,22 @@ impl Transfer {
         progress: &Progress,
         means: &mut Means<'_>,
     ) -> Result<TakenState, Failed> {
-        let holder = Holder::new(HOLDER, monotonic_ns());
+        let holder = Holder::new(HAND_OVER, monotonic_ns());
         let (old, new) = (sealed.lease(holder), version.lease(holder));
         let inside = progress.clone();
         let done = means.worker.run(progress, move || {
+            let frozen = Frozen(&old);
             let given = enter(&old, Hook::Export, |old| {
                 let given = self.give(old, &inside)?;
-                // Given up in its last hook: then it is thawed here. From here
-                // on, who gives the job up does.
+                // Given up in its last hook: then it is thawed here.
                 inside.enter(Party::Candidate, Hook::Migrate)?;
+                frozen.leave();
                 Ok(given)
             });
-            let given = given.map_err(|error| {
-                thaw(&old);
-                Failed { party: Party::Before, hangs: None, error: Box::new(error) }
+            let given = given.map_err(|error| Failed {
+                party: Party::Before,
+                hangs: None,
+                error: Box::new(error),
             })?;
             // A hook of the new version that hangs must not hold the old one.
             drop(old);
@@ -301,6 +320,12 @@ impl Failed {
     }
 }
 
+impl From<GateRefused> for Failed {
+    fn from(error: GateRefused) -> Self {
+        DeployError::from(error).into()
+    }
+}
+
 impl From<DeployError> for Failed {
     fn from(error: DeployError) -> Self {
         Failed { party: Party::Candidate, hangs: None, error: Box::new(error) }
@@ -310,6 +335,23 @@ impl From<DeployError> for Failed {
 /// An error of the version that serves, which is not the one to be refused.
 fn error_of(before: VersionId, source: DeployError) -> DeployError {
     DeployError::Before { version: Box::new(before), source: Box::new(source) }
+}
+
+/// A version that is being frozen by a job. Dropping this thaws it, whatever
+/// ends the job: an error, or a panic of the host's own.
+struct Frozen<'a>(&'a Lease<Serving>);
+
+impl Frozen<'_> {
+    /// From here on, who gives the job up thaws the version.
+    fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        thaw(self.0);
+    }
 }
 
 /// Undoes `freeze`.

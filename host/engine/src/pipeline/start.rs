@@ -7,9 +7,10 @@ use super::{
     worker::{Overdue, Worker},
 };
 use crate::{
+    artifact::inspect::Manifest,
     clock::monotonic_ns,
     dispatch::{Holder, MAX_VERSIONS, Version},
-    load::{Hook, LoadError, Loaded, NotLoaded, Pin, Remains},
+    load::{Hook, HookError, LoadError, Loaded, NotLoaded, Pin, Remains, StepInfo},
     service::{Directory, PluginContext, Serving},
 };
 use crossbeam::channel::Receiver;
@@ -107,11 +108,7 @@ fn load_and_prepare(
         Ok(vtables) => vtables,
         Err(error) => return Err(NotStarted::with(loaded, LoadError::from(error))),
     };
-    let steps = if manifest.state.snapshot { loaded.steps() } else { Ok(Vec::new()) };
-    let steps = match steps.and_then(|steps| {
-        progress.enter(Party::Candidate, Hook::Prepare)?;
-        Ok(steps)
-    }) {
+    let steps = match steps(&loaded, &manifest, progress) {
         Ok(steps) => steps,
         Err(error) => {
             // SAFETY: no version is made of it, so no thread enters it again.
@@ -137,6 +134,14 @@ fn load_and_prepare(
             Err(NotStarted::with(loaded, error))
         }
     }
+}
+
+/// The migration steps on offer; none without state.
+fn steps(loaded: &Loaded, manifest: &Manifest, progress: &Progress) -> Result<Vec<StepInfo>, HookError> {
+    progress.enter(Party::Candidate, Hook::Steps)?;
+    let steps = if manifest.state.snapshot { loaded.steps()? } else { Vec::new() };
+    progress.enter(Party::Candidate, Hook::Prepare)?;
+    Ok(steps)
 }
 
 /// Makes a version of it, to which this thread counts as attached: it has

@@ -11,21 +11,22 @@ use super::{
     progress::{Party, Progress},
     state::{self, Payload, not_entered},
     taken::{DEPLOYMENT, Means, Refused, Taken, TakenState, activate, enter},
+    worker::Worker,
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{GateRefused, Holder, Refused as NotEntered, Version},
+    dispatch::{Holder, Refused as NotEntered, Version},
     load::Hook,
     service::{Entry, Serving},
 };
 use std::time::{Duration, Instant};
 
 /// Makes `version` the one that serves.
-pub(crate) fn take_over(
-    entry: &Entry,
+pub(crate) fn take_over<'a>(
+    entry: &'a Entry,
     version: Version<Serving>,
     means: &mut Means<'_>,
-) -> Result<Taken, Refused> {
+) -> Result<Taken<'a>, Refused> {
     let old = match entry.slot.lease(Holder::new(DEPLOYMENT, monotonic_ns())) {
         Ok(old) => old,
         Err(NotEntered::NotActive) => return first_start_or_stateless(entry, version, means),
@@ -53,11 +54,11 @@ fn has_state(old: &Serving, new: &Version<Serving>) -> Result<bool, DeployError>
 
 /// No state comes from a serving version: state from the disk, activation,
 /// self-test, the pointer.
-fn first_start_or_stateless(
-    entry: &Entry,
+fn first_start_or_stateless<'a>(
+    entry: &'a Entry,
     version: Version<Serving>,
     means: &mut Means<'_>,
-) -> Result<Taken, Refused> {
+) -> Result<Taken<'a>, Refused> {
     let saved = match saved_state(&version, means) {
         Ok(saved) => saved,
         Err(error) => return Err(Refused::new(version, error)),
@@ -68,11 +69,28 @@ fn first_start_or_stateless(
         loss: saved.payload.loss.clone(),
         exported: None,
     });
+    let begun = Instant::now();
+    let version = restored_and_active(version, saved, means.worker)?;
+    publish(entry, version, begun.elapsed(), state)
+}
+
+/// Makes `version` able to serve beside the one that does.
+pub(crate) fn activate_beside(
+    version: Version<Serving>,
+    worker: &mut Worker,
+) -> Result<Version<Serving>, Refused> {
+    restored_and_active(version, None, worker)
+}
+
+fn restored_and_active(
+    version: Version<Serving>,
+    saved: Option<Saved>,
+    worker: &mut Worker,
+) -> Result<Version<Serving>, Refused> {
     let lease = version.lease(Holder::new(DEPLOYMENT, monotonic_ns()));
     let progress = Progress::at(Party::Candidate, Hook::Restore);
     let inside = progress.clone();
-    let begun = Instant::now();
-    let entered = means.worker.run(&progress, move || {
+    let entered = worker.run(&progress, move || {
         enter(&lease, Hook::Activate, |new| {
             if let Some(Payload { schema, bytes, .. }) = saved.map(|saved| saved.payload) {
                 new.restore(schema, &bytes)?;
@@ -81,7 +99,7 @@ fn first_start_or_stateless(
         })
     });
     match entered {
-        Ok(Ok(())) => publish(entry, version, begun.elapsed(), state),
+        Ok(Ok(())) => Ok(version),
         Ok(Err(error)) => Err(Refused::new(version, error)),
         Err(overdue) => Err(Refused::overdue(version, overdue)),
     }
@@ -125,7 +143,8 @@ fn publish(
     version: Version<Serving>,
     activate: Duration,
     state: Option<TakenState>,
-) -> Result<Taken, Refused> {
+) -> Result<Taken<'_>, Refused> {
+    let change = entry.change();
     let begun = Instant::now();
     match entry.slot.publish(version) {
         Ok(old) => {
@@ -135,8 +154,8 @@ fn publish(
                 old.in_flight().stack
             });
             let barrier = begun.elapsed() - publish;
-            Ok(Taken { old, in_flight, activate, pause: Duration::ZERO, publish, barrier, state })
+            Ok(Taken { change, old, in_flight, activate, pause: Duration::ZERO, publish, barrier, state })
         }
-        Err(busy) => Err(Refused::new(busy.0, GateRefused::Busy)),
+        Err(refused) => Err(Refused::new(refused.version, refused.reason)),
     }
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     dispatch::{Lease, Retired, Version},
     load::Hook,
-    service::Serving,
+    service::{Change, Serving},
     state::{
         envelope::Envelope,
         store::{SnapshotStore, StoreError},
@@ -17,11 +17,17 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The leases that a deployment itself holds.
-pub(super) const DEPLOYMENT: &str = "deployment";
+/// The leases that a deployment itself holds: on the version that serves, for
+/// the snapshot before the gate closes.
+pub(crate) const DEPLOYMENT: &str = "deployment";
+
+/// The leases that a hand-over's own hooks hold.
+pub(crate) const HAND_OVER: &str = "hand-over";
 
 /// A version serves.
-pub(crate) struct Taken {
+pub(crate) struct Taken<'a> {
+    /// Held from before the pointer was stored.
+    pub(crate) change: Change<'a>,
     /// The version before, to be unloaded.
     pub(crate) old: Option<Retired<Serving>>,
     /// Calls in flight on it when it was replaced, or when the gate closed.

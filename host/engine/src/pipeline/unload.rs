@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Drained, Holder, InFlight, Retired},
+    dispatch::{self, Drained, Holder, InFlight, Retired},
     event::{EventKind, EventLog},
     id::VersionId,
     load::{Closed, Hook, Loaded, Pin, Remains, Residue},
@@ -84,6 +84,8 @@ pub(crate) struct UnloadStatus {
 /// A version on its way out.
 pub(crate) struct Unloading {
     pub(crate) id: VersionId,
+    /// Its name in dispatch; none of a candidate that was never a version.
+    pub(crate) in_memory: Option<dispatch::VersionId>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -111,13 +113,15 @@ impl Unloading {
         nudge: Nudge,
     ) -> io::Result<Unloading> {
         let id = retired.payload().id().clone();
+        let in_memory = retired.id();
         let users = (retired.in_flight(), retired.holders());
-        Unloading::begin(id, users, options, events, nudge, move |shared| {
+        let begun = Unloading::begin(id, users, options, events, nudge, move |shared| {
             if let Some(hook) = hangs {
                 shared.resident(&[Pin::HookRuns(hook.as_str())]);
             }
             shared.unload(retired);
-        })
+        });
+        begun.map(|unloading| Unloading { in_memory: Some(in_memory), ..unloading })
     }
 
     /// Begins to unload what is left of a candidate that could not be started.
@@ -162,7 +166,7 @@ impl Unloading {
             let shared = Arc::clone(&shared);
             move || body(&shared)
         })?;
-        Ok(Unloading { id, shared, thread: Some(thread) })
+        Ok(Unloading { id, in_memory: None, shared, thread: Some(thread) })
     }
 
     /// What it is at.
@@ -175,17 +179,20 @@ impl Unloading {
         self.shared.lock().stage == UnloadStage::Unloaded
     }
 
-    /// Reports a hook that has not returned in time as what keeps the version.
-    pub(crate) fn look_for_hanging_hook(&self) {
+    /// Reports code of the version that has not returned in time as what keeps
+    /// it: a hook, or the destructor of a thread-local.
+    pub(crate) fn look_for_hanging_code(&self) {
         let mut status = self.shared.lock();
-        let hook = match status.stage {
-            UnloadStage::Stopping => Hook::Stop,
-            UnloadStage::Dropping => Hook::Drop,
+        let UnloadOptions { hook_timeout, detach_timeout, .. } = self.shared.options;
+        let (pin, timeout) = match status.stage {
+            UnloadStage::Stopping => (Pin::HookRuns(Hook::Stop.as_str()), hook_timeout),
+            UnloadStage::Dropping => (Pin::HookRuns(Hook::Drop.as_str()), hook_timeout),
+            UnloadStage::Detaching => (Pin::Destructors, detach_timeout + RECHECK),
             _ => return,
         };
-        let hanging_after = self.shared.options.hook_timeout.saturating_mul(2);
+        let hanging_after = timeout.saturating_mul(2);
         if status.pins.is_empty() && status.since.elapsed() > hanging_after {
-            status.pins = vec![Pin::HookRuns(hook.as_str()).to_string()];
+            status.pins = vec![pin.to_string()];
             let pins = status.pins.clone();
             drop(status);
             self.shared.event(EventKind::Resident { pins });

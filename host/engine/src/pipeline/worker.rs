@@ -97,7 +97,9 @@ impl Worker {
             // Nobody waits any more, and nobody wants it late.
             let _ = done.send(value);
         }));
-        if let Err(error) = self.send(order) {
+        // Half of it, so that a new thread would have the other half.
+        let within = progress.position().left(self.timeout) / 2;
+        if let Err(error) = self.send(order, within) {
             return Err(not_run(progress, format!("no thread for hooks: {error}")));
         }
         if progress.position().budget.is_some() {
@@ -108,10 +110,10 @@ impl Worker {
 
     /// A thread that does not take its orders hangs outside of any job: in a
     /// thread-local destructor of a version that left. It is left to that.
-    fn send(&mut self, order: Order) -> io::Result<()> {
+    fn send(&mut self, order: Order, within: Duration) -> io::Result<()> {
         let order = match &self.orders {
             None => order,
-            Some(orders) => match orders.send_timeout(order, self.timeout) {
+            Some(orders) => match orders.send_timeout(order, within) {
                 Ok(()) => return Ok(()),
                 Err(refused) => refused.into_inner(),
             },
@@ -306,6 +308,24 @@ mod tests {
         assert_eq!(blamed.error.kind, HookErrorKind::Host);
         worker.timeout = LONG;
         assert_eq!(worker.run(&at(Hook::Stop), || 7).ok(), Some(7));
+        drop(release);
+    }
+
+    /// Once, a job for which callers waited at a gate waited for such a thread
+    /// for as long as a hook may take, which is longer than callers wait.
+    #[test]
+    fn a_job_in_a_hurry_does_not_wait_for_a_thread_that_takes_no_orders() {
+        let mut worker = Worker::start(Duration::MAX).expect("thread");
+        let (release, wait) = channel::bounded::<()>(0);
+        let orders = worker.orders.clone().expect("runs");
+        let hang = Order::Run(Box::new(move || {
+            let _ = wait.recv();
+        }));
+        orders.send(hang).expect("is taken");
+        // Room for it is only once the thread has taken the one that hangs.
+        orders.send(Order::StandBy).expect("fills the queue");
+        let progress = at(Hook::Freeze).within(Instant::now(), Duration::from_secs(1));
+        assert_eq!(worker.run(&progress, || 7).ok(), Some(7));
         drop(release);
     }
 

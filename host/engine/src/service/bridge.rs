@@ -11,7 +11,7 @@ use crate::{
     dispatch::{ChainToken, current_chain},
     failure::Failure,
     id::VersionId,
-    load::Door,
+    load::{Door, hand_on},
 };
 use abi_stable::{prefix_type::WithMetadata, std_types::RStr};
 use replug_abi::{
@@ -181,15 +181,24 @@ fn forward(
     };
     let request = Request { deadline_ns, ..*request };
     // The callee writes to its caller's sink: no copy between them.
-    let called = entry.slot.enter_chained(ChainToken::from_raw(request.chain), |entered| {
-        let status = entered.payload().call(&request, sink);
+    let limits = directory.answer_limits();
+    let route = entry.route(&context.plugin, request.sticky_key.as_slice());
+    let called = entry.slot.enter_chained(ChainToken::from_raw(request.chain), route, |entered| {
+        let (status, overflowed) = hand_on(limits, sink, |sink| entered.payload().call(&request, sink));
         if !status.is_ok() {
             entered.fail();
         }
         entry.note_deadline(deadline_ns, status);
-        status
+        (status, overflowed)
     });
-    called.map_err(|source| directory.refused(&entry, source))
+    match called.map_err(|source| directory.refused(&entry, source))? {
+        (status, false) => Ok(status),
+        (_, true) => Err(CallError::TooLarge {
+            plugin: entry.name.clone(),
+            what: "the answer",
+            bytes_max: limits.body_bytes_max,
+        }),
+    }
 }
 
 /// SAFETY: as for [`call`].
@@ -215,7 +224,8 @@ unsafe extern "C" fn start(
             .content_type(request.content_type.as_str())
             .request_id(request.request_id.as_str())
             .trace_parent(request.trace_parent.as_str())
-            .sticky_key(request.sticky_key.as_slice());
+            .sticky_key(request.sticky_key.as_slice())
+            .caller(&context.plugin);
         let (method, body) = (request.method.as_str(), request.body.as_slice());
         let future = CallFuture::new(entry, directory, method, body, options)
             .in_chain(parent)

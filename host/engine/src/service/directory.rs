@@ -3,7 +3,7 @@
 use super::{error::CallError, serving::Serving, timer::Timer};
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Refused, Slot},
+    dispatch::{Arm, Refused, Route, Slot},
     id::PluginName,
     load::{AnswerLimits, Interfaces},
 };
@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -40,7 +40,14 @@ pub(crate) struct Entry {
     /// Calls whose deadline had passed when their answer came, or that were
     /// cancelled by it.
     pub(crate) deadlines_passed: AtomicU64,
+    /// Callers that go to one arm of a split, whatever its share.
+    pins: ArcSwap<BTreeMap<String, Arm>>,
+    changing: Mutex<()>,
 }
+
+/// The right to change what a plugin's slot publishes, held until it is written
+/// down everywhere who serves. No hook runs and nothing is waited for meanwhile.
+pub(crate) type Change<'a> = MutexGuard<'a, ()>;
 
 impl Entry {
     /// Counts a call in, if the limit allows. Without a limit nothing is
@@ -64,6 +71,27 @@ impl Entry {
             return Ok(());
         }
         Err(CallError::TooLarge { plugin: self.name.clone(), what: "the body", bytes_max })
+    }
+
+    /// How a call chooses its version while two of them serve: a caller that is
+    /// pinned by its pin, others by their key, the rest by sequence.
+    pub(super) fn route<'k>(&self, caller: &str, key: &'k [u8]) -> Route<'k> {
+        if !caller.is_empty()
+            && let Some(arm) = self.pins.load().get(caller)
+        {
+            return Route::Arm(*arm);
+        }
+        if key.is_empty() { Route::Sequence } else { Route::Key(key) }
+    }
+
+    /// Waits for whoever changes what the slot publishes just now.
+    pub(crate) fn change(&self) -> Change<'_> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts other pins in the place of those that there are.
+    pub(crate) fn pin(&self, pins: BTreeMap<String, Arm>) {
+        self.pins.store(Arc::new(pins));
     }
 
     /// Counts a call as late if its answer came after its deadline, or if the
@@ -152,6 +180,8 @@ impl Directory {
                 slot: Slot::new(self.limits.gate_timeout),
                 in_flight: AtomicUsize::new(0),
                 deadlines_passed: AtomicU64::new(0),
+                pins: ArcSwap::default(),
+                changing: Mutex::new(()),
             });
             entries.insert(name.clone(), Known::Asked(Arc::downgrade(&entry)));
             entry

@@ -75,6 +75,14 @@ pub enum CallError {
         /// The method.
         method: String,
     },
+    /// The version that ran the call stopped before it answered.
+    #[error("plugin {plugin}: {method} was cancelled: the version that ran it stopped")]
+    Cancelled {
+        /// The plugin.
+        plugin: PluginName,
+        /// The method.
+        method: String,
+    },
     /// Body or answer are larger than allowed.
     #[error("plugin {plugin}: {what} has more than {bytes_max} bytes")]
     TooLarge {
@@ -108,6 +116,7 @@ impl Failure for CallError {
             CallError::Plugin { .. } => Code::CallPlugin,
             CallError::Panicked { .. } => Code::CallPanicked,
             CallError::Deadline { .. } => Code::CallDeadline,
+            CallError::Cancelled { .. } => Code::CallCancelled,
             CallError::TooLarge { .. } => Code::CallPayloadTooLarge,
             CallError::Overloaded { .. } => Code::CallOverloaded,
             CallError::Stopped => Code::HostStopped,
@@ -123,7 +132,7 @@ impl CallError {
                 matches!(source, Refused::GateTimeout | Refused::NotActive)
             }
             CallError::Plugin { retryable, .. } => *retryable,
-            CallError::Overloaded { .. } | CallError::Deadline { .. } => true,
+            CallError::Overloaded { .. } | CallError::Deadline { .. } | CallError::Cancelled { .. } => true,
             _ => false,
         }
     }
@@ -152,6 +161,7 @@ pub(super) fn outcome(
             CallError::Panicked { plugin: plugin(), method: method.to_owned(), message: answer.error_text() }
         }
         Status::DEADLINE => CallError::Deadline { plugin: plugin(), method: method.to_owned() },
+        Status::CANCELLED => CallError::Cancelled { plugin: plugin(), method: method.to_owned() },
         other => CallError::Plugin {
             plugin: plugin(),
             code: if answer.error_code.is_empty() { other.to_string() } else { answer.error_code },
@@ -159,4 +169,18 @@ pub(super) fn outcome(
             retryable: answer.retryable,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_whose_version_stopped_may_be_made_again() {
+        let plugin: PluginName = "limiter".parse().expect("a name");
+        let error =
+            outcome(&plugin, "take", 64, Status::CANCELLED, Answer::default()).expect_err("no answer");
+        assert_eq!((error.code(), error.is_retryable()), (Code::CallCancelled, true));
+        assert_eq!(error.to_string(), "plugin limiter: take was cancelled: the version that ran it stopped");
+    }
 }

@@ -7,14 +7,13 @@ use super::{
     message::{CallOptions, Reply},
     serving::Serving,
     timer::Key,
-    waker::lend,
 };
 use crate::{
     clock::monotonic_ns,
     dispatch::{ChainToken, Entered, GatePlace, Holder, Lease, Refused, current_chain},
     load::Answer,
 };
-use replug_abi::{Pending, Status};
+use replug_abi::{ForeignWaker, Pending, Status};
 use std::{
     future::Future,
     pin::Pin,
@@ -98,7 +97,8 @@ impl CallFuture {
             }
         }
         let holder = Holder::new("async call", monotonic_ns()).in_chain(self.parent);
-        let lease = match self.entry.slot.poll_lease(cx, holder, &mut self.place) {
+        let route = self.entry.route(&self.options.caller, &self.options.sticky_key);
+        let lease = match self.entry.slot.poll_lease(cx, route, holder, &mut self.place) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(lease)) => lease,
             Poll::Ready(Err(source)) => return Poll::Ready(Err(self.refused(source))),
@@ -127,7 +127,7 @@ impl CallFuture {
         let State::Waiting { lease, pending } = &self.state else {
             return Poll::Pending;
         };
-        let lent = lend(cx.waker());
+        let lent = ForeignWaker::lend(cx.waker());
         let polled = lease.enter(|entered| {
             let (status, answer) = Answer::collect(self.directory.answer_limits(), |sink| {
                 // SAFETY: the pending call came from this version's `start`

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Counters, Entered, Holder, Lease, Refused},
+    dispatch::{Counters, Entered, Holder, Lease, Refused, Route},
     id::{PluginName, VersionId},
     load::Answer,
 };
@@ -36,8 +36,9 @@ impl Plugin {
         &self.entry.name
     }
 
-    /// The version that serves now; during a hand-over, the one before. Counts
-    /// as no call, and waits for nothing.
+    /// The version that serves now; during a hand-over, the one before; while
+    /// two share the calls, the baseline. Counts as no call, and waits for
+    /// nothing.
     ///
     /// # Errors
     /// `call.not_active` without one.
@@ -69,7 +70,8 @@ impl Plugin {
         let _admitted = self.entry.admit(&self.directory.limits)?;
         let request = options.request(method, body);
         let limits = self.directory.answer_limits();
-        self.enter(|entered| {
+        let route = self.entry.route(&options.caller, &options.sticky_key);
+        self.enter_routed(route, |entered| {
             let (status, answer) = Answer::collect(limits, |sink| entered.payload().call(&request, sink));
             if !status.is_ok() {
                 entered.fail();
@@ -94,6 +96,20 @@ impl Plugin {
     #[inline]
     pub fn enter<R>(&self, use_it: impl FnOnce(Entered<'_, Serving>) -> R) -> Result<R, CallError> {
         self.entry.slot.enter(use_it).map_err(|source| self.refused(source))
+    }
+
+    /// [`enter`](Plugin::enter) with a say in which version it is while two of
+    /// them serve.
+    ///
+    /// # Errors
+    /// As for [`enter`](Plugin::enter).
+    #[inline]
+    pub fn enter_routed<R>(
+        &self,
+        route: Route<'_>,
+        use_it: impl FnOnce(Entered<'_, Serving>) -> R,
+    ) -> Result<R, CallError> {
+        self.entry.slot.enter_routed(route, use_it).map_err(|source| self.refused(source))
     }
 
     /// Keeps the version that serves now, for as long as the lease lives: for

@@ -28,6 +28,7 @@ pub struct CallOptions {
     pub(super) request_id: String,
     pub(super) trace_parent: String,
     pub(super) sticky_key: Vec<u8>,
+    pub(super) caller: String,
 }
 
 impl Default for CallOptions {
@@ -39,6 +40,7 @@ impl Default for CallOptions {
             request_id: String::new(),
             trace_parent: String::new(),
             sticky_key: Vec::new(),
+            caller: String::new(),
         }
     }
 }
@@ -80,10 +82,19 @@ impl CallOptions {
         self
     }
 
-    /// What sticky routing hashes.
+    /// What sticky routing hashes: while two versions serve, all calls with one
+    /// key go to one of them.
     #[must_use]
     pub fn sticky_key(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.sticky_key = key.into();
+        self
+    }
+
+    /// Who calls. While two versions serve, a caller may be pinned to one of
+    /// them; that goes before its key.
+    #[must_use]
+    pub fn caller(mut self, name: impl Into<String>) -> Self {
+        self.caller = name.into();
         self
     }
 

@@ -24,4 +24,4 @@ pub use serving::Serving;
 pub use typed::{NotRegistered, Typed};
 
 pub(crate) use bridge::PluginContext;
-pub(crate) use directory::{Directory, Entry, ServiceLimits};
+pub(crate) use directory::{Change, Directory, Entry, ServiceLimits};

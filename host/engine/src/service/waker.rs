@@ -1,8 +1,8 @@
-//! Wakers across the ABI: a plugin's on this side, and ours lent to a plugin.
+//! A plugin's waker on this side of the ABI.
 //!
-//! A plugin's waker is woken and dropped on whatever thread of the process, at
-//! whatever time, so it goes through the [`Door`] of its version. Ours is a
-//! box on the heap of the host, which stays.
+//! It is woken and dropped on whatever thread of the process, at whatever time,
+//! so it goes through the [`Door`] of its version. It guards against no waker
+//! that blocks: the ABI demands that waking returns soon.
 
 use crate::load::Door;
 use replug_abi::ForeignWaker;
@@ -20,11 +20,6 @@ pub(super) unsafe fn adopt(lent: &ForeignWaker, door: &Arc<Door>) -> Waker {
     // SAFETY: the caller's promise: `lent` is valid.
     let data = unsafe { (lent.clone)(lent.data) };
     Waker::from(Arc::new(Foreign { data, wake: lent.wake_by_ref, drop: lent.drop, door: Arc::clone(door) }))
-}
-
-/// Lends this task's waker to the other side, which clones it to keep it.
-pub(super) fn lend(waker: &Waker) -> ForeignWaker {
-    ForeignWaker { data: std::ptr::from_ref(waker).cast(), clone, wake, wake_by_ref, drop: release }
 }
 
 /// A reference to a plugin's waker.
@@ -64,29 +59,4 @@ impl Drop for Foreign {
             unsafe { (self.drop)(self.data) }
         }
     }
-}
-
-/// SAFETY: `data` is a `Waker`, lent or made by this function.
-unsafe extern "C" fn clone(data: *const c_void) -> *const c_void {
-    // SAFETY: see above.
-    let waker = unsafe { &*data.cast::<Waker>() };
-    Box::into_raw(Box::new(waker.clone())).cast_const().cast()
-}
-
-/// SAFETY: `data` came from `clone` and is not used afterwards.
-unsafe extern "C" fn wake(data: *const c_void) {
-    // SAFETY: `clone` made the box, and it is given up here.
-    unsafe { Box::from_raw(data.cast_mut().cast::<Waker>()) }.wake();
-}
-
-/// SAFETY: `data` is a `Waker`, lent or made by `clone`.
-unsafe extern "C" fn wake_by_ref(data: *const c_void) {
-    // SAFETY: see above.
-    unsafe { &*data.cast::<Waker>() }.wake_by_ref();
-}
-
-/// SAFETY: `data` came from `clone` and is not used afterwards.
-unsafe extern "C" fn release(data: *const c_void) {
-    // SAFETY: `clone` made the box, and it is given up here.
-    drop(unsafe { Box::from_raw(data.cast_mut().cast::<Waker>()) });
 }

@@ -7,7 +7,8 @@
 //! long: the scenarios are shared by two test programs.
 
 use replug_host::dispatch::{
-    ChainToken, Drained, Holder, Outside, Payload, Refused, Retired, Slot, Version, current_chain, pass_by,
+    ChainToken, Drained, Holder, Outside, Payload, Refused, Retired, Route, Slot, Version, current_chain,
+    pass_by,
 };
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -272,7 +273,7 @@ fn scope_and_join(work: impl FnOnce() + Send) {
 /// Adds one to the state, `nested` times within, and maybe through another
 /// thread that carries the chain's token.
 fn update(slot: &Slot<Plugin>, chain: ChainToken, nested: u64, hop: bool) -> Result<u64, Refused> {
-    slot.enter_chained(chain, |call| {
+    slot.enter_chained(chain, Route::Sequence, |call| {
         let plugin = call.payload();
         plugin.run(|| {
             let before = plugin.number;

@@ -36,6 +36,8 @@ pub enum Fault {
     /// No fault: uses thread-locals, as ordinary code does, adds a line to this
     /// file if they are still alive, and goes on.
     Locals(PathBuf),
+    /// Leaves a thread-local on this thread whose destructor waits, and goes on.
+    LocalHangs(Hang),
 }
 
 /// What a panic carries.
@@ -67,6 +69,7 @@ impl Fault {
             Fault::RayonGlobal => linger::rayon_global(),
             Fault::Pin => linger::pin()?,
             Fault::Locals(file) => locals::touch(file)?,
+            Fault::LocalHangs(hang) => locals::leave(hang.clone()),
             Fault::LeakFile => std::mem::forget(std::fs::File::open("/dev/null")?),
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What ordinary code keeps on the threads that it runs on.
 
+use crate::Hang;
 use replug_plugin_api::Result;
 use std::{cell::RefCell, fs::OpenOptions, io::Write, path::Path, thread};
 
@@ -12,8 +13,18 @@ impl Drop for Marks {
     }
 }
 
+/// Waits when it is dropped.
+struct Hangs(Hang);
+
+impl Drop for Hangs {
+    fn drop(&mut self) {
+        self.0.wait();
+    }
+}
+
 thread_local! {
     static MARKS: RefCell<Marks> = const { RefCell::new(Marks(Vec::new())) };
+    static HANGS: RefCell<Option<Hangs>> = const { RefCell::new(None) };
 }
 
 /// Uses a thread-local and the current thread's handle, which panics once
@@ -28,4 +39,9 @@ pub(crate) fn touch(file: &Path) -> Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(file)?;
     file.write_all(line.as_bytes())?;
     Ok(())
+}
+
+/// Makes the destructors of this thread's thread-locals wait.
+pub(crate) fn leave(hang: Hang) {
+    HANGS.set(Some(Hangs(hang)));
 }

@@ -7,6 +7,7 @@
 //! | method | body | answer |
 //! |---|---|---|
 //! | `relay` | a `Relay` as JSON | the other plugin's, which gets a body of so many `bytes` |
+//! | `echo` | anything | the same |
 //! | `time_left` | ignored | milliseconds until its deadline, or `none` |
 //! | `ask` | an `Ask` as JSON | `waits`, or the other plugin's answer if that came at once |
 //!
@@ -60,6 +61,7 @@ impl Plugin for Waker {
                 let body = vec![b'x'; relay.bytes];
                 call.context().call(&relay.plugin, &relay.method, &body)
             })
+            .method("echo", "Answers what it gets", |_, call| Ok(call.body().to_vec()))
             .method("time_left", "Says how long it may take", |_, call| {
                 Ok(call.time_left().map_or("none".to_owned(), |left| left.as_millis().to_string()))
             });

@@ -16,6 +16,7 @@ mod elf;
 mod file_name;
 mod hazard;
 mod manifest;
+mod records;
 mod refusal;
 mod checks;
 
@@ -25,9 +26,8 @@ use object::elf::DF_1_NODELETE;
 
 pub(crate) use checks::host_interface;
 pub use hazard::Hazard;
-pub use manifest::{
-    Capability, Dependency, Interface, Manifest, NoteFault, PanicStrategy, Profile, StateModel,
-};
+pub use manifest::{Capability, Dependency, Interface, Manifest, PanicStrategy, Profile, StateModel};
+pub use records::NoteFault;
 pub use refusal::{InspectError, Refusal};
 
 use elf::{Dynamic, Image, Symbols};

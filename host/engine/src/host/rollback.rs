@@ -1,0 +1,180 @@
+//! Going back at once: to the version that is kept ready, or out of a trial.
+//!
+//! A version that was replaced is kept as it is for the time of the probation,
+//! loaded and active, so that the way back is a pointer. Going back does not
+//! wait for the command loop, which may be in the middle of another plugin's
+//! hook: it runs on the thread of whoever asks. What is left to do after the
+//! pointer is stored, the loop does on its next turn.
+
+use super::{
+    control::{Control, nanos},
+    shared::{Returned, Shared, Standby},
+};
+use crate::{
+    dispatch::{NotSplit, Retired},
+    event::{EventKind, EventLog, FailureReport},
+    failure::Code,
+    id::{PluginName, VersionId},
+    service::{Entry, Serving},
+};
+use std::time::{Duration, Instant};
+
+/// A plugin went back to the version before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The version that serves no more. It is not tried again until its file
+    /// changes.
+    pub from: VersionId,
+    /// The version that serves again.
+    pub to: VersionId,
+    /// From the command to the stored pointer.
+    pub stored: Duration,
+    /// How long the barrier took that came after, and made calls in flight
+    /// visible.
+    pub barrier: Duration,
+    /// Calls that were in flight on the version that is left; leases, as async
+    /// calls have them, are not counted.
+    pub in_flight: usize,
+}
+
+impl Shared {
+    /// Makes the version before serve again.
+    pub(super) fn roll_back(
+        &self,
+        name: &PluginName,
+        from: Option<&VersionId>,
+    ) -> Result<RolledBack, FailureReport> {
+        let accepted = Instant::now();
+        let entry = self.directory.find(name.as_str()).ok_or_else(|| unknown_plugin(name))?;
+        let change = entry.change();
+        self.is_latest(name, from)?;
+        let (left, to) = match entry.slot.roll_back() {
+            Ok(challenger) => (challenger, None),
+            Err(NotSplit) => {
+                let ready = self.standby().remove(name).ok_or_else(|| not_warm(name))?.retired;
+                let id = ready.payload().id().clone();
+                (serve_again(&entry, ready), Some(id))
+            }
+        };
+        let stored = accepted.elapsed();
+        left.settle();
+        let barrier = accepted.elapsed() - stored;
+        let in_flight = left.in_flight().stack;
+        let from = left.payload().id().clone();
+        let to = self.write_down(&from, to);
+        // After the catalog: who takes it from here looks there what to do next.
+        self.returned().push(Returned { retired: left, since: accepted });
+        let (stored_ns, barrier_ns) = (nanos(stored), nanos(barrier));
+        let event =
+            EventKind::RolledBack { to: to.to_string(), in_flight: in_flight as u64, stored_ns, barrier_ns };
+        let event = self.note(&from, event);
+        drop(change);
+        EventLog::tell(&event);
+        self.nudge();
+        Ok(RolledBack { from, to, stored, barrier, in_flight })
+    }
+
+    /// Whether `from` is what came last: the version that is being tried, or the
+    /// one that serves.
+    fn is_latest(&self, name: &PluginName, from: Option<&VersionId>) -> Result<(), FailureReport> {
+        let Some(from) = from else { return Ok(()) };
+        let catalog = self.catalog();
+        let latest = catalog.get(name.as_str()).and_then(|versions| versions.trial().or(versions.active()));
+        if latest == Some(from) {
+            return Ok(());
+        }
+        let message = match latest {
+            Some(latest) => format!("{from} was to be left, and {latest} serves"),
+            None => format!("{from} was to be left, and no version serves"),
+        };
+        Err(FailureReport::with_code(Code::RollbackNotWarm, message))
+    }
+
+    /// Notes who serves in the catalog; without `to` it is who did before.
+    fn write_down(&self, from: &VersionId, to: Option<VersionId>) -> VersionId {
+        let mut catalog = self.catalog();
+        let versions = catalog.get_mut(from.name.as_str()).expect("what serves is in the catalog");
+        let to = to.or_else(|| versions.active().cloned()).expect("a trial stands beside what serves");
+        versions.rolled_back(from, &to);
+        to
+    }
+}
+
+impl Control {
+    /// Keeps a version that was replaced ready for the time of the probation, if
+    /// there is one and `may_go_back`. What was kept before, and `old` if it is
+    /// not kept, come back to be unloaded.
+    pub(super) fn stand_by(
+        &self,
+        name: &PluginName,
+        old: Option<Retired<Serving>>,
+        may_go_back: bool,
+    ) -> Vec<Retired<Serving>> {
+        let mut standby = self.shared.standby();
+        let mut left: Vec<_> = standby.remove(name).map(|before| before.retired).into_iter().collect();
+        match old {
+            Some(retired) if may_go_back && !self.options.probation.is_zero() => {
+                let until = Instant::now() + self.options.probation;
+                standby.insert(name.clone(), Standby { retired, until });
+            }
+            old => left.extend(old),
+        }
+        left
+    }
+
+    /// Ends the probation of the version that serves: the one before is
+    /// unloaded. Returns which serves.
+    pub(super) fn commit(&mut self, name: &PluginName) -> Result<VersionId, FailureReport> {
+        let entry = self.shared.directory.find(name.as_str()).ok_or_else(|| unknown_plugin(name))?;
+        let (standby, active, event) = {
+            let _change = entry.change();
+            let standby = self.shared.standby().remove(name).ok_or_else(|| not_warm(name))?;
+            let active =
+                self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active().cloned());
+            let active = active.expect("what is kept ready stands behind what serves");
+            let event = self.shared.note(&active, EventKind::Committed);
+            (standby, active, event)
+        };
+        EventLog::tell(&event);
+        self.unload(standby.retired, None);
+        Ok(active)
+    }
+
+    /// Unloads what was rolled back, and commits what has served long enough.
+    pub(super) fn end_probations(&mut self, now: Instant) {
+        let returned = std::mem::take(&mut *self.shared.returned());
+        for Returned { retired, .. } in returned {
+            let name = retired.payload().id().name.clone();
+            self.unload(retired, None);
+            // Files may have come while it was tried.
+            self.reconcile_all(vec![name]);
+        }
+        let over: Vec<PluginName> = {
+            let standby = self.shared.standby();
+            let over = standby.iter().filter(|(_, standby)| standby.until <= now);
+            over.map(|(name, _)| name.clone()).collect()
+        };
+        for name in over {
+            // It may have been rolled back meanwhile.
+            let _ = self.commit(&name);
+        }
+    }
+}
+
+/// Publishes what is kept ready; returns what it replaced.
+fn serve_again(entry: &Entry, ready: Retired<Serving>) -> Retired<Serving> {
+    // The right to change is held: no trial begins meanwhile, and no plugin is
+    // taken out of service. A gate closes before versions with state only,
+    // which nothing is kept ready behind.
+    let left = entry.slot.publish(ready.revive()).expect("nobody else changes the slot");
+    left.expect("what is kept ready stands behind what serves")
+}
+
+fn unknown_plugin(name: &PluginName) -> FailureReport {
+    FailureReport::with_code(Code::CallUnknownPlugin, format!("no file of plugin {name} was seen"))
+}
+
+fn not_warm(name: &PluginName) -> FailureReport {
+    let message = format!("no version of {name} is kept ready to go back to");
+    FailureReport::with_code(Code::RollbackNotWarm, message)
+}
