@@ -23,37 +23,40 @@ use std::ptr::{self, NonNull};
 /// }
 /// ```
 pub struct Entered<'a, P> {
-    frame: &'a Frame,
-    payload: &'a P,
-    /// Not `Send`: it writes counters that belong to this thread.
-    thread: PhantomData<*const ()>,
+    record: &'static ThreadRecord,
+    // By value, and no reference to the frame: one whose address is given away
+    // is kept in memory by every call, for nanoseconds.
+    header: NonNull<Header>,
+    /// Lends from the frame. Not `Send`: it writes counters that belong to this
+    /// thread.
+    frame: PhantomData<(&'a P, *const ())>,
 }
 
 impl<'a, P: Payload> Entered<'a, P> {
     /// The version's payload.
     #[inline(always)]
     pub fn payload(&self) -> &'a P {
-        self.payload
+        // SAFETY: a version of payload `P`, says who made this; the hazard keeps
+        // it for as long as the frame, which outlives `'a`.
+        unsafe { version::payload(self.header) }
     }
 
     /// The version that serves this call.
     pub fn version(&self) -> VersionId {
-        self.frame.header().id().expect("a marker is never entered")
+        self.header().id().expect("a marker is never entered")
     }
 
     /// Counts the call as failed.
-    // Inlined down to what is passed by value: were the frame's address given
-    // away here, every call would keep the frame in memory, for nanoseconds.
-    #[inline(always)]
+    #[cold]
+    #[inline(never)]
     pub fn fail(&self) {
-        count_failure(self.frame.record, self.frame.header());
+        bump(&self.record.entry(self.header().index()).errors);
     }
-}
 
-#[cold]
-#[inline(never)]
-fn count_failure(record: &'static ThreadRecord, header: &Header) {
-    bump(&record.entry(header.index()).errors);
+    fn header(&self) -> &Header {
+        // SAFETY: as in `payload`.
+        unsafe { self.header.as_ref() }
+    }
 }
 
 /// A place on this thread's hazard stack that holds a version.
@@ -120,13 +123,7 @@ impl Frame {
     /// The frame's version is one of payload `P`.
     #[inline(always)]
     pub(super) unsafe fn entered<P: Payload>(&self) -> Entered<'_, P> {
-        Entered {
-            frame: self,
-            // SAFETY: the caller vouches for the type; the hazard keeps the
-            // version for as long as the frame.
-            payload: unsafe { version::payload(self.header) },
-            thread: PhantomData,
-        }
+        Entered { record: self.record, header: self.header, frame: PhantomData }
     }
 
     #[inline(always)]

@@ -204,10 +204,23 @@ impl<P: Payload> Slot<P> {
         route: Route<'_>,
         call: impl FnOnce(Entered<'_, P>) -> R,
     ) -> Result<R, Refused> {
+        self.enter_or_else(route, |entered| Ok(call(entered)), Err)
+    }
+
+    /// [`enter_routed`](Self::enter_routed), with what is made of a refusal. For
+    /// calls that may fail by themselves: one result instead of one in another,
+    /// which every call would pay for.
+    #[inline(always)]
+    pub fn enter_or_else<R>(
+        &self,
+        route: Route<'_>,
+        call: impl FnOnce(Entered<'_, P>) -> R,
+        refused: impl FnOnce(Refused) -> R,
+    ) -> R {
         match self.enter_hot() {
             // SAFETY: the slot's versions are of payload `P`.
-            Some(frame) => Ok(call(unsafe { frame.entered() })),
-            None => self.enter_otherwise(route, call),
+            Some(frame) => call(unsafe { frame.entered() }),
+            None => self.enter_otherwise(route, call).unwrap_or_else(refused),
         }
     }
 

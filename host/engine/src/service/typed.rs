@@ -7,7 +7,7 @@ use super::{
     serving::Serving,
 };
 use crate::{
-    dispatch::Refused,
+    dispatch::{Entered, Refused, Route},
     failure::{Code, Failure},
     id::PluginName,
     load::InterfaceIndex,
@@ -118,37 +118,49 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
         &self,
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
-        let called = self.entry.slot.enter(|entered| {
-            let serving = entered.payload();
-            // SAFETY: entry and directory are of one host, where the index is `I`'s.
-            let called = match unsafe { serving.proxy::<I>(self.hot_index, self.answer_bytes_max) } {
-                Some(proxy) => use_it(proxy).map_err(|fault| self.failed(serving, fault)),
-                None => self.call_cold(serving, use_it),
-            };
-            if called.is_err() {
-                entered.fail();
-            }
-            called
-        });
-        match called {
-            Ok(called) => called,
-            Err(refused) => Err(self.refused(refused)),
-        }
+        self.call_routed(Route::Sequence, use_it)
+    }
+
+    /// [`call`](Self::call) with a say in which version it is while two of them
+    /// serve.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    #[inline]
+    pub fn call_routed<R>(
+        &self,
+        route: Route<'_>,
+        use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
+    ) -> Result<R, Box<CallError>> {
+        self.entry.slot.enter_or_else(
+            route,
+            |entered| {
+                // SAFETY: entry and directory are of one host, where the index is `I`'s.
+                let proxy = unsafe { entered.payload().proxy::<I>(self.hot_index, self.answer_bytes_max) };
+                match proxy {
+                    Some(proxy) => use_it(proxy).map_err(|fault| self.failed(entered, fault)),
+                    None => self.call_cold(entered, use_it),
+                }
+            },
+            |refused| Err(self.refused(refused)),
+        )
     }
 
     #[cold]
     #[inline(never)]
     fn call_cold<R>(
         &self,
-        serving: &Serving,
+        entered: Entered<'_, Serving>,
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
         // SAFETY: as in `call`.
-        let Some(proxy) = (unsafe { serving.proxy::<I>(self.index, self.answer_bytes_max) }) else {
-            return Err(self.not_offered(serving));
+        let proxy = unsafe { entered.payload().proxy::<I>(self.index, self.answer_bytes_max) };
+        let Some(proxy) = proxy else {
+            entered.fail();
+            return Err(self.not_offered(entered.payload()));
         };
         let _admitted = self.entry.admit(&self.directory.limits)?;
-        use_it(proxy).map_err(|fault| self.failed(serving, fault))
+        use_it(proxy).map_err(|fault| self.failed(entered, fault))
     }
 
     #[cold]
@@ -167,7 +179,8 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
 
     #[cold]
     #[inline(never)]
-    fn failed(&self, serving: &Serving, fault: Fault) -> Box<CallError> {
+    fn failed(&self, entered: Entered<'_, Serving>, fault: Fault) -> Box<CallError> {
+        entered.fail();
         let plugin = self.entry.name.clone();
         let method = format!("{}.{}", I::ID, fault.method());
         Box::new(match fault {
@@ -179,7 +192,7 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
                 CallError::TooLarge { plugin, what: "the answer", bytes_max }
             }
             Fault::Missing { since, .. } => {
-                let version = serving.id().to_string();
+                let version = entered.payload().id().to_string();
                 let message =
                     format!("version {version} lacks {method}, which is there since {} {since}", I::ID);
                 CallError::UnknownMethod { plugin, message }
