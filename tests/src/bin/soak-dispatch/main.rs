@@ -208,6 +208,8 @@ fn look(harness: &Harness, cast: &Cast) -> (Vitals, u64) {
     let left = 1 + cast.leaving.fetch_add(1, Ordering::Relaxed);
     let until = Instant::now() + PATIENCE;
     loop {
+        // Of a version on its way out one may be given up only now.
+        cast.drop_left();
         let status = cast.host.status();
         let unmapped: u64 = status.plugins.iter().map(|plugin| plugin.unloads_proven).sum();
         if unmapped >= left {
