@@ -1,6 +1,7 @@
 //! The harness, scenario tests and benches of replug.
 
 pub mod report;
+pub mod vitals;
 pub mod symbol;
 pub mod artifacts;
 pub mod harness;

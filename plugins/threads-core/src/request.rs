@@ -1,6 +1,6 @@
 //! The bodies of methods that are called with JSON.
 
-use replug_plugin_api::{Call, Reply, Result, serde::Deserialize};
+use replug_plugin_api::{Call, OwnedCall, Reply, Result, serde::Deserialize};
 use std::time::Duration;
 
 /// How long a call may be told to wait: ten minutes.
@@ -39,6 +39,15 @@ impl Nested {
     pub fn run(&self, call: &Call<'_>) -> Result<Reply> {
         let Nested { plugin, method, body } = self;
         call.context().call(plugin, method, body.as_bytes())
+    }
+
+    /// The same without holding a thread.
+    ///
+    /// # Errors
+    /// As [`run`](Nested::run).
+    pub async fn relay(&self, call: &OwnedCall) -> Result<Reply> {
+        let Nested { plugin, method, body } = self;
+        call.context().call_async(plugin, method, body.as_bytes()).await
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `sleep` | async | `{"ms": 5}` | `slept` |
 //! | `echo` | async | any | the same bytes, over a TCP socket |
 //! | `nested` | sync | `{"plugin": "markdown", "method": "render", "body": "*hi*"}` | the other plugin's |
+//! | `relay` | async | as `nested` | the other plugin's |
 //! | `slow` | sync | `{"ms": 5}` | `waited`; holds the caller's thread |
 //! | `stats` | sync | ignored | `{"version": "1.0.0", "beats": 7, "destructors_run": 2}` |
 //!
@@ -73,6 +74,9 @@ impl Plugin for Threads {
             .async_method("sleep", "Waits for a timer", |_, call| async move {
                 tokio::time::sleep(call.json::<Sleep>()?.time()).await;
                 Ok("slept")
+            })
+            .async_method("relay", "Calls another plugin, and awaits it", |_, call| async move {
+                call.json::<Nested>()?.relay(&call).await
             })
             .async_method("echo", "Echoes over a socket", |_, call| async move {
                 threads_core::echo(call.body().to_vec()).await

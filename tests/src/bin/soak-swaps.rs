@@ -10,11 +10,12 @@ use replug_tests::{
     artifacts,
     harness::{Harness, wait_until},
     load::{Load, unlimited},
-    report::{Limit, Report, median},
+    report::{Limit, Report},
+    vitals::{Vitals, copies_seen_from_outside, observer},
 };
 use std::{
-    env, fs,
-    process::{Command, ExitCode},
+    env,
+    process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -34,9 +35,11 @@ const LOOKS_TO_WARM: usize = 20;
 const CALLS_PER_SECOND_MIN: f64 = 1_000.0;
 
 fn main() -> ExitCode {
+    if observer() {
+        return ExitCode::SUCCESS;
+    }
     let words: Vec<String> = env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["--observe", pid, folder] => observe(pid, folder),
         // The report itself looks for `--json`.
         [] | ["--json"] => soak(300),
         ["--count", count] | ["--count", count, "--json"] => count.parse().map_or_else(|_| usage(), soak),
@@ -49,20 +52,9 @@ fn usage() -> ExitCode {
     ExitCode::from(2)
 }
 
-/// The second process: prints how many private copies `pid` has mapped.
-fn observe(pid: &str, folder: &str) -> ExitCode {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let mapped = maps.lines().filter(|line| line.contains(folder) && line.contains("r-xp")).count();
-    println!("{mapped}");
-    ExitCode::SUCCESS
-}
-
 /// What is seen of the process when the load is paused.
 struct Look {
-    rss_kib: f64,
-    files: f64,
-    mappings: f64,
-    key: f64,
+    vitals: Vitals,
     observed: u64,
 }
 
@@ -129,15 +121,8 @@ fn judge_looks(report: &mut Report, looks: &[Look]) {
     let warm = if short { 0 } else { LOOKS_TO_WARM };
     let warm = &looks[warm..(warm + LOOKS_TOGETHER).min(looks.len())];
     let last = &looks[looks.len().saturating_sub(LOOKS_TOGETHER)..];
-    let gained = |of: fn(&Look) -> f64| {
-        let middle = |looks: &[Look]| median(&looks.iter().map(of).collect::<Vec<_>>());
-        middle(last) - middle(warm)
-    };
-    let rss_limit = if short { 16.0 } else { 2.0 };
-    report.target("memory gained", gained(|look| look.rss_kib) / 1024.0, "MiB", Limit::AtMost(rss_limit));
-    report.target("open files gained", gained(|look| look.files), "files", Limit::AtMost(0.0));
-    report.target("mappings gained", gained(|look| look.mappings), "mappings", Limit::AtMost(64.0));
-    report.target("pthread keys gained", gained(|look| look.key), "keys", Limit::AtMost(0.0));
+    let vitals = |looks: &[Look]| looks.iter().map(|look| look.vitals).collect::<Vec<_>>();
+    Vitals::judge(report, &vitals(warm), &vitals(last), if short { 16.0 } else { 2.0 });
     let strays = looks.iter().filter(|look| look.observed != 2).count();
     report.target("looks with stray mappings, seen from outside", strays as f64, "looks", Limit::AtMost(0.0));
 }
@@ -213,29 +198,12 @@ impl Soak {
         wait_until("unload threads being gone", || {
             self.harness.host.status().plugins.iter().all(|plugin| plugin.unloading.is_empty())
         });
-        // SAFETY: trimming has no preconditions.
-        unsafe { libc::malloc_trim(0) };
         let look = Look {
-            rss_kib: rss_kib(),
-            files: fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as f64,
-            mappings: fs::read_to_string("/proc/self/maps").unwrap_or_default().lines().count() as f64,
-            key: next_key(),
-            observed: self.observed(),
+            vitals: Vitals::now(),
+            observed: copies_seen_from_outside(&self.harness.data_dir().join("private")),
         };
         self.paused.store(false, Ordering::Release);
         look
-    }
-
-    /// Private copies that are mapped, as another process sees it.
-    fn observed(&self) -> u64 {
-        let folder = self.harness.data_dir().join("private");
-        let output = Command::new(env::current_exe().expect("own path"))
-            .arg("--observe")
-            .arg(std::process::id().to_string())
-            .arg(folder)
-            .output()
-            .expect("the observer runs");
-        String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
     }
 }
 
@@ -280,21 +248,4 @@ fn rest_while(paused: &AtomicBool) {
         thread::sleep(Duration::from_millis(1));
         replug_host::dispatch::pass_by();
     }
-}
-
-fn rss_kib() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().nth(1)).and_then(|kib| kib.parse().ok()).unwrap_or(0.0)
-}
-
-/// The number of the next free pthread key: rises when keys are leaked.
-fn next_key() -> f64 {
-    let mut key = 0;
-    // SAFETY: a key is created and deleted again at once.
-    unsafe {
-        libc::pthread_key_create(&mut key, None);
-        libc::pthread_key_delete(key);
-    }
-    f64::from(key)
 }

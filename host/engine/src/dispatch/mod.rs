@@ -80,6 +80,8 @@
 //! copies of them never return), signal handlers that call, and coroutines
 //! that leave a closure on one thread to come back on another.
 
+#![deny(clippy::disallowed_methods)] // clocks: see clippy.toml
+
 pub mod barrier;
 mod chain;
 mod counters;

@@ -141,6 +141,20 @@ impl<S: Counted> Plugin for Hostile<S> {
                 let next = json!({ "plugin": itself, "method": "recurse", "body": through });
                 context.call(through, "nested", next.to_string().as_bytes())
             })
+            .method("descend", "Calls itself so many times, then adds one", |hostile, call| {
+                let (context, left) = (call.context(), call.text()?.trim().parse::<u64>()?);
+                let Some(below) = left.checked_sub(1) else {
+                    let before = hostile.count.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Reply::from(before.wrapping_add(1).to_string()));
+                };
+                let (itself, below) = (context.name(), below.to_string());
+                if left % 2 == 0 {
+                    return context.call(itself, "descend", below.as_bytes());
+                }
+                // Every other time by the way of another plugin.
+                let next = json!({ "plugin": itself, "method": "descend", "body": below });
+                context.call("threads", "nested", next.to_string().as_bytes())
+            })
             .method("release", "Ends all that hangs", |_, _| {
                 hang::release();
                 Ok("released")

@@ -1,0 +1,94 @@
+//! What a process holds at one moment, and whether a soak made it hold more:
+//! memory, open files, mappings, pthread keys, private copies of libraries.
+//!
+//! A second process counts the copies, so that their absence does not rest on
+//! the word of the process that unmapped them. Nothing here runs the load: who
+//! looks has brought it to rest.
+
+use crate::report::{Limit, Report, median};
+use std::{env, fs, path::Path, process::Command};
+
+/// The first argument by which a soak is told to be the second process.
+const OBSERVE: &str = "--observe";
+
+/// One look at this process.
+#[derive(Debug, Clone, Copy)]
+pub struct Vitals {
+    rss_kib: f64,
+    files: f64,
+    mappings: f64,
+    key: f64,
+}
+
+impl Vitals {
+    /// Looks, after what is free in the heap was given back.
+    pub fn now() -> Vitals {
+        // SAFETY: trimming has no preconditions.
+        unsafe { libc::malloc_trim(0) };
+        Vitals {
+            rss_kib: rss_kib(),
+            files: fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as f64,
+            mappings: fs::read_to_string("/proc/self/maps").unwrap_or_default().lines().count() as f64,
+            key: next_key(),
+        }
+    }
+
+    /// Targets for what was gained between two groups of looks, by their
+    /// medians. `memory_mib` is how much memory may be.
+    pub fn judge(report: &mut Report, before: &[Vitals], after: &[Vitals], memory_mib: f64) {
+        let gained = |of: fn(&Vitals) -> f64| {
+            let middle = |looks: &[Vitals]| median(&looks.iter().map(of).collect::<Vec<_>>());
+            middle(after) - middle(before)
+        };
+        let memory = gained(|look| look.rss_kib) / 1024.0;
+        report.target("memory gained", memory, "MiB", Limit::AtMost(memory_mib));
+        report.target("open files gained", gained(|look| look.files), "files", Limit::AtMost(0.0));
+        report.target("mappings gained", gained(|look| look.mappings), "mappings", Limit::AtMost(64.0));
+        report.target("pthread keys gained", gained(|look| look.key), "keys", Limit::AtMost(0.0));
+    }
+}
+
+/// Executable mappings of files under `folder` in this process, as another
+/// process sees them: this program, which calls
+/// [`observer`] first of all.
+///
+/// # Panics
+/// When it cannot be asked.
+pub fn copies_seen_from_outside(folder: &Path) -> u64 {
+    let output = Command::new(env::current_exe().expect("own path"))
+        .args([OBSERVE, &std::process::id().to_string()])
+        .arg(folder)
+        .output()
+        .expect("the observer runs");
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
+}
+
+/// Whether this process is the second one; it has printed its count then, and
+/// ends.
+pub fn observer() -> bool {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let [OBSERVE, pid, folder] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] else {
+        return false;
+    };
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let mapped = maps.lines().filter(|line| line.contains(folder) && line.contains("r-xp")).count();
+    println!("{mapped}");
+    true
+}
+
+fn rss_kib() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().nth(1)).and_then(|kib| kib.parse().ok()).unwrap_or(0.0)
+}
+
+/// The number of the next free pthread key: rises when keys are leaked.
+fn next_key() -> f64 {
+    let mut key = 0;
+    // SAFETY: a key is created and deleted again at once.
+    unsafe {
+        libc::pthread_key_create(&mut key, None);
+        libc::pthread_key_delete(key);
+    }
+    f64::from(key)
+}
