@@ -21,7 +21,7 @@ use super::record::{MAX_CHAIN_DEPTH, ThreadRecord};
 use super::retire::{InFlight, Retired};
 use super::route::Route;
 use super::slot::{ABSENT, CLOSED, Control, Gate, Refused, SPLIT, Slot, marker, protect};
-use super::sync::{MutexGuard, Ordering, lock};
+use super::sync::{MutexGuard, Ordering, lock, wait_while};
 use super::version::{Header, Owned, Payload, Version};
 use crate::failure::{Code, Failure};
 use std::collections::BTreeMap;
@@ -29,7 +29,6 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::PoisonError;
 use std::task::{Poll, Waker};
 
 /// Why a slot cannot be closed or withdrawn.
@@ -279,11 +278,9 @@ impl<P: Payload> Slot<P> {
         };
         let mut control = lock(&self.control);
         if let Waiter::Block = *waiter {
-            let waited = self.opened.wait_timeout_while(control, self.gate_timeout, |control| {
+            control = wait_while(&self.opened, control, self.gate_timeout, |control| {
                 control.gate != Gate::Open && passes(control, record).is_none()
             });
-            // Poisoned or not, as with `lock`.
-            (control, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
         if control.gate == Gate::Open {
             return AtGate::Opened;

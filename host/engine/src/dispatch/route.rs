@@ -9,7 +9,7 @@
 use super::counters::Entry;
 use super::record::ThreadRecord;
 use super::slot::{ABSENT, marker};
-use super::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use super::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, constructor};
 use super::version::Header;
 use twox_hash::XxHash3_64;
 
@@ -104,13 +104,15 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) const fn new() -> Self {
-        Table {
-            baseline: AtomicPtr::new((&raw const ABSENT).cast_mut()),
-            challenger: AtomicPtr::new((&raw const ABSENT).cast_mut()),
-            share: AtomicU32::new(0),
-            seed: AtomicU64::new(0),
-            offset: AtomicUsize::new(0),
+    constructor! {
+        pub(super) fn new() -> Self {
+            Table {
+                baseline: AtomicPtr::new((&raw const ABSENT).cast_mut()),
+                challenger: AtomicPtr::new((&raw const ABSENT).cast_mut()),
+                share: AtomicU32::new(0),
+                seed: AtomicU64::new(0),
+                offset: AtomicUsize::new(0),
+            }
         }
     }
 
