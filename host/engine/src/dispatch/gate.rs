@@ -276,16 +276,22 @@ impl<P: Payload> Slot<P> {
             Waiter::Task(waker, _) => Some(waker.clone()),
             Waiter::Block => None,
         };
+        // Looked up once and kept: a chain that was in the version may be out
+        // of it the next moment, and it passes all the same.
+        let mut passing = None;
+        let mut waits = |control: &mut Control<P>| {
+            passing = passes(control, record);
+            control.gate != Gate::Open && passing.is_none()
+        };
         let mut control = lock(&self.control);
-        if let Waiter::Block = *waiter {
-            control = wait_while(&self.opened, control, self.gate_timeout, |control| {
-                control.gate != Gate::Open && passes(control, record).is_none()
-            });
+        match *waiter {
+            Waiter::Block => control = wait_while(&self.opened, control, self.gate_timeout, waits),
+            Waiter::Task(..) => _ = waits(&mut control),
         }
         if control.gate == Gate::Open {
             return AtGate::Opened;
         }
-        if let Some(header) = passes(&control, record) {
+        if let Some(header) = passing {
             // The lock keeps the version in the gate until the hazard is
             // stored; who drains it then takes the lock to seal, and so finds
             // the hazard. No validation is needed.
