@@ -103,7 +103,9 @@ pub use split::NotSplit;
 pub use version::{Finished, Outside, Payload, Version, VersionId, VersionsExhausted};
 pub use watch::{Scan, StuckCall};
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
 mod split_tests;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
