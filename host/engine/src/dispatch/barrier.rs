@@ -129,18 +129,22 @@ impl HeavyOnce {
 
     /// The same for a second owner.
     pub(super) fn same(&self) -> Self {
-        HeavyOnce(AtomicBool::new(self.0.load(Ordering::Relaxed)))
+        HeavyOnce(AtomicBool::new(self.0.load(Ordering::Acquire)))
     }
 
     /// Whether the barrier has been issued, by now at the latest.
     pub(super) fn is_done(&self) -> bool {
-        // Relaxed: the flag only saves a second barrier; who reads it true on
-        // another thread received `self` from the one who issued it.
-        if self.0.load(Ordering::Relaxed) {
+        // Acquire: partner is the Release below; who finds the barrier issued
+        // by another thread must not look at hazards before it was.
+        if self.0.load(Ordering::Acquire) {
             return true;
         }
         let done = heavy();
-        self.0.store(done, Ordering::Relaxed);
+        // Release: partner is above. It never goes back to false: two who
+        // issue one each both had it, whichever stores last.
+        if done {
+            self.0.store(true, Ordering::Release);
+        }
         done
     }
 }

@@ -52,6 +52,7 @@
 //! | `Slot::live` (`replace`, `close`, reopening) | swap, AcqRel | Acquire in `protect` | the version's content is there |
 //! | hazard := version, then `light` | Release, compiler fence (hot) or SeqCst fence (cold) | `heavy`, then Acquire in `frames` | the hazard is found, or the new pointer is |
 //! | hazard := null, or a later frame's | Release | Acquire in `frames` | all that the call did is done; every store is a Release, so one that hides another orders it too |
+//! | barrier issued (`HeavyOnce`) | Release | Acquire, by others who look | they look at hazards after it too |
 //! | lease + 1, before the hazard is cleared | Relaxed | hazards first, leases second | one of the two is seen |
 //! | lease − 1 | Release | Acquire in `leases` | the holder is done |
 //! | a chain's hazard at a closed gate | under the slot's lock | `seal`, under it | after sealing, none is missed |
