@@ -58,20 +58,40 @@ fn a_nested_call_passes_the_gate_that_waits_for_its_caller() {
     });
 }
 
+/// A seal that came too early is taken back, and whoever met it goes on.
+#[test]
+fn a_nested_call_that_met_the_seal_is_woken_when_it_is_taken_back() {
+    model("unsealed gate", Some(3), || {
+        let slot = Plugin::new(0).slot();
+        let both = slot.enter(|_| {
+            let theirs = Arc::clone(&slot);
+            let engine = spawn(move || {
+                let closed = theirs.close().expect("open").seal().unseal();
+                while !closed.is_drained() {
+                    thread::yield_now();
+                }
+            });
+            (add(&slot), engine)
+        });
+        let (nested, engine) = both.expect("live");
+        nested.expect("it passes");
+        join(engine);
+    });
+}
+
 #[test]
 fn a_chained_call_passes_the_gate_that_waits_for_its_chain() {
     model("chained call at the gate", Some(2), || {
         let slot = Plugin::new(0).slot();
-        let theirs = Arc::clone(&slot);
-        let engine = spawn(move || hand_over(&theirs));
-        let chained = slot.enter(|call| {
+        let both = slot.enter(|call| {
             call.payload().add();
-            let (theirs, token) = (Arc::clone(&slot), current_chain());
-            let thread =
-                spawn(move || theirs.enter_chained(token, Route::Sequence, |call| call.payload().add()));
-            join(thread)
+            let theirs = Arc::clone(&slot);
+            let engine = spawn(move || hand_over(&theirs));
+            let thread = add_elsewhere(&slot);
+            (join(thread), engine)
         });
-        chained.expect("it waits").expect("it passes");
+        let (chained, engine) = both.expect("live");
+        chained.expect("it passes");
         join(engine);
         assert_eq!(state(&slot), 2);
     });
@@ -82,17 +102,22 @@ fn a_chained_call_passes_the_gate_that_waits_for_its_chain() {
 fn a_chain_that_changes_threads_is_not_missed_by_the_seal() {
     model("chain that moves", Some(2), || {
         let slot = Plugin::new(0).slot();
-        let theirs = Arc::clone(&slot);
-        let engine = spawn(move || hand_over(&theirs));
-        let thread = slot.enter(|call| {
+        let both = slot.enter(|call| {
             call.payload().add();
-            let (theirs, token) = (Arc::clone(&slot), current_chain());
-            spawn(move || theirs.enter_chained(token, Route::Sequence, |call| call.payload().run()))
+            let theirs = Arc::clone(&slot);
+            (spawn(move || hand_over(&theirs)), add_elsewhere(&slot))
         });
-        join(thread.expect("it waits")).expect("it passes or waits");
+        let (engine, thread) = both.expect("live");
+        join(thread).expect("it passes or waits");
         join(engine);
-        assert_eq!(state(&slot), 1);
+        assert_eq!(state(&slot), 2);
     });
+}
+
+/// A call on another thread, caused by the one that is running on this.
+fn add_elsewhere(slot: &Arc<Slot<Plugin>>) -> JoinHandle<Result<(), Refused>> {
+    let (theirs, token) = (Arc::clone(slot), current_chain());
+    spawn(move || theirs.enter_chained(token, Route::Sequence, |call| call.payload().add()))
 }
 
 #[test]

@@ -89,8 +89,10 @@ fn a_thread_that_passes_by_after_a_kick_detaches() {
         let theirs = Arc::clone(&slot);
         let publisher = spawn(move || {
             let drained = theirs.withdraw().expect("live").try_drained().expect("nobody calls");
-            drained.detach_threads();
-            drained.finish().map(|_| plugin.0.locals.unload()).err()
+            if drained.detach_threads() == 0 {
+                plugin.0.locals.unload();
+            }
+            drained.finish().err()
         });
         pass_by();
         if let Some(attached) = join(publisher) {
@@ -107,7 +109,9 @@ fn a_record_changes_threads_only_when_the_last_one_is_done_with_it() {
         let slot = Plugin::new(0).slot();
         let threads = [(); 2].map(|()| {
             let theirs = Arc::clone(&slot);
-            spawn(move || run(&theirs).expect("live"))
+            // Its own frame at least; none if it began at a wrong depth.
+            let looks = move || theirs.enter(|_| assert!(theirs.in_flight().stack > 0));
+            spawn(move || looks().expect("live"))
         });
         threads.into_iter().for_each(join);
         let drained = slot.withdraw().expect("live").try_drained().expect("all returned");
