@@ -1,9 +1,11 @@
 //! Models of calls beside a version that leaves.
 
 use super::*;
-use loom::sync::atomic::AtomicBool;
 
 /// The hot path: hazard, barrier, second look.
+///
+/// Mutations: no `light`; no `heavy`; `heavy` before the pointer is stored; a
+/// Relaxed store when the frame is dropped; a Relaxed load in `frames`.
 #[test]
 fn a_version_that_is_found_drained_is_in_no_call() {
     model("hot call", None, || {
@@ -18,6 +20,9 @@ fn a_version_that_is_found_drained_is_in_no_call() {
 }
 
 /// The same by the cold path, on a record that the publisher may not know yet.
+///
+/// Mutations: no `light` in `Symmetric`; a record that is pushed, or a list that
+/// is read, with Relaxed.
 #[test]
 fn the_first_call_of_a_thread_is_seen_or_finds_the_new_version() {
     model("first call", None, || {
@@ -31,6 +36,8 @@ fn the_first_call_of_a_thread_is_seen_or_finds_the_new_version() {
 }
 
 /// A hazard that is overwritten says as much as one that is empty.
+///
+/// Mutation: a Relaxed store of the hazard in `protect`.
 #[test]
 fn a_call_on_the_new_version_hides_none_on_the_old() {
     model("overwritten hazard", None, || {
@@ -45,6 +52,8 @@ fn a_call_on_the_new_version_hides_none_on_the_old() {
     });
 }
 
+/// Mutations: a nested call that overwrites the hazard of its caller; a walk
+/// that stops after the first frame.
 #[test]
 fn a_nested_call_keeps_both_versions_that_it_is_in() {
     model("nesting", None, || {
@@ -71,6 +80,8 @@ fn a_nested_call_keeps_both_versions_that_it_is_in() {
 }
 
 /// A version in an arm is published there, so it leaves by the arm.
+///
+/// Mutation: a table that is not cleared.
 #[test]
 fn a_version_that_leaves_a_split_is_in_no_call() {
     for leaves in [Arm::Challenger, Arm::Baseline] {
@@ -93,6 +104,8 @@ fn a_version_that_leaves_a_split_is_in_no_call() {
 }
 
 /// The barrier is issued once, by one of those who look.
+///
+/// Mutation: a Relaxed flag in `HeavyOnce`.
 #[test]
 fn a_barrier_serves_every_thread_that_finds_it_issued() {
     model("shared barrier", Some(3), || {
@@ -102,14 +115,13 @@ fn a_barrier_serves_every_thread_that_finds_it_issued() {
         let theirs = Arc::clone(&slot);
         let publisher = spawn(move || {
             let retired = Arc::new(replace(&theirs));
-            // Orders nothing; makes loom try the other thread first as well.
-            let hint = Arc::new(AtomicBool::new(false));
-            let (other, hinted) = (Arc::clone(&retired), Arc::clone(&hint));
+            let hint = Hint::new();
+            let (other, hinted) = (Arc::clone(&retired), hint.clone());
             let settling = spawn(move || {
                 other.settle();
-                hinted.store(true, Relaxed);
+                hinted.written();
             });
-            hint.load(Relaxed);
+            hint.about_to_read();
             plugin.unload_if_drained(&retired);
             join(settling);
         });

@@ -28,6 +28,8 @@ fn state(slot: &Slot<Plugin>) -> u64 {
     slot.enter(|call| call.payload().state()).expect("live")
 }
 
+/// Mutations: a barrier that is issued before the gate closes; nobody woken
+/// when it opens.
 #[test]
 fn no_update_is_lost_when_state_is_handed_over() {
     model("hand-over", Some(3), || {
@@ -41,6 +43,7 @@ fn no_update_is_lost_when_state_is_handed_over() {
     });
 }
 
+/// Mutation: a closed gate that lets no chain pass (both wait for ever).
 #[test]
 fn a_nested_call_passes_the_gate_that_waits_for_its_caller() {
     model("nested call at the gate", Some(3), || {
@@ -59,6 +62,8 @@ fn a_nested_call_passes_the_gate_that_waits_for_its_caller() {
 }
 
 /// A seal that came too early is taken back, and whoever met it goes on.
+///
+/// Mutation: nobody roused by `unseal`.
 #[test]
 fn a_nested_call_that_met_the_seal_is_woken_when_it_is_taken_back() {
     model("unsealed gate", Some(3), || {
@@ -79,6 +84,7 @@ fn a_nested_call_that_met_the_seal_is_woken_when_it_is_taken_back() {
     });
 }
 
+/// Mutations: as for the nested call, and for the hand-over.
 #[test]
 fn a_chained_call_passes_the_gate_that_waits_for_its_chain() {
     model("chained call at the gate", Some(2), || {
@@ -98,6 +104,10 @@ fn a_chained_call_passes_the_gate_that_waits_for_its_chain() {
 }
 
 /// The chain moves from a thread that has not been looked at to one that has.
+///
+/// Mutations: a hazard that is stored after the slot's lock is given back; a
+/// gate that is not sealed; no second look after sealing; a second question
+/// whether the chain passes.
 #[test]
 fn a_chain_that_changes_threads_is_not_missed_by_the_seal() {
     model("chain that moves", Some(2), || {
@@ -120,6 +130,7 @@ fn add_elsewhere(slot: &Arc<Slot<Plugin>>) -> JoinHandle<Result<(), Refused>> {
     spawn(move || theirs.enter_chained(token, Route::Sequence, |call| call.payload().add()))
 }
 
+/// Mutations: nobody woken; a live pointer that is not put back.
 #[test]
 fn whoever_waits_at_a_gate_is_woken_when_it_is_given_up() {
     model("reopened gate", None, || {
@@ -139,6 +150,8 @@ impl Wake for Unpark {
     }
 }
 
+/// Mutations: a waker that is not called; one that is kept after the lock was
+/// given back in between.
 #[test]
 fn a_task_that_parks_at_a_gate_is_woken() {
     model("task at the gate", None, || {

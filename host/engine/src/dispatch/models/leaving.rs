@@ -3,6 +3,8 @@
 
 use super::*;
 
+/// Mutations: leases read before hazards; a hazard that is cleared before the
+/// lease is counted, or with Relaxed; Relaxed when a lease is dropped or read.
 #[test]
 fn a_lease_or_the_call_that_takes_it_is_seen() {
     model("lease", None, || {
@@ -19,6 +21,8 @@ fn a_lease_or_the_call_that_takes_it_is_seen() {
 }
 
 /// A thread's counts are plain stores of its own; the drain orders them all.
+///
+/// Mutation: a Relaxed store when the frame is dropped.
 #[test]
 fn a_drained_version_has_every_call_in_its_counters() {
     model("counters", None, || {
@@ -37,6 +41,8 @@ fn a_drained_version_has_every_call_in_its_counters() {
 }
 
 /// A thread that ends moves its counts to the version while others add up.
+///
+/// Mutation: adding up without the lock.
 #[test]
 fn counts_are_neither_lost_nor_doubled_while_a_thread_ends() {
     model("counts of a thread that ends", None, || {
@@ -53,6 +59,8 @@ fn counts_are_neither_lost_nor_doubled_while_a_thread_ends() {
 
 /// Detaching belongs to the thread, abandoning to whoever unloads: one of them
 /// gets it, and the other waits or has nothing to do.
+///
+/// Mutations: a claim by a load and a store; a thread that calls unattached.
 #[test]
 fn a_thread_that_ends_detaches_or_is_abandoned_and_never_both() {
     model("end of a thread", None, || {
@@ -80,21 +88,29 @@ fn a_thread_that_ends_detaches_or_is_abandoned_and_never_both() {
 }
 
 /// Whoever is kicked finds what it was kicked for.
+///
+/// Mutations: Relaxed in `kick` and `settle`; a limit that is raised after
+/// looking instead of before; Relaxed when an entry is given back, or when
+/// others look at it.
 #[test]
 fn a_thread_that_passes_by_after_a_kick_detaches() {
     model("kick", None, || {
         let plugin = Plugin::new(0);
         let slot = plugin.slot();
         run(&slot).expect("live");
-        let theirs = Arc::clone(&slot);
+        let hint = Hint::new();
+        let (theirs, hinted) = (Arc::clone(&slot), hint.clone());
         let publisher = spawn(move || {
             let drained = theirs.withdraw().expect("live").try_drained().expect("nobody calls");
+            drained.detach_threads();
+            hinted.about_to_read();
             if drained.detach_threads() == 0 {
                 plugin.0.locals.unload();
             }
             drained.finish().err()
         });
         pass_by();
+        hint.written();
         if let Some(attached) = join(publisher) {
             pass_by();
             assert_eq!(attached.finish().expect("it was kicked").destructors, 1);
@@ -103,6 +119,8 @@ fn a_thread_that_passes_by_after_a_kick_detaches() {
 }
 
 /// The next thread takes the record over as its last one left it.
+///
+/// Mutations: Relaxed when the record is given back, or when it is taken.
 #[test]
 fn a_record_changes_threads_only_when_the_last_one_is_done_with_it() {
     model("record", Some(3), || {

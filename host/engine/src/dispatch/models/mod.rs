@@ -8,7 +8,9 @@
 //! as good as a fence is the kernel's promise, and tried by the soaks.
 //!
 //! Each model names the *mutations* that it was seen to catch: changes of the
-//! core after which it fails. Who changes an ordering tries them again.
+//! core after which it fails. Who changes an ordering tries them again. Where a
+//! fence is, the models cannot tell that an Acquire beside it is needed too:
+//! the one in `protect` is, on the hot path, where there is no fence.
 
 mod calls;
 mod gate;
@@ -18,6 +20,7 @@ use super::record::end_thread;
 use super::*;
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
+use loom::sync::atomic::AtomicBool;
 use loom::thread::{self, JoinHandle};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -59,6 +62,27 @@ fn spawn<R: 'static>(body: impl FnOnce() -> R + 'static) -> JoinHandle<R> {
 
 fn join<R>(thread: JoinHandle<R>) -> R {
     thread.join().expect("a model's threads return")
+}
+
+/// Between two threads, orders nothing. loom remembers only the last access to
+/// an atomic, so a thread that reads one before it writes it hides the race
+/// with an earlier reader; a hint after the write and before the read makes
+/// loom try both orders all the same.
+#[derive(Clone)]
+struct Hint(Arc<AtomicBool>);
+
+impl Hint {
+    fn new() -> Self {
+        Hint(Arc::new(AtomicBool::new(false)))
+    }
+
+    fn written(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    fn about_to_read(&self) {
+        self.0.load(Relaxed);
+    }
 }
 
 /// Stands for memory of a library: loom reports a use that is not ordered
