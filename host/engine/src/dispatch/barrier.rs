@@ -12,7 +12,7 @@
 //! This file decides once per process which of the two is in use. It never
 //! decides per slot or per host: thread records are shared by all of them.
 
-use super::sync::{AtomicBool, OnceLock, Ordering, compiler_fence, fence};
+use super::sync::{AtomicBool, OnceLock, Ordering, compiler_fence, fence, membarrier, shared};
 
 /// How callers and publishers are kept in order in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,38 +129,41 @@ impl HeavyOnce {
 
     /// The same for a second owner.
     pub(super) fn same(&self) -> Self {
-        HeavyOnce(AtomicBool::new(self.0.load(Ordering::Relaxed)))
+        HeavyOnce(AtomicBool::new(self.0.load(Ordering::Acquire)))
     }
 
     /// Whether the barrier has been issued, by now at the latest.
     pub(super) fn is_done(&self) -> bool {
-        // Relaxed: the flag only saves a second barrier; who reads it true on
-        // another thread received `self` from the one who issued it.
-        if self.0.load(Ordering::Relaxed) {
+        // Acquire: partner is the Release below; who finds the barrier issued
+        // by another thread must not look at hazards before it was.
+        if self.0.load(Ordering::Acquire) {
             return true;
         }
         let done = heavy();
-        self.0.store(done, Ordering::Relaxed);
+        // Release: partner is above. It never goes back to false: two who
+        // issue one each both had it, whichever stores last.
+        if done {
+            self.0.store(true, Ordering::Release);
+        }
         done
     }
 }
 
 /// Whether membarrier is in use (true) or fences (false).
 static ASYMMETRIC: OnceLock<bool> = OnceLock::new();
-/// Whether membarrier was in use and has been refused since.
-static LOST: AtomicBool = AtomicBool::new(false);
+
+shared! {
+    /// Whether membarrier was in use and has been refused since.
+    static LOST: AtomicBool = AtomicBool::new(false);
+}
 
 const GLOBAL: libc::c_int = 1;
 const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
 const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
 
 fn probe() -> bool {
-    // Miri runs one thread at a time and has no such system call.
-    !cfg!(miri) && membarrier(REGISTER_PRIVATE_EXPEDITED) && membarrier(PRIVATE_EXPEDITED)
-}
-
-fn membarrier(command: libc::c_int) -> bool {
-    // SAFETY: membarrier reads no memory of ours; an unknown command or a
-    // missing system call is an error value.
-    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    // Miri has no such system call. A model always has, and must not begin
+    // with fences in its first round only.
+    let works = || membarrier(REGISTER_PRIVATE_EXPEDITED) && membarrier(PRIVATE_EXPEDITED);
+    cfg!(loom) || (!cfg!(miri) && works())
 }

@@ -9,7 +9,7 @@
 
 use super::index::MAX_VERSIONS;
 use super::record::ThreadRecord;
-use super::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
+use super::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock, shared};
 use super::version::Header;
 use std::ptr::NonNull;
 
@@ -24,6 +24,7 @@ pub struct Counters {
 
 /// One thread's account of one version. Two of them share a cache line.
 #[repr(C, align(32))]
+#[cfg_attr(loom, derive(Default))]
 pub(super) struct Entry {
     /// Calls begun. Zero sends the next call down the cold path; not zero
     /// means that this thread is attached.
@@ -158,7 +159,10 @@ fn first_turn(thread: u32, whole: u32) -> u32 {
     ((fraction * u64::from(whole)) >> 32) as u32
 }
 
-static FOLDING: Mutex<()> = Mutex::new(());
+shared! {
+    /// Held while counts move from an entry to their version.
+    static FOLDING: Mutex<()> = Mutex::new(());
+}
 
 impl Entry {
     /// How often this place in the table was entered, by whatever thread, on
@@ -175,6 +179,7 @@ impl Entry {
 /// The table of one thread: an entry per version index, all zero, never freed.
 ///
 /// `None` if the process has no address space left.
+#[cfg(not(loom))]
 pub(super) fn new_table() -> Option<NonNull<Entry>> {
     const LENGTH: usize = MAX_VERSIONS * size_of::<Entry>();
     if cfg!(miri) {
@@ -199,4 +204,11 @@ pub(super) fn new_table() -> Option<NonNull<Entry>> {
         return None;
     }
     NonNull::new(start.cast())
+}
+
+/// The same for models, whose atomics are not all zero.
+#[cfg(loom)]
+pub(super) fn new_table() -> Option<NonNull<Entry>> {
+    let entries: Box<[Entry; MAX_VERSIONS]> = Box::new(std::array::from_fn(|_| Entry::default()));
+    Some(NonNull::from(Box::leak(entries)).cast())
 }

@@ -23,7 +23,7 @@ use super::record::{MAX_CHAIN_DEPTH, ThreadRecord};
 use super::retire::{InFlight, Retired};
 use super::route::Route;
 use super::slot::{ABSENT, CLOSED, Control, Gate, Refused, SPLIT, Slot, marker, protect};
-use super::sync::{MutexGuard, Ordering, lock};
+use super::sync::{MutexGuard, Ordering, lock, wait_while};
 use super::version::{Header, Owned, Payload, Version};
 use crate::failure::{Code, Failure};
 use std::collections::BTreeMap;
@@ -31,7 +31,6 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::PoisonError;
 use std::task::{Poll, Waker};
 
 /// Why a slot cannot be closed or withdrawn.
@@ -283,18 +282,22 @@ impl<P: Payload> Slot<P> {
             Waiter::Task(waker, _) => Some(waker.clone()),
             Waiter::Block => None,
         };
+        // Looked up once and kept: a chain that was in the version may be out
+        // of it the next moment, and it passes all the same.
+        let mut passing = None;
+        let mut waits = |control: &mut Control<P>| {
+            passing = passes(control, record);
+            control.gate != Gate::Open && passing.is_none()
+        };
         let mut control = lock(&self.control);
-        if let Waiter::Block = *waiter {
-            let waited = self.opened.wait_timeout_while(control, self.gate_timeout, |control| {
-                control.gate != Gate::Open && passes(control, record).is_none()
-            });
-            // Poisoned or not, as with `lock`.
-            (control, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match *waiter {
+            Waiter::Block => control = wait_while(&self.opened, control, self.gate_timeout, waits),
+            Waiter::Task(..) => _ = waits(&mut control),
         }
         if control.gate == Gate::Open {
             return AtGate::Opened;
         }
-        if let Some(header) = passes(&control, record) {
+        if let Some(header) = passing {
             // The lock keeps the version in the gate until the hazard is
             // stored; who drains it then takes the lock to seal, and so finds
             // the hazard. No validation is needed.

@@ -5,7 +5,7 @@
 //! hold a claim; giving indices out and taking them back is locked, and rare.
 //! This file never frees a version.
 
-use super::sync::{AtomicBool, AtomicPtr, Mutex, Ordering, lock};
+use super::sync::{AtomicBool, AtomicPtr, Mutex, Ordering, constructor, filled, lock, shared};
 use super::version::{Header, VersionId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -14,7 +14,13 @@ use std::ptr::{self, NonNull};
 
 /// How many versions may be in memory at once, over all hosts of the process;
 /// one index is reserved.
-pub const MAX_VERSIONS: usize = if cfg!(miri) { 64 } else { 16_384 };
+pub const MAX_VERSIONS: usize = if cfg!(loom) {
+    4
+} else if cfg!(miri) {
+    64
+} else {
+    16_384
+};
 
 /// An index that no version has, and a name for the version that will.
 pub(super) fn take() -> Option<(usize, VersionId)> {
@@ -73,9 +79,11 @@ pub(super) fn with_known<R>(look: impl FnOnce(&dyn Fn(*mut Header) -> Option<(Ve
     look(&|header| registry.by_address.get(&header.addr()).copied())
 }
 
-static VERSIONS: [Place; MAX_VERSIONS] = [const { Place::empty() }; MAX_VERSIONS];
-static REGISTRY: Mutex<Registry> =
-    Mutex::new(Registry { next: 1, free: BinaryHeap::new(), last_id: 0, by_address: BTreeMap::new() });
+shared! {
+    static VERSIONS: [Place; MAX_VERSIONS] = filled![Place::empty(); MAX_VERSIONS];
+    static REGISTRY: Mutex<Registry> =
+        Mutex::new(Registry { next: 1, free: BinaryHeap::new(), last_id: 0, by_address: BTreeMap::new() });
+}
 
 struct Place {
     header: AtomicPtr<Header>,
@@ -83,8 +91,10 @@ struct Place {
 }
 
 impl Place {
-    const fn empty() -> Self {
-        Place { header: AtomicPtr::new(ptr::null_mut()), detachable: AtomicBool::new(false) }
+    constructor! {
+        fn empty() -> Self {
+            Place { header: AtomicPtr::new(ptr::null_mut()), detachable: AtomicBool::new(false) }
+        }
     }
 }
 

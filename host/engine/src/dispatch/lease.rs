@@ -12,7 +12,7 @@ use super::chain::{ChainToken, current_chain};
 use super::frame::{Entered, Frame, FrameKind};
 use super::record;
 use super::slot::Refused;
-use super::sync::{AtomicU64, Mutex, Ordering, lock};
+use super::sync::{AtomicU64, Mutex, Ordering, filled, lock, shared};
 use super::version::{self, Header, Payload, VersionId};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -159,9 +159,12 @@ struct Held {
 }
 
 /// Several, so that threads which take leases seldom meet at one lock.
-const SHARDS: usize = 16;
-static HELD: [Mutex<BTreeMap<u64, Held>>; SHARDS] = [const { Mutex::new(BTreeMap::new()) }; SHARDS];
-static NEXT: AtomicU64 = AtomicU64::new(1);
+const SHARDS: usize = if cfg!(loom) { 1 } else { 16 };
+
+shared! {
+    static HELD: [Mutex<BTreeMap<u64, Held>>; SHARDS] = filled![Mutex::new(BTreeMap::new()); SHARDS];
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+}
 
 fn shard(id: u64) -> &'static Mutex<BTreeMap<u64, Held>> {
     &HELD[(id % SHARDS as u64) as usize]

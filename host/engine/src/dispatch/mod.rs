@@ -60,6 +60,7 @@
 //! | arms (`set`, `clear`), around the marker's swap | Release | Acquire in `protect` | likewise; an empty arm means that the marker is gone |
 //! | hazard := version, then `light` | Release, compiler fence (hot) or SeqCst fence (cold) | `heavy`, then Acquire in `frames` | the hazard is found, or the new pointer is |
 //! | hazard := null, or a later frame's | Release | Acquire in `frames` | all that the call did is done; every store is a Release, so one that hides another orders it too |
+//! | barrier issued (`HeavyOnce`) | Release | Acquire, by others who look | they look at hazards after it too |
 //! | lease + 1, before the hazard is cleared | Relaxed | hazards first, leases second | one of the two is seen |
 //! | lease − 1 | Release | Acquire in `leases` | the holder is done |
 //! | a chain's hazard at a closed gate | under the slot's lock | `seal`, under it | after sealing, none is missed |
@@ -113,7 +114,9 @@ pub use split::NotSplit;
 pub use version::{Finished, Outside, Payload, Version, VersionId, VersionsExhausted};
 pub use watch::{Scan, StuckCall};
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
 mod split_tests;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

@@ -19,14 +19,17 @@ use super::barrier::{self, BarrierKind};
 use super::chain::ChainToken;
 use super::counters::{Entry, new_table};
 use super::index::{self, MAX_VERSIONS};
-use super::sync::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use super::sync::{
+    AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, constructor, filled,
+    local, shared,
+};
 use super::version::Header;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
 /// How deep calls may nest on one thread, over all slots and hosts.
-pub const MAX_CHAIN_DEPTH: usize = 64;
+pub const MAX_CHAIN_DEPTH: usize = if cfg!(loom) { 3 } else { 64 };
 /// How many threads may be known at once; bounds the numbers in chain tokens.
 pub const MAX_THREADS: usize = 1 << 18;
 
@@ -302,7 +305,7 @@ impl ThreadRecord {
                 claim.settle(unsafe { index::pinned(index).as_ref() });
             }
         }
-        CURRENT.with(|current| current.set(&raw const UNREGISTERED));
+        CURRENT.with(|current| current.set(ptr::from_ref::<ThreadRecord>(&UNREGISTERED)));
         self.highest.store(0, Ordering::Relaxed);
         self.thread.store(0, Ordering::Relaxed);
         self.settling.store(false, Ordering::Relaxed);
@@ -310,20 +313,22 @@ impl ThreadRecord {
         self.in_use.store(false, Ordering::Release);
     }
 
-    const fn new(number: u32, table: NonNull<Entry>) -> Self {
-        ThreadRecord {
-            depth: AtomicIsize::new(0),
-            limit: AtomicIsize::new(COLD),
-            table,
-            hazards: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CHAIN_DEPTH],
-            parents: [const { AtomicU64::new(0) }; MAX_CHAIN_DEPTH],
-            token_sequence: AtomicU64::new(0),
-            highest: AtomicUsize::new(0),
-            thread: AtomicU32::new(0),
-            number,
-            settling: AtomicBool::new(false),
-            in_use: AtomicBool::new(true),
-            next: AtomicPtr::new(ptr::null_mut()),
+    constructor! {
+        fn new(number: u32, table: NonNull<Entry>) -> Self {
+            ThreadRecord {
+                depth: AtomicIsize::new(0),
+                limit: AtomicIsize::new(COLD),
+                table,
+                hazards: filled![AtomicPtr::new(ptr::null_mut()); MAX_CHAIN_DEPTH],
+                parents: filled![AtomicU64::new(0); MAX_CHAIN_DEPTH],
+                token_sequence: AtomicU64::new(0),
+                highest: AtomicUsize::new(0),
+                thread: AtomicU32::new(0),
+                number,
+                settling: AtomicBool::new(false),
+                in_use: AtomicBool::new(true),
+                next: AtomicPtr::new(ptr::null_mut()),
+            }
         }
     }
 }
@@ -378,28 +383,40 @@ fn untagged(hazard: *mut Header) -> *mut Header {
     hazard.map_addr(|address| address & !TAG)
 }
 
-/// Stands for "no record yet": a thread that finds it takes the cold path.
-static UNREGISTERED: ThreadRecord = ThreadRecord::new(0, NonNull::dangling());
-/// The newest record; the others hang from it.
-static RECORDS: AtomicPtr<ThreadRecord> = AtomicPtr::new(ptr::null_mut());
-/// How many records there are; numbers start at 1.
-static NUMBERS: AtomicU32 = AtomicU32::new(0);
+shared! {
+    /// Stands for "no record yet": a thread that finds it takes the cold path.
+    static UNREGISTERED: ThreadRecord = ThreadRecord::new(0, NonNull::dangling());
+    /// The newest record; the others hang from it.
+    static RECORDS: AtomicPtr<ThreadRecord> = AtomicPtr::new(ptr::null_mut());
+    /// How many records there are; numbers start at 1.
+    static NUMBERS: AtomicU32 = AtomicU32::new(0);
+}
 
-thread_local! {
+local! {
     /// No destructor, so that reading it is one load, at any time of a
     /// thread's life.
-    static CURRENT: Cell<*const ThreadRecord> = const { Cell::new(&raw const UNREGISTERED) };
+    static CURRENT: Cell<*const ThreadRecord> = Cell::new(ptr::from_ref::<ThreadRecord>(&UNREGISTERED));
     /// Its destructor ends the use of the record. Touched only in `here`.
-    static AT_EXIT: AtExit = const { AtExit(Cell::new(None)) };
+    static AT_EXIT: AtExit = AtExit(Cell::new(None));
 }
 
 struct AtExit(Cell<Option<&'static ThreadRecord>>);
 
+#[cfg(not(loom))]
 impl Drop for AtExit {
     fn drop(&mut self) {
         if let Some(record) = self.0.get() {
             record.release();
         }
+    }
+}
+
+/// What the end of a thread does. In a model the thread calls this itself: loom
+/// drops a thread's locals only after it was joined, and all of them at once.
+#[cfg(loom)]
+pub(super) fn end_thread() {
+    if let Some(record) = AT_EXIT.with(|exit| exit.0.take()) {
+        record.release();
     }
 }
 
@@ -442,7 +459,7 @@ fn push() -> Option<&'static ThreadRecord> {
 }
 
 fn thread_id(record: &ThreadRecord) -> u32 {
-    if cfg!(miri) {
+    if cfg!(any(miri, loom)) {
         return record.number;
     }
     // SAFETY: gettid has no arguments and cannot fail.

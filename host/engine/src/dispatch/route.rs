@@ -9,8 +9,8 @@
 use super::counters::Entry;
 use super::record::ThreadRecord;
 use super::slot::{ABSENT, marker};
-use super::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use super::version::Header;
+use super::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, constructor};
+use super::version::{Header, Owned};
 use twox_hash::XxHash3_64;
 
 /// Bytes of a key whose XXH3 takes no secret of the seed
@@ -114,28 +114,30 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) const fn new() -> Self {
-        Table {
-            baseline: AtomicPtr::new((&raw const ABSENT).cast_mut()),
-            challenger: AtomicPtr::new((&raw const ABSENT).cast_mut()),
-            share: AtomicU32::new(0),
-            seed: AtomicU64::new(0),
-            offset: AtomicUsize::new(0),
+    constructor! {
+        pub(super) fn new() -> Self {
+            Table {
+                baseline: AtomicPtr::new((&raw const ABSENT).cast_mut()),
+                challenger: AtomicPtr::new((&raw const ABSENT).cast_mut()),
+                share: AtomicU32::new(0),
+                seed: AtomicU64::new(0),
+                offset: AtomicUsize::new(0),
+            }
         }
     }
 
     /// Fills the table; the marker is published after.
-    pub(super) fn set(&self, baseline: &Header, challenger: &Header, share: Share, seed: u64) {
+    pub(super) fn set<P>(&self, baseline: &Owned<P>, challenger: &Owned<P>, share: Share, seed: u64) {
         // Relaxed but for the pointers: the marker is stored after, with
         // Release, and whoever comes here loaded it with Acquire. One who is
         // late from an earlier split may choose by half of each; it enters a
         // version that serves all the same.
-        self.offset.store(challenger.offset(), Ordering::Relaxed);
+        self.offset.store(challenger.header().offset(), Ordering::Relaxed);
         self.seed.store(seed, Ordering::Relaxed);
         self.set_share(share);
         // Release: partner is the Acquire in `protect`, as for the live pointer.
-        self.baseline.store(std::ptr::from_ref(baseline).cast_mut(), Ordering::Release);
-        self.challenger.store(std::ptr::from_ref(challenger).cast_mut(), Ordering::Release);
+        self.baseline.store(baseline.as_header().as_ptr(), Ordering::Release);
+        self.challenger.store(challenger.as_header().as_ptr(), Ordering::Release);
     }
 
     pub(super) fn set_share(&self, share: Share) {

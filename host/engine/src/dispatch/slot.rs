@@ -21,7 +21,7 @@ use super::lease::{Holder, Lease};
 use super::record::{self, MAX_CHAIN_DEPTH, MAX_THREADS, ThreadRecord};
 use super::retire::{InFlight, Retired};
 use super::route::{Route, Share, Table};
-use super::sync::{AtomicPtr, Condvar, Mutex, Ordering, lock};
+use super::sync::{AtomicPtr, Condvar, Mutex, Ordering, constructor, lock};
 use super::version::{Header, Owned, Payload, Version, VersionId};
 use crate::failure::{Code, Failure};
 use std::fmt;
@@ -393,21 +393,23 @@ impl<P: Payload> Slot<P> {
 
 /// Changes. One at a time: they take the slot's lock, which no call needs.
 impl<P: Payload> Slot<P> {
-    /// A slot without a version. `gate_timeout` bounds how long a call waits
-    /// at a closed gate.
-    pub const fn new(gate_timeout: Duration) -> Self {
-        Slot {
-            live: AtomicPtr::new((&raw const ABSENT).cast_mut()),
-            table: Table::new(),
-            control: Mutex::new(Control {
-                version: None,
-                challenger: None,
-                gate: Gate::Open,
-                waiting: Places::new(),
-            }),
-            opened: Condvar::new(),
-            gate_timeout,
-            payload: PhantomData,
+    constructor! {
+        /// A slot without a version. `gate_timeout` bounds how long a call
+        /// waits at a closed gate.
+        pub fn new(gate_timeout: Duration) -> Self {
+            Slot {
+                live: AtomicPtr::new((&raw const ABSENT).cast_mut()),
+                table: Table::new(),
+                control: Mutex::new(Control {
+                    version: None,
+                    challenger: None,
+                    gate: Gate::Open,
+                    waiting: Places::new(),
+                }),
+                opened: Condvar::new(),
+                gate_timeout,
+                payload: PhantomData,
+            }
         }
     }
 

@@ -43,7 +43,7 @@ impl<P: Payload> Slot<P> {
             _ if control.is_busy().is_err() => control.is_busy().err(),
             None => Some(GateRefused::NotActive),
             Some(baseline) => {
-                self.table.set(baseline.header(), challenger.0.header(), share, seed);
+                self.table.set(baseline, &challenger.0, share, seed);
                 None
             }
         };

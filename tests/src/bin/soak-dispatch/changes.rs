@@ -27,7 +27,7 @@ pub(crate) fn swap(cast: &Cast, dice: &mut Dice) -> Result<(), HostError> {
         _ => {
             let (name, next) = (cast.threads.name(), other(&cast.threads));
             let arm = if dice.below(2) == 0 { Arm::Baseline } else { Arm::Challenger };
-            cast.host.pin_callers(name, [("the soak".to_owned(), arm)]);
+            cast.host.pin_callers(name, [("the soak".to_owned(), arm)])?;
             for _ in 0..=dice.below(3) {
                 let share = Share::from_basis_points(dice.below(10_001) as u16).expect("at most the whole");
                 cast.host.try_version(name, next.clone(), share).wait()?;
