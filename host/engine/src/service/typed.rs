@@ -138,7 +138,7 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
                 // SAFETY: entry and directory are of one host, where the index is `I`'s.
                 let proxy = unsafe { entered.payload().proxy::<I>(self.hot_index, self.answer_bytes_max) };
                 match proxy {
-                    Some(proxy) => use_it(proxy).map_err(|fault| self.failed(entered, fault)),
+                    Some(proxy) => use_it(proxy).map_err(|fault| Self::failed(entered, fault)),
                     None => self.call_cold(entered, use_it),
                 }
             },
@@ -160,7 +160,7 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
             return Err(self.not_offered(entered.payload()));
         };
         let _admitted = self.entry.admit(&self.directory.limits)?;
-        use_it(proxy).map_err(|fault| self.failed(entered, fault))
+        use_it(proxy).map_err(|fault| Self::failed(entered, fault))
     }
 
     #[cold]
@@ -179,9 +179,9 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
 
     #[cold]
     #[inline(never)]
-    fn failed(&self, entered: Entered<'_, Serving>, fault: Fault) -> Box<CallError> {
+    fn failed(entered: Entered<'_, Serving>, fault: Fault) -> Box<CallError> {
         entered.fail();
-        let plugin = self.entry.name.clone();
+        let plugin = entered.payload().id().name.clone();
         let method = format!("{}.{}", I::ID, fault.method());
         Box::new(match fault {
             Fault::Panicked { message, .. } => CallError::Panicked { plugin, method, message },
