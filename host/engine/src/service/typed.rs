@@ -118,22 +118,22 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
         &self,
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
-        let called = self.entry.slot.enter(|entered| {
+        let refused = |source| Err(self.refused(source));
+        self.entry.slot.enter_or(refused, |entered| {
             let serving = entered.payload();
             // SAFETY: entry and directory are of one host, where the index is `I`'s.
-            let called = match unsafe { serving.proxy::<I>(self.hot_index, self.answer_bytes_max) } {
-                Some(proxy) => use_it(proxy).map_err(|fault| self.failed(serving, fault)),
-                None => self.call_cold(serving, use_it),
+            let Some(proxy) = (unsafe { serving.proxy::<I>(self.hot_index, self.answer_bytes_max) }) else {
+                let called = self.call_cold(serving, use_it);
+                if called.is_err() {
+                    entered.fail();
+                }
+                return called;
             };
-            if called.is_err() {
-                entered.fail();
+            match use_it(proxy) {
+                Ok(result) => Ok(result),
+                Err(fault) => Err(Self::failed(entered.fail(), fault)),
             }
-            called
-        });
-        match called {
-            Ok(called) => called,
-            Err(refused) => Err(self.refused(refused)),
-        }
+        })
     }
 
     #[cold]
@@ -148,7 +148,7 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
             return Err(self.not_offered(serving));
         };
         let _admitted = self.entry.admit(&self.directory.limits)?;
-        use_it(proxy).map_err(|fault| self.failed(serving, fault))
+        use_it(proxy).map_err(|fault| Self::failed(serving, fault))
     }
 
     #[cold]
@@ -167,8 +167,8 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
 
     #[cold]
     #[inline(never)]
-    fn failed(&self, serving: &Serving, fault: Fault) -> Box<CallError> {
-        let plugin = self.entry.name.clone();
+    fn failed(serving: &Serving, fault: Fault) -> Box<CallError> {
+        let plugin = serving.id().name.clone();
         let method = format!("{}.{}", I::ID, fault.method());
         Box::new(match fault {
             Fault::Panicked { message, .. } => CallError::Panicked { plugin, method, message },
