@@ -25,6 +25,7 @@ use super::sync::{AtomicPtr, Condvar, Mutex, Ordering, constructor, lock};
 use super::version::{Header, Owned, Payload, Version, VersionId};
 use crate::failure::{Code, Failure};
 use std::fmt;
+use std::hint;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
@@ -190,7 +191,7 @@ impl<P: Payload> Slot<P> {
     /// on, waits for it, up to the slot's timeout per hand-over.
     #[inline(always)]
     pub fn enter<R>(&self, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
-        self.enter_routed(Route::Sequence, call)
+        self.enter_or_else(|| Route::Sequence, |entered| Ok(call(entered)), Err)
     }
 
     /// [`enter`](Self::enter) with a say in where the call goes while two
@@ -204,16 +205,17 @@ impl<P: Payload> Slot<P> {
         route: Route<'_>,
         call: impl FnOnce(Entered<'_, P>) -> R,
     ) -> Result<R, Refused> {
-        self.enter_or_else(route, |entered| Ok(call(entered)), Err)
+        self.enter_or_else(|| route, |entered| Ok(call(entered)), Err)
     }
 
-    /// [`enter_routed`](Self::enter_routed), with what is made of a refusal. For
-    /// calls that may fail by themselves: one result instead of one in another,
-    /// which every call would pay for.
+    /// [`enter_routed`](Self::enter_routed), with what is made of a refusal, and
+    /// with a route that is asked for where there is one to choose. For calls
+    /// that may fail by themselves: one result instead of one in another, which
+    /// every call would pay for.
     #[inline(always)]
-    pub fn enter_or_else<R>(
+    pub fn enter_or_else<'k, R>(
         &self,
-        route: Route<'_>,
+        route: impl FnOnce() -> Route<'k>,
         call: impl FnOnce(Entered<'_, P>) -> R,
         refused: impl FnOnce(Refused) -> R,
     ) -> R {
@@ -331,11 +333,12 @@ impl<P: Payload> Slot<P> {
 
     /// What the hot path leaves over: a split, or whatever is cold.
     #[inline(never)]
-    fn enter_otherwise<R>(
+    fn enter_otherwise<'k, R>(
         &self,
-        mut route: Route<'_>,
+        route: impl FnOnce() -> Route<'k>,
         call: impl FnOnce(Entered<'_, P>) -> R,
     ) -> Result<R, Refused> {
+        let mut route = route();
         match self.enter_split(&mut route) {
             // SAFETY: the slot's versions are of payload `P`.
             Some(frame) => Ok(call(unsafe { frame.entered() })),
@@ -531,8 +534,12 @@ pub(super) unsafe fn protect<B: Barrier>(
     }
     // Still published after the hazard was visible: whoever replaces it from
     // now on finds the hazard.
-    // SAFETY: a published pointer is never null.
-    Some(unsafe { NonNull::new_unchecked(seen) })
+    // SAFETY: a published pointer is never null. Said in words that the compiler
+    // keeps: it would look for null to tell the result from none.
+    unsafe {
+        hint::assert_unchecked(!seen.is_null());
+        Some(NonNull::new_unchecked(seen))
+    }
 }
 
 impl<P: Payload> fmt::Debug for Slot<P> {

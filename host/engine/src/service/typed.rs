@@ -118,7 +118,7 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
         &self,
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
-        self.call_routed(Route::Sequence, use_it)
+        self.call_by(|| Route::Sequence, use_it)
     }
 
     /// [`call`](Self::call) with a say in which version it is while two of them
@@ -130,6 +130,15 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
     pub fn call_routed<R>(
         &self,
         route: Route<'_>,
+        use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
+    ) -> Result<R, Box<CallError>> {
+        self.call_by(|| route, use_it)
+    }
+
+    #[inline(always)]
+    fn call_by<'k, R>(
+        &self,
+        route: impl FnOnce() -> Route<'k>,
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
         self.entry.slot.enter_or_else(
