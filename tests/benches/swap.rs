@@ -4,7 +4,9 @@
 //!
 //! The peer of the second is the control arm: the same callers, with the same
 //! swapping going on in a host that nobody calls. What swapping costs the
-//! machine is thus in both arms, and what it costs the callers in one.
+//! machine is thus in both arms, and what it costs the callers in one. That no
+//! caller is made to wait is also counted: by how often the kernel saw it give
+//! its core away of its own accord.
 
 use hdrhistogram::Histogram;
 use replug_host::{
@@ -31,6 +33,9 @@ const ROUNDS: usize = 5;
 const SWAPS: usize = 1_000;
 /// As many as the machine has cores, since more would measure its scheduler.
 const CALLERS: usize = 2;
+/// Waits of all callers that a swap may cause: a first call on a version takes
+/// locks, which seldom are taken.
+const WAITS_MAX: f64 = 0.1;
 const HAND_OVERS: usize = 200;
 /// The smallest snapshot that is handed over.
 const STATE_BYTES: u64 = 1024;
@@ -51,28 +56,32 @@ fn stateless(report: &mut Report) {
     let mut swaps = Swaps::default();
     let mut round = 0;
     let (mut uncounted, swapped) = (Swaps::default(), std::cell::RefCell::new(&mut swapped));
+    let (mut waits, mut waits_beside) = (Vec::new(), Vec::new());
     let measured = rounds(
         ROUNDS,
         &mut [
-            ("called", &mut || p999_while(&called, || swaps.make(&mut swapped.borrow_mut()))),
+            ("called", &mut || p999_while(&called, &mut waits, || swaps.make(&mut swapped.borrow_mut()))),
             ("control", &mut || {
                 // Callers of the other arm meet both versions; so do these, in
                 // turns.
                 round += 1;
                 beside.activate("markdown", VERSIONS[round % 2]).expect("activates");
-                p999_while(&quiet, || uncounted.make(&mut swapped.borrow_mut()))
+                p999_while(&quiet, &mut waits_beside, || uncounted.make(&mut swapped.borrow_mut()))
             }),
         ],
     );
     report.table(&format!("p99.9 of calls while {SWAPS} swaps are made, median of {ROUNDS} rounds"));
-    for name in ["called", "control"] {
-        report.row(&[("arm", name.into()), ("us", (measured.median(name) / 1e3).into())]);
+    for (name, waits) in [("called", &waits), ("control", &waits_beside)] {
+        let us = measured.median(name) / 1e3;
+        report.row(&[("arm", name.into()), ("us", us.into()), ("waits per swap", median(waits).into())]);
     }
     swaps.report(report);
     let ratio = measured.median_ratio("called", "control");
     let stored = median(&swaps.of(|stages| stages.publish_ns as f64));
     report.target("pointer stored after the command", stored / 1e3, "us", Limit::AtMost(1.0));
     report.target("callers' p99.9 over the control arm's", ratio, "ratio", Limit::AtMost(1.2));
+    let waits = median(&waits) - median(&waits_beside);
+    report.target("callers' waits over the control arm's", waits, "per swap", Limit::AtMost(WAITS_MAX));
 }
 
 const VERSIONS: [&str; 2] = ["1.0.0", "2.0.0"];
@@ -129,29 +138,46 @@ impl Swaps {
     }
 }
 
-/// The 99.9th percentile of the calls made while `body` runs, in nanoseconds.
-fn p999_while(plugin: &Plugin, body: impl FnOnce()) -> f64 {
+/// The 99.9th percentile of the calls made while `body` makes its swaps, in
+/// nanoseconds; how often callers waited, per swap, is added to `waits`.
+fn p999_while(plugin: &Plugin, waits: &mut Vec<f64>, body: impl FnOnce()) -> f64 {
     let done = AtomicBool::new(false);
-    let all = thread::scope(|scope| {
+    let (times, waited) = thread::scope(|scope| {
         let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(|| time_calls(plugin, &done))).collect();
         body();
         done.store(true, Ordering::Release);
-        callers.into_iter().map(|caller| caller.join().expect("does not panic")).reduce(|mut all, one| {
-            all.add(one).expect("the same bounds");
-            all
-        })
+        let seen = callers.into_iter().map(|caller| caller.join().expect("does not panic"));
+        let all = seen.reduce(|(mut times, waited), (more, others)| {
+            times.add(more).expect("the same bounds");
+            (times, waited + others)
+        });
+        all.expect("there are callers")
     });
-    all.expect("there are callers").value_at_quantile(0.999) as f64
+    waits.push(waited as f64 / SWAPS as f64);
+    times.value_at_quantile(0.999) as f64
 }
 
-fn time_calls(plugin: &Plugin, done: &AtomicBool) -> Histogram<u64> {
+/// How long each call took, and how often this thread waited.
+fn time_calls(plugin: &Plugin, done: &AtomicBool) -> (Histogram<u64>, u64) {
     let mut times = Histogram::new(3).expect("three digits are within its range");
+    let waits = voluntary_switches();
     while !done.load(Ordering::Acquire) {
         let begun = Instant::now();
         plugin.call("render", TEXT).expect("no call fails");
         times.saturating_record(begun.elapsed().as_nanos() as u64);
     }
-    times
+    (times, voluntary_switches() - waits)
+}
+
+/// How often this thread has given its core away of its own accord, which is to
+/// wait for something.
+fn voluntary_switches() -> u64 {
+    // SAFETY: plain numbers, for which zeros are values.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the place is ours and of the right type.
+    let status = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
+    assert_eq!(status, 0, "the kernel knows this thread");
+    u64::try_from(usage.ru_nvcsw).expect("a count")
 }
 
 /// A plugin that hands its state over while it is called.
