@@ -13,6 +13,8 @@
 //!
 //! The gate moves nothing itself and decides nothing: how long to wait for a
 //! drain is the engine's business.
+//!
+//! long: closing, sealing, opening and waiting are one protocol, under one lock.
 
 use super::barrier::{HeavyOnce, Symmetric};
 use super::chain;

@@ -1,5 +1,7 @@
 //! What a split promises, one promise per test. As in `tests.rs`, records and
 //! indices are shared with the other tests of this binary.
+//!
+//! long: one test for each promise, and the model that the last one goes by.
 
 use super::*;
 use proptest::prelude::*;
