@@ -14,7 +14,7 @@
 //! The gate moves nothing itself and decides nothing: how long to wait for a
 //! drain is the engine's business.
 //!
-//! long: who closes a gate and who waits at it go by one lock and one argument.
+//! long: closing, sealing, opening and waiting are one protocol, under one lock.
 
 use super::barrier::{HeavyOnce, Symmetric};
 use super::chain;

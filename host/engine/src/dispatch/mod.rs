@@ -72,6 +72,9 @@
 //! | record into the list | compare-exchange, AcqRel | Acquire in `all` | its fields are there |
 //! | record free | Release | compare-exchange, Acquire in `acquire` | the thread before is done with it |
 //!
+//! That these suffice is tried by the models in `models/`, which run this code
+//! in every order that they allow; each says what it fails without.
+//!
 //! # What stays in memory
 //!
 //! A record per thread that ever lived at the same time (1.2 KiB, plus a page
@@ -118,5 +121,7 @@ pub use watch::{Scan, StuckCall};
 mod models;
 #[cfg(all(test, not(loom)))]
 mod split_tests;
+#[cfg(all(test, not(loom)))]
+mod gate_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;

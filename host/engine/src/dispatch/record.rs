@@ -413,7 +413,7 @@ impl Drop for AtExit {
 
 /// What the end of a thread does. In a model the thread calls this itself: loom
 /// drops a thread's locals only after it was joined, and all of them at once.
-#[cfg(loom)]
+#[cfg(all(test, loom))]
 pub(super) fn end_thread() {
     if let Some(record) = AT_EXIT.with(|exit| exit.0.take()) {
         record.release();
