@@ -6,7 +6,7 @@ use abi_stable::std_types::{ROption, RSome};
 use pairs::{
     changed,
     every::{Every, Level, Span},
-    v1_0, v1_1, v1_2, v2_0,
+    v1_0, v1_1, v1_2, v2_0, words, words_lent,
 };
 use replug_host::{CallError, Fault, HostBuilder, TypedInterface, failure::Failure};
 use replug_tests::{
@@ -126,6 +126,29 @@ fn a_changed_layout_is_refused_with_the_place_on_one_line() {
     // Parameter 0 is the instance.
     let expected = "the layout of pairs.store differs at get.param_1: expected type u32, found u64";
     assert_eq!(message, expected);
+}
+
+/// Once, the two vtables were the same, and a host that gave the line up while it
+/// held the word read freed memory.
+#[test]
+fn a_result_that_borrows_from_something_else_is_another_layout() {
+    let (code, message) = refused::<dyn words::Words>("words-lent", "words@1.0.0");
+    assert_eq!(code, "abi.layout_mismatch");
+    assert!(message.starts_with("the layout of pairs.words differs at first"), "{message}");
+    let harness = serving::<dyn words_lent::Words>("words-lent", "words@1.0.0");
+    let words = harness.plugin("words").typed::<dyn words_lent::Words>().expect("is registered");
+    assert_eq!(words.call(|words| Ok(words.first("one two")?.len())), Ok(3));
+}
+
+/// Once, a plugin that served two majors was refused by a host that knew one.
+#[test]
+fn a_plugin_with_two_majors_serves_a_host_that_knows_either() {
+    let harness = serving::<dyn v1_2::Store>("two", "store@3.0.0");
+    let store = harness.plugin("store").typed::<dyn v1_2::Store>().expect("is registered");
+    assert_eq!(store.call(|store| store.get(3)), Ok(30));
+    let harness = serving::<dyn v2_0::Store>("two", "store@3.0.0");
+    let store = harness.plugin("store").typed::<dyn v2_0::Store>().expect("is registered");
+    assert_eq!(store.call(|store| store.get("four")), Ok(4));
 }
 
 /// Host 1.2, plugin 1.1 with another argument: also where one side has more.

@@ -33,8 +33,10 @@ pub(crate) fn fence_silent(body: impl FnOnce() -> Status) -> Status {
 #[cold]
 #[inline(never)]
 pub(crate) fn report(sink: &Sink, payload: Box<dyn Any + Send>) -> Status {
-    sink.error("panic", text(&*payload as &dyn Any), false);
+    let text = text(&*payload as &dyn Any).to_owned();
+    // First, since it may call others, whose errors are not to be taken for this.
     discard(payload);
+    sink.error("panic", &text, false);
     Status::PANIC
 }
 

@@ -10,7 +10,11 @@ use replug_abi::{Instance, Interface, Sink, SliceSink, Status, TextSink};
     message = "`{Self}` is no interface that `{P}` offers",
     note = "the trait has the attribute `#[interface]`, and the plugin's type implements it"
 )]
-pub trait Provides<P> {
+///
+/// # Safety
+/// The functions of the row's vtable take instances of `P`, and keep to what
+/// their types say.
+pub unsafe trait Provides<P> {
     /// The row of the root module.
     const ROW: Interface;
 }

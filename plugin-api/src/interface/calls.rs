@@ -6,11 +6,49 @@
 //! that it does not, and looks at its status only.
 
 use abi_stable::std_types::RSlice;
-use replug_abi::{Fault, InterfaceVersion, Part, Sink, SliceSink, Status, TextSink, pushed};
-use std::{cell::Cell, ffi::c_void, mem::MaybeUninit, ptr};
+use replug_abi::{Fault, Instance, InterfaceVersion, Part, Sink, SliceSink, Status, TextSink, pushed};
+use std::{cell::Cell, ffi::c_void, marker::PhantomData, mem::MaybeUninit, ptr};
 
 /// Bytes of an error's code and message; the rest is cut off.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// The instance that a proxy calls, and through what, for the time of one call.
+#[derive(Clone, Copy)]
+pub struct Callee<'call, V> {
+    instance: Instance,
+    vtable: V,
+    answer_bytes_max: usize,
+    // Not `Send`: the version is in use by this thread.
+    call: PhantomData<(&'call (), *const ())>,
+}
+
+impl<V: Copy> Callee<'_, V> {
+    /// # Safety
+    /// `vtable` was offered for instances like this one, and both stay valid
+    /// during the lifetime.
+    #[inline(always)]
+    pub const unsafe fn new(instance: Instance, vtable: V, answer_bytes_max: usize) -> Self {
+        Callee { instance, vtable, answer_bytes_max, call: PhantomData }
+    }
+
+    /// The vtable.
+    #[inline(always)]
+    pub const fn vtable(&self) -> V {
+        self.vtable
+    }
+
+    /// The first argument of its functions.
+    #[inline(always)]
+    pub const fn instance(&self) -> Instance {
+        self.instance
+    }
+
+    /// Bytes of an owned result.
+    #[inline(always)]
+    pub const fn answer_bytes_max(&self) -> usize {
+        self.answer_bytes_max
+    }
+}
 
 /// A result by value.
 ///

@@ -105,3 +105,27 @@ pub mod changed {
         fn count(&self) -> u64;
     }
 }
+
+/// What a result may borrow from, before it was changed.
+pub mod words {
+    use replug_plugin_api::interface::interface;
+
+    /// Words of a line.
+    #[interface(id = "pairs.words", version = "1.0.0")]
+    pub trait Words {
+        /// What the plugin has to say of it.
+        fn first(&self, line: &str) -> &str;
+    }
+}
+
+/// The same trait, but for what a result may borrow from.
+pub mod words_lent {
+    use replug_plugin_api::interface::interface;
+
+    /// Words of a line.
+    #[interface(id = "pairs.words", version = "1.0.0")]
+    pub trait Words {
+        /// The first of them.
+        fn first<'a>(&'a self, line: &'a str) -> &'a str;
+    }
+}

@@ -89,16 +89,28 @@ pub enum Route<'k> {
 }
 
 /// The place of a key among 10,000, uniform over keys.
+#[inline]
 fn bucket(key: &[u8], seed: u64) -> u32 {
-    let hash = match key.len() {
-        // The same by XXH3's definition, which mixes the secret of a seed in
-        // with longer keys only; without making that secret first.
-        0..=LENGTH_WITHOUT_SECRET_MAX => XxHash3_64::oneshot_with_seed_and_secret(seed, &[], key)
-            .unwrap_or_else(|_| XxHash3_64::oneshot_with_seed(seed, key)),
-        _ => XxHash3_64::oneshot_with_seed(seed, key),
-    };
     // The upper half of a product is below its second factor.
-    ((u128::from(hash) * u128::from(WHOLE)) >> 64) as u32
+    ((u128::from(hash(key, seed)) * u128::from(WHOLE)) >> 64) as u32
+}
+
+/// XXH3, 64 bits.
+#[inline]
+fn hash(key: &[u8], seed: u64) -> u64 {
+    if key.len() > LENGTH_WITHOUT_SECRET_MAX {
+        return hash_long(key, seed);
+    }
+    // The same by XXH3's definition, which mixes the secret of a seed in with
+    // longer keys only; without making that secret first.
+    XxHash3_64::oneshot_with_seed_and_secret(seed, &[], key).unwrap_or_else(|_| hash_long(key, seed))
+}
+
+/// Apart, so that its secret takes no place on the stack of other calls.
+#[cold]
+#[inline(never)]
+fn hash_long(key: &[u8], seed: u64) -> u64 {
+    XxHash3_64::oneshot_with_seed(seed, key)
 }
 
 /// The versions and the share of a slot's split; what it says counts only while

@@ -205,6 +205,10 @@ impl<P: Payload> Slot<P> {
         route: Route<'_>,
         call: impl FnOnce(Entered<'_, P>) -> R,
     ) -> Result<R, Refused> {
+        // Relaxed: a hint. A split's calls save an attempt that fails.
+        if self.live.load(Ordering::Relaxed) == marker(&SPLIT) {
+            return self.enter_otherwise(|| route, call);
+        }
         self.enter_or_else(|| route, |entered| Ok(call(entered)), Err)
     }
 

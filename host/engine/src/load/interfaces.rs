@@ -80,21 +80,21 @@ impl Interfaces {
     /// It has one with another layout, or only of another major version.
     pub(crate) fn find_in(&self, loaded: &Loaded) -> Result<Vtables, HandshakeError> {
         let rows: Vec<InterfaceRow<'_>> = loaded.interfaces().collect();
+        let fits = |wanted: &Wanted, row: &InterfaceRow<'_>| {
+            row.id() == wanted.id && row.version().major == wanted.version.major
+        };
         for row in &rows {
+            // One major that both sides know is enough.
             let of_id = || self.wanted.iter().filter(|wanted| wanted.id == row.id());
-            if let (Some(wanted), false) =
-                (of_id().next(), of_id().any(|wanted| wanted.version.major == row.version().major))
-            {
+            let is_known = of_id().any(|wanted| rows.iter().any(|row| fits(wanted, row)));
+            if let (Some(wanted), false) = (of_id().next(), is_known) {
                 let (id, expected, found) = (wanted.id.to_owned(), wanted.version, row.version());
                 return Err(HandshakeError::Major { id, expected, found });
             }
         }
         let mut vtables = [std::ptr::null(); INTERFACES_MAX + 1];
         for (place, wanted) in vtables.iter_mut().zip(&self.wanted) {
-            let fits = |row: &&InterfaceRow<'_>| {
-                row.id() == wanted.id && row.version().major == wanted.version.major
-            };
-            if let Some(row) = rows.iter().find(fits) {
+            if let Some(row) = rows.iter().find(|row| fits(wanted, row)) {
                 *place = row.vtable_of(wanted.version, wanted.layout)?;
             }
         }

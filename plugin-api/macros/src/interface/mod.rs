@@ -57,11 +57,12 @@ fn declare_proxy(item: &ItemTrait, proxy: &Ident) -> TokenStream {
         #[doc = #docs]
         #[derive(Clone, Copy)]
         #visibility struct #proxy<'call> {
-            instance: ::replug_plugin_api::interface::__support::Instance,
-            vtable: <dyn #name as ::replug_plugin_api::interface::TypedInterface>::Vtable,
-            answer_bytes_max: usize,
-            // Not `Send`: the version is in use by this thread.
-            call: ::core::marker::PhantomData<(&'call (), *const ())>,
+            // Of the SDK, so that not even the code around the trait can take it
+            // apart and put it together for longer than the call.
+            callee: ::replug_plugin_api::interface::__support::calls::Callee<
+                'call,
+                <dyn #name as ::replug_plugin_api::interface::TypedInterface>::Vtable,
+            >,
         }
     }
 }
@@ -73,11 +74,12 @@ fn vtable(interface: &Interface) -> TokenStream {
         let name = &method.name;
         let mark = (Some(at) == last).then(|| quote!(#[sabi(last_prefix_field)]));
         let arguments = method.parameters.iter().map(|parameter| parameter.kind.wire());
-        let out = method.outcome.wire().into_iter();
+        let lifetime = method.lifetime.iter();
+        let out = method.outcome.wire(method.lifetime.as_ref()).into_iter();
         // Without names of arguments, which may then be changed.
         quote! {
             #mark
-            pub #name: unsafe extern "C" fn(
+            pub #name: #(for<#lifetime>)* unsafe extern "C" fn(
                 __support::Instance, #(#arguments,)* #(#out,)* &__support::Sink,
             ) -> __support::Status
         }
@@ -113,7 +115,7 @@ fn identity(name: &Ident, proxy: &Ident, interface: &Interface) -> TokenStream {
                 vtable: #vtable_ref,
                 answer_bytes_max: usize,
             ) -> #proxy<'call> {
-                #proxy { instance, vtable, answer_bytes_max, call: ::core::marker::PhantomData }
+                #proxy { callee: unsafe { __support::calls::Callee::new(instance, vtable, answer_bytes_max) } }
             }
         }
     }
@@ -133,11 +135,11 @@ fn proxy_method(method: &Method, interface: &Interface) -> TokenStream {
     });
     let given = outcome.given(lent);
     let function = match &method.since {
-        None => quote!(let __function = self.vtable.#name();),
+        None => quote!(let __function = self.callee.vtable().#name();),
         Some(since) => {
             let (major, minor) = (since.major, since.minor);
             quote! {
-                let ::core::option::Option::Some(__function) = self.vtable.#name() else {
+                let ::core::option::Option::Some(__function) = self.callee.vtable().#name() else {
                     let __since = __support::InterfaceVersion::new(#major, #minor, 0);
                     return ::core::result::Result::Err(__support::calls::missing(#text, __since));
                 };
@@ -163,16 +165,16 @@ fn proxy_method(method: &Method, interface: &Interface) -> TokenStream {
 fn call_through(method: &Method, text: &str, lent: &Lifetime) -> TokenStream {
     use types::Outcome;
     let crossing = method.parameters.iter().map(|parameter| parameter.kind.outward(&parameter.name));
-    let crossing = quote!(self.instance, #(#crossing,)*);
+    let crossing = quote!(self.callee.instance(), #(#crossing,)*);
     let value = method.outcome.value(lent);
     let called = match &method.outcome {
         Outcome::OwnedText => quote! {
-            __support::calls::text(#text, self.answer_bytes_max, |__out, __errors| unsafe {
+            __support::calls::text(#text, self.callee.answer_bytes_max(), |__out, __errors| unsafe {
                 __function(#crossing __out, __errors)
             })
         },
         Outcome::OwnedList(_) => quote! {
-            __support::calls::items::<#value>(#text, self.answer_bytes_max, |__out, __errors| unsafe {
+            __support::calls::items::<#value>(#text, self.callee.answer_bytes_max(), |__out, __errors| unsafe {
                 __function(#crossing __out, __errors)
             })
         },
@@ -207,7 +209,7 @@ fn has_method(method: &Method, interface: &Interface) -> Option<TokenStream> {
         #[doc = #docs]
         #[inline]
         pub fn #has(&self) -> bool {
-            self.vtable.#name().is_some()
+            self.callee.vtable().#name().is_some()
         }
     })
 }
@@ -229,7 +231,7 @@ fn adapter(name: &Ident, interface: &Interface) -> TokenStream {
             #(#functions)*
         }
 
-        impl<__P: __support::Plugin + #name> __support::Provides<__P> for dyn #name {
+        unsafe impl<__P: __support::Plugin + #name> __support::Provides<__P> for dyn #name {
             const ROW: __support::Interface = __support::Interface::new(
                 <dyn #name as __support::TypedInterface>::ID,
                 <dyn #name as __support::TypedInterface>::VERSION,
@@ -253,16 +255,20 @@ fn adapter_function(interface: &Ident, method: &Method) -> TokenStream {
         Some((_, crossing)) => quote!(#answer.map(#crossing)),
         None => answer,
     };
-    let out = method.outcome.wire().map(|wire| quote!(__out: #wire,));
-    // The out argument differs from what is written in lifetimes only.
+    let lifetime = method.lifetime.as_ref();
+    let out = method.outcome.wire(lifetime).map(|wire| quote!(__out: #wire,));
+    // The out argument differs from what is written in lifetimes only: the type
+    // is named, so that a name that hides another type does not compile.
+    let value = method.outcome.value(&types::elided());
     let (side, place) = match &method.outcome {
-        Outcome::Unit => (quote!(value), quote!(::core::ptr::NonNull::<()>::dangling().as_ptr())),
-        Outcome::OwnedText => (quote!(text), quote!(__out)),
-        Outcome::OwnedList(_) => (quote!(items), quote!(::core::ptr::from_ref(__out).cast())),
-        _ => (quote!(value), quote!(__out.cast())),
+        Outcome::Unit => (quote!(value::<__P, ()>), quote!(::core::ptr::NonNull::<()>::dangling().as_ptr())),
+        Outcome::OwnedText => (quote!(text::<__P>), quote!(__out)),
+        Outcome::OwnedList(_) => (quote!(items::<__P, #value>), quote!(::core::ptr::from_ref(__out).cast())),
+        _ => (quote!(value::<__P, #value>), quote!(__out.cast())),
     };
+    let parameter = lifetime.iter();
     quote! {
-        unsafe extern "C" fn #name(
+        unsafe extern "C" fn #name #(<#parameter>)* (
             __instance: __support::Instance, #(#parameters,)* #out __sink: &__support::Sink,
         ) -> __support::Status {
             unsafe {

@@ -13,12 +13,13 @@ use syn::{
 };
 
 /// How an argument crosses.
+/// What is lent has the lifetime that it is lent for: the method's own, or `'_`.
 pub(super) enum Argument {
-    Text,
-    Slice(Type),
-    SliceMut(Type),
-    Reference(Type),
-    ReferenceMut(Type),
+    Text(Lifetime),
+    Slice(Lifetime, Type),
+    SliceMut(Lifetime, Type),
+    Reference(Lifetime, Type),
+    ReferenceMut(Lifetime, Type),
     Value(Type),
 }
 
@@ -40,16 +41,17 @@ impl Argument {
         let Type::Reference(reference) = ty else {
             return owned_argument(ty).map(Argument::Value);
         };
+        let lent = reference.lifetime.clone().unwrap_or_else(elided);
         let target = &*reference.elem;
         let writable = reference.mutability.is_some();
         match target {
-            Type::Slice(slice) if writable => Ok(Argument::SliceMut(plain(&slice.elem)?)),
-            Type::Slice(slice) => Ok(Argument::Slice(plain(&slice.elem)?)),
+            Type::Slice(slice) if writable => Ok(Argument::SliceMut(lent, plain(&slice.elem)?)),
+            Type::Slice(slice) => Ok(Argument::Slice(lent, plain(&slice.elem)?)),
             Type::Path(path) if path.path.is_ident("str") => {
                 if writable {
                     return Err(Error::new(ty.span(), "text goes in as `&str`; a method cannot change it"));
                 }
-                Ok(Argument::Text)
+                Ok(Argument::Text(lent))
             }
             Type::Path(path) if last(&path.path) == "String" => {
                 Err(Error::new(ty.span(), "write `&str`: text goes in borrowed"))
@@ -57,56 +59,57 @@ impl Argument {
             Type::Path(path) if last(&path.path) == "Vec" => {
                 Err(Error::new(ty.span(), "write `&[T]` or `&mut [T]`: lists go in borrowed"))
             }
-            _ if writable => Ok(Argument::ReferenceMut(plain(target)?)),
-            _ => Ok(Argument::Reference(plain(target)?)),
+            _ if writable => Ok(Argument::ReferenceMut(lent, plain(target)?)),
+            _ => Ok(Argument::Reference(lent, plain(target)?)),
         }
     }
 
-    /// The type in the vtable, with every lifetime left out.
+    /// The type in the vtable. A lifetime that the method names is named there
+    /// too: what a result may borrow from is a part of the contract, and so of
+    /// the layouts that are compared.
     pub(super) fn wire(&self) -> TokenStream {
-        let elided = elided();
         match self {
-            Argument::Text => quote!(__support::RStr<'_>),
-            Argument::Slice(item) => {
-                let item = with_lifetime(item, &elided);
-                quote!(__support::RSlice<'_, #item>)
+            Argument::Text(lent) => quote!(__support::RStr<#lent>),
+            Argument::Slice(lent, item) => {
+                let item = as_named(item);
+                quote!(__support::RSlice<#lent, #item>)
             }
-            Argument::SliceMut(item) => quote!(__support::RSliceMut<'_, #item>),
-            Argument::Reference(target) => {
-                let target = with_lifetime(target, &elided);
-                quote!(&#target)
+            Argument::SliceMut(lent, item) => quote!(__support::RSliceMut<#lent, #item>),
+            Argument::Reference(lent, target) => {
+                let target = as_named(target);
+                quote!(&#lent #target)
             }
-            Argument::ReferenceMut(target) => quote!(&mut #target),
-            Argument::Value(ty) => with_lifetime(ty, &elided),
+            Argument::ReferenceMut(lent, target) => quote!(&#lent mut #target),
+            Argument::Value(ty) => as_named(ty),
         }
     }
 
     /// From what the caller gives to what crosses.
     pub(super) fn outward(&self, name: &Ident) -> TokenStream {
         match self {
-            Argument::Text => quote!(__support::RStr::from_str(#name)),
-            Argument::Slice(_) => quote!(__support::RSlice::from_slice(#name)),
-            Argument::SliceMut(_) => quote!(__support::RSliceMut::from_mut_slice(#name)),
-            Argument::Reference(_) | Argument::ReferenceMut(_) | Argument::Value(_) => quote!(#name),
+            Argument::Text(_) => quote!(__support::RStr::from_str(#name)),
+            Argument::Slice(..) => quote!(__support::RSlice::from_slice(#name)),
+            Argument::SliceMut(..) => quote!(__support::RSliceMut::from_mut_slice(#name)),
+            Argument::Reference(..) | Argument::ReferenceMut(..) | Argument::Value(_) => quote!(#name),
         }
     }
 
     /// From what crosses to what the implementation takes.
     pub(super) fn inward(&self, name: &Ident) -> TokenStream {
         match self {
-            Argument::Text => quote!(#name.as_str()),
-            Argument::Slice(_) => quote!(#name.as_slice()),
-            Argument::SliceMut(_) => quote!(#name.into_mut_slice()),
-            Argument::Reference(_) | Argument::ReferenceMut(_) | Argument::Value(_) => quote!(#name),
+            Argument::Text(_) => quote!(#name.as_str()),
+            Argument::Slice(..) => quote!(#name.as_slice()),
+            Argument::SliceMut(..) => quote!(#name.into_mut_slice()),
+            Argument::Reference(..) | Argument::ReferenceMut(..) | Argument::Value(_) => quote!(#name),
         }
     }
 
     /// What stops the build when the type does not fit.
     pub(super) fn demand(&self) -> Option<TokenStream> {
         match self {
-            Argument::Text => None,
-            Argument::Slice(ty) | Argument::Reference(ty) | Argument::Value(ty) => Some(portable(ty)),
-            Argument::SliceMut(ty) | Argument::ReferenceMut(ty) => {
+            Argument::Text(_) => None,
+            Argument::Slice(_, ty) | Argument::Reference(_, ty) | Argument::Value(ty) => Some(portable(ty)),
+            Argument::SliceMut(_, ty) | Argument::ReferenceMut(_, ty) => {
                 let lent = with_lifetime(ty, &call());
                 Some(quote_spanned!(ty.span()=> __support::writable::<#lent>();))
             }
@@ -133,20 +136,15 @@ impl Outcome {
         }
     }
 
-    /// The out argument's type in the vtable.
-    pub(super) fn wire(&self) -> Option<TokenStream> {
-        let elided = elided();
+    /// The out argument's type in the vtable of a method that may name a
+    /// lifetime.
+    pub(super) fn wire(&self, lifetime: Option<&Lifetime>) -> Option<TokenStream> {
+        let value = self.value(&lifetime.cloned().unwrap_or_else(elided));
         Some(match self {
             Outcome::Unit => return None,
             Outcome::OwnedText => quote!(&__support::TextSink),
-            Outcome::OwnedList(item) => {
-                let item = with_lifetime(item, &elided);
-                quote!(&__support::SliceSink<#item>)
-            }
-            other => {
-                let value = other.value(&elided);
-                quote!(*mut #value)
-            }
+            Outcome::OwnedList(_) => quote!(&__support::SliceSink<#value>),
+            _ => quote!(*mut #value),
         })
     }
 
@@ -215,7 +213,7 @@ pub(super) fn call() -> Lifetime {
     Lifetime::new("'call", Span::call_site())
 }
 
-fn elided() -> Lifetime {
+pub(super) fn elided() -> Lifetime {
     Lifetime::new("'_", Span::call_site())
 }
 
@@ -305,6 +303,20 @@ fn check(ty: &Type, lifetime: Option<&Lifetime>) -> Result<()> {
     let mut strange = Strange(lifetime, None);
     visit_type_mut(&mut strange, &mut ty.clone());
     strange.1.map_or(Ok(()), Err)
+}
+
+/// `ty` with the lifetimes that it names, and `'_` where a reference has none.
+fn as_named(ty: &Type) -> TokenStream {
+    struct Elide;
+    impl VisitMut for Elide {
+        fn visit_type_reference_mut(&mut self, reference: &mut TypeReference) {
+            reference.lifetime.get_or_insert_with(elided);
+            visit_type_reference_mut(self, reference);
+        }
+    }
+    let mut ty = ty.clone();
+    Elide.visit_type_mut(&mut ty);
+    quote!(#ty)
 }
 
 /// `ty` with every lifetime in it made the given one, also where none is written.
