@@ -96,7 +96,7 @@ fn bucket(key: &[u8], seed: u64) -> u32 {
 }
 
 /// XXH3, 64 bits.
-#[inline]
+#[inline(never)]
 fn hash(key: &[u8], seed: u64) -> u64 {
     if key.len() > LENGTH_WITHOUT_SECRET_MAX {
         return hash_long(key, seed);
@@ -172,7 +172,7 @@ impl Table {
     }
 
     /// The arm of this thread's next call. A sequence takes one step.
-    #[inline]
+    #[inline(always)]
     pub(super) fn choose(&self, route: Route<'_>, record: &ThreadRecord) -> Arm {
         let share = self.share.load(Ordering::Relaxed);
         let challenger = match route {

@@ -20,7 +20,7 @@ use super::gate::{GatePlace, GateRefused, Places, Waiter};
 use super::lease::{Holder, Lease};
 use super::record::{self, MAX_CHAIN_DEPTH, MAX_THREADS, ThreadRecord};
 use super::retire::{InFlight, Retired};
-use super::route::{Route, Share, Table};
+use super::route::{Arm, Route, Share, Table};
 use super::sync::{AtomicPtr, Condvar, Mutex, Ordering, constructor, lock};
 use super::version::{Header, Owned, Payload, Version, VersionId};
 use crate::failure::{Code, Failure};
@@ -191,7 +191,7 @@ impl<P: Payload> Slot<P> {
     /// on, waits for it, up to the slot's timeout per hand-over.
     #[inline(always)]
     pub fn enter<R>(&self, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
-        self.enter_or_else(|| Route::Sequence, |entered| Ok(call(entered)), Err)
+        self.enter_by_sequence_or_else(|entered| Ok(call(entered)), Err)
     }
 
     /// [`enter`](Self::enter) with a say in where the call goes while two
@@ -205,23 +205,49 @@ impl<P: Payload> Slot<P> {
         route: Route<'_>,
         call: impl FnOnce(Entered<'_, P>) -> R,
     ) -> Result<R, Refused> {
-        // Relaxed: a hint. A split's calls save an attempt that fails.
-        if self.live.load(Ordering::Relaxed) == marker(&SPLIT) {
-            return self.enter_otherwise(|| route, call);
-        }
-        self.enter_or_else(|| route, |entered| Ok(call(entered)), Err)
+        self.enter_routed_or_else(route, |entered| Ok(call(entered)), Err)
     }
 
-    /// [`enter_routed`](Self::enter_routed), with what is made of a refusal, and
-    /// with a route that is asked for where there is one to choose. For calls
-    /// that may fail by themselves: one result instead of one in another, which
-    /// every call would pay for.
+    /// [`enter_routed`](Self::enter_routed), with what is made of a refusal. For
+    /// calls that may fail by themselves: one result instead of one in another,
+    /// which every call would pay for.
     #[inline(always)]
-    pub fn enter_or_else<'k, R>(
+    pub fn enter_routed_or_else<R>(
         &self,
-        route: impl FnOnce() -> Route<'k>,
+        route: Route<'_>,
         call: impl FnOnce(Entered<'_, P>) -> R,
         refused: impl FnOnce(Refused) -> R,
+    ) -> R {
+        // The calls of a split save an attempt that fails, and choose here, where
+        // the route need not be put into memory first.
+        // Acquire: partner is the swap in `split`; shows the table.
+        if self.live.load(Ordering::Acquire) != marker(&SPLIT) {
+            return self.enter_or_else(call, refused, || route);
+        }
+        let entered = match self.choose(route) {
+            Some(arm) => self.enter_arm(arm, call),
+            None => self.enter_cold(route, call),
+        };
+        entered.unwrap_or_else(refused)
+    }
+
+    /// [`enter`](Self::enter), with what is made of a refusal.
+    #[inline(always)]
+    pub(crate) fn enter_by_sequence_or_else<R>(
+        &self,
+        call: impl FnOnce(Entered<'_, P>) -> R,
+        refused: impl FnOnce(Refused) -> R,
+    ) -> R {
+        self.enter_or_else(call, refused, || Route::Sequence)
+    }
+
+    /// The route is asked for where there is one to choose.
+    #[inline(always)]
+    fn enter_or_else<'k, R>(
+        &self,
+        call: impl FnOnce(Entered<'_, P>) -> R,
+        refused: impl FnOnce(Refused) -> R,
+        route: impl FnOnce() -> Route<'k>,
     ) -> R {
         match self.enter_hot() {
             // SAFETY: the slot's versions are of payload `P`.
@@ -311,30 +337,6 @@ impl<P: Payload> Slot<P> {
         }
     }
 
-    /// The hot path of a slot that is split: like that of one that is not, from
-    /// the chosen arm. `route` becomes the choice, so that it is made once.
-    #[inline]
-    fn enter_split(&self, route: &mut Route<'_>) -> Option<Frame> {
-        // Acquire: partner is the swap in `split`; shows the table.
-        if self.live.load(Ordering::Acquire) != marker(&SPLIT) {
-            return None;
-        }
-        let record = ThreadRecord::current();
-        let depth = record.depth();
-        if depth >= record.limit() {
-            return None;
-        }
-        let arm = self.table.choose(*route, record);
-        *route = Route::Arm(arm);
-        // SAFETY: as in `enter_hot`. An arm's version is taken out of the arm
-        // before it leaves, so the arm is to it what the live pointer is to the
-        // only version.
-        unsafe {
-            let header = protect::<Asymmetric>(self.table.arm(arm), record, depth)?;
-            Frame::begin_again(record, depth, header)
-        }
-    }
-
     /// What the hot path leaves over: a split, or whatever is cold.
     #[inline(never)]
     fn enter_otherwise<'k, R>(
@@ -342,11 +344,41 @@ impl<P: Payload> Slot<P> {
         route: impl FnOnce() -> Route<'k>,
         call: impl FnOnce(Entered<'_, P>) -> R,
     ) -> Result<R, Refused> {
-        let mut route = route();
-        match self.enter_split(&mut route) {
+        let route = route();
+        // Acquire: partner is the swap in `split`; shows the table.
+        if self.live.load(Ordering::Acquire) != marker(&SPLIT) {
+            return self.enter_cold(route, call);
+        }
+        match self.choose(route) {
+            Some(arm) => self.enter_arm(arm, call),
+            None => self.enter_cold(route, call),
+        }
+    }
+
+    /// The arm of this thread's next call, if its hot path is open.
+    #[inline(always)]
+    fn choose(&self, route: Route<'_>) -> Option<Arm> {
+        let record = ThreadRecord::current();
+        (record.depth() < record.limit()).then(|| self.table.choose(route, record))
+    }
+
+    /// The hot path of a slot that is split: like that of one that is not, from
+    /// the chosen arm. The choice goes on to the cold path: it is made once.
+    #[inline(never)]
+    fn enter_arm<R>(&self, arm: Arm, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
+        let record = ThreadRecord::current();
+        let depth = record.depth();
+        // SAFETY: as in `enter_hot`: the caller compared the depth with the
+        // limit. An arm's version is taken out of the arm before it leaves, so
+        // the arm is to it what the live pointer is to the only version.
+        let frame = unsafe {
+            protect::<Asymmetric>(self.table.arm(arm), record, depth)
+                .and_then(|header| Frame::begin_again(record, depth, header))
+        };
+        match frame {
             // SAFETY: the slot's versions are of payload `P`.
             Some(frame) => Ok(call(unsafe { frame.entered() })),
-            None => self.enter_cold(route, call),
+            None => self.enter_cold(Route::Arm(arm), call),
         }
     }
 

@@ -118,7 +118,8 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
         &self,
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
-        self.call_by(|| Route::Sequence, use_it)
+        let refused = |refused| Err(self.refused(refused));
+        self.entry.slot.enter_by_sequence_or_else(|entered| self.run(entered, use_it), refused)
     }
 
     /// [`call`](Self::call) with a say in which version it is while two of them
@@ -132,27 +133,22 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
         route: Route<'_>,
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
-        self.call_by(|| route, use_it)
+        let refused = |refused| Err(self.refused(refused));
+        self.entry.slot.enter_routed_or_else(route, |entered| self.run(entered, use_it), refused)
     }
 
     #[inline(always)]
-    fn call_by<'k, R>(
+    fn run<R>(
         &self,
-        route: impl FnOnce() -> Route<'k>,
+        entered: Entered<'_, Serving>,
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
-        self.entry.slot.enter_or_else(
-            route,
-            |entered| {
-                // SAFETY: entry and directory are of one host, where the index is `I`'s.
-                let proxy = unsafe { entered.payload().proxy::<I>(self.hot_index, self.answer_bytes_max) };
-                match proxy {
-                    Some(proxy) => use_it(proxy).map_err(|fault| Self::failed(entered, fault)),
-                    None => self.call_cold(entered, use_it),
-                }
-            },
-            |refused| Err(self.refused(refused)),
-        )
+        // SAFETY: entry and directory are of one host, where the index is `I`'s.
+        let proxy = unsafe { entered.payload().proxy::<I>(self.hot_index, self.answer_bytes_max) };
+        match proxy {
+            Some(proxy) => use_it(proxy).map_err(|fault| Self::failed(entered, fault)),
+            None => self.call_cold(entered, use_it),
+        }
     }
 
     #[cold]
