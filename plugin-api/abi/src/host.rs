@@ -10,7 +10,7 @@ use std::ffi::c_void;
 /// The interface's id.
 pub const ID: &str = "replug.host";
 /// The interface's version.
-pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 0, 0);
+pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 1, 0);
 
 /// The host's side of one instance, as `prepare` receives it.
 ///
@@ -90,4 +90,9 @@ pub struct HostVtable {
     /// The token of the chain of calls that runs on this thread; 0 for none.
     #[sabi(last_prefix_field)]
     pub current_chain: unsafe extern "C" fn(data: *const c_void) -> u64,
+    /// Since 1.1. The vtable, a `PrefixRef`, of another interface of the host,
+    /// by its id; null if it has none. The plugin's root module lists the
+    /// interface among what it requires, so that its layout was compared.
+    /// Valid until the library is unmapped.
+    pub find: unsafe extern "C" fn(data: *const c_void, id: RStr<'_>) -> *const c_void,
 }

@@ -22,6 +22,7 @@ mod root;
 mod service;
 mod sink;
 mod status;
+mod tables;
 mod typed;
 
 pub use host::{HostContext, HostVtable, HostVtableRef, LogField, LogRecord};
@@ -32,6 +33,10 @@ pub use root::{Interface, InterfaceVersion, Requirement, Root, RootRef};
 pub use service::{ForeignWaker, Pending, ServiceVtable, ServiceVtableRef};
 pub use sink::{Part, Sink};
 pub use status::Status;
+pub use tables::{
+    Durability, RowIn, RowInfo, RowStep, RowWrite, RowsVtable, RowsVtableRef, SCAN_END, ScannedRow, Table,
+    TableSize, TableSpec, TablesVtable, TablesVtableRef, Written,
+};
 pub use typed::{Fault, SliceSink, TextSink, TypedInterface, pushed};
 
 /// Ids and versions of the interfaces that this package defines.
@@ -40,6 +45,7 @@ pub mod interface {
     pub use crate::instance::{ID as INSTANCE, VERSION as INSTANCE_VERSION};
     pub use crate::ledger::{ID as LEDGER, VERSION as LEDGER_VERSION};
     pub use crate::service::{ID as SERVICE, VERSION as SERVICE_VERSION};
+    pub use crate::tables::{ID as TABLES, ROWS_ID as ROWS, ROWS_VERSION, VERSION as TABLES_VERSION};
 }
 
 /// The symbol that a host looks up: abi_stable's name for the root module of

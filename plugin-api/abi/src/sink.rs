@@ -25,6 +25,8 @@ impl Part {
     pub const ERROR_MESSAGE: Part = Part(3);
     /// One byte, 1 when the same call may succeed later.
     pub const ERROR_RETRYABLE: Part = Part(4);
+    /// The row in the schema that older versions read.
+    pub const IMAGE: Part = Part(5);
 }
 
 /// Where a callee writes its answer.

@@ -40,6 +40,11 @@ impl Status {
     pub const REFUSED: Status = Status(10);
     /// The callee stopped before it answered; the same call may be made again.
     pub const CANCELLED: Status = Status(11);
+    /// The row was changed since it was read.
+    pub const CONFLICT: Status = Status(12);
+    /// The row needs an image of another schema than it came with, because a
+    /// version was committed or is to be gone back to: make it anew.
+    pub const IMAGE: Status = Status(13);
 
     /// Whether this is [`Status::OK`].
     pub const fn is_ok(self) -> bool {
@@ -62,6 +67,8 @@ impl fmt::Display for Status {
             Status::DEADLINE => "deadline passed",
             Status::REFUSED => "refused",
             Status::CANCELLED => "cancelled",
+            Status::CONFLICT => "changed by another",
+            Status::IMAGE => "an image of another schema is needed",
             Status(other) => return write!(f, "status {other}"),
         };
         f.write_str(name)
