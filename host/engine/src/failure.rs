@@ -184,6 +184,17 @@ codes! {
     RouteNotSplit = "route.not_split", Operator, "try a version other than the one that serves, then ask again";
     RouteSharedState = "route.shared_state", Operator, "activate the version instead, so that it takes the state over";
     RollbackNotWarm = "rollback.not_warm", Operator, "see in the status which versions serve and are kept ready, and activate the one that is wanted";
+    TableRowsMax = "table.rows_max", Operator, "raise rows_max of the table that the message names, or have the plugin remove rows";
+    TableBytesMax = "table.bytes_max", Operator, "raise bytes_max of the table that the message names, or have the plugin keep less in it";
+    TableRowTooLarge = "table.row_too_large", Plugin, "spread the value over several rows";
+    TableKeyTooLarge = "table.key_too_large", Plugin, "use a shorter key, such as a digest of the long one";
+    TableNotOpen = "table.not_open", Plugin, "open tables in prepare, and keep them";
+    TableNotActive = "table.not_active", Plugin, "write from activate on, and no more once the version has left";
+    TableNewerRow = "table.newer_row", Plugin, "give the newer version a step down, or go back to a version that reads the row";
+    TableStoreFailed = "table.store_failed", Host, "free disk space or mend the disk, then restart the host; nothing more is written to the table until then";
+    TableCorrupt = "table.corrupt", Host, "restore the data directory from a copy; the rows that the message names are damaged";
+    TableName = "table.name", Plugin, "name the table as plugins are named: a letter, then letters, digits, '_' and '-'";
+    TableSchema = "table.schema", Plugin, "correct what the message names in the declaration of the table";
 }
 
 impl fmt::Display for Code {

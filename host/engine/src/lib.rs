@@ -31,8 +31,9 @@
 //!
 //! Each imports only what stands above it in this list: [`id`], [`clock`],
 //! [`failure`], [`event`], [`artifact`] (watch, stage, inspect), [`load`]
-//! (dlopen, layouts, unload with proof), [`state`], [`dispatch`] (who is in
-//! which version), [`service`] (calls), the pipeline, the host.
+//! (dlopen, layouts, unload with proof), [`state`], [`table`] (rows that outlive
+//! versions), [`dispatch`] (who is in which version), [`service`] (calls), the
+//! pipeline, the host.
 //!
 //! # Threads
 //!
@@ -48,6 +49,7 @@ pub mod event;
 pub mod artifact;
 pub mod load;
 pub mod state;
+pub mod table;
 pub mod dispatch;
 pub mod service;
 mod pipeline;

@@ -75,7 +75,14 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::AbiMissingInterface
         | Code::AbiInterfaceMajor
         | Code::AbiIdentityMismatch
-        | Code::AbiLedger => StatusCode::UNPROCESSABLE_ENTITY,
+        | Code::AbiLedger
+        | Code::TableRowTooLarge
+        | Code::TableKeyTooLarge
+        | Code::TableNotOpen
+        | Code::TableNotActive
+        | Code::TableNewerRow
+        | Code::TableName
+        | Code::TableSchema => StatusCode::UNPROCESSABLE_ENTITY,
 
         Code::WatchDirectory
         | Code::StageUnreadable
@@ -93,10 +100,12 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::HostDataDirectory
         | Code::HostDataLocked
         | Code::HostSocket
-        | Code::HostOptions => StatusCode::CONFLICT,
+        | Code::HostOptions
+        | Code::TableRowsMax
+        | Code::TableBytesMax => StatusCode::CONFLICT,
 
-        Code::StageStore | Code::StateStore => StatusCode::INSUFFICIENT_STORAGE,
-        Code::StateCorrupt | Code::HostUncleanEnd => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::StageStore | Code::StateStore | Code::TableStoreFailed => StatusCode::INSUFFICIENT_STORAGE,
+        Code::StateCorrupt | Code::HostUncleanEnd | Code::TableCorrupt => StatusCode::INTERNAL_SERVER_ERROR,
         // Never taken, see below; the list of codes is open to other crates.
         _ => return None,
     })

@@ -1,0 +1,272 @@
+//! Which rows of a table count, and for whom: the committed schema, the
+//! versions at work, and what was written in vain.
+//!
+//! A rollback or a commit changes this small record and no row: it costs the
+//! same however many rows there are. The record is a value that is replaced as
+//! a whole; it knows no locks, and the bytes of a row mean nothing to it.
+
+use crate::table::row::RowRef;
+
+/// The part of the control that outlives the process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Record {
+    /// The schema of the committed version; 0 before the first. Versions of a
+    /// later schema leave images in this one.
+    pub base: u32,
+    /// The last generation that was given.
+    pub generation: u32,
+    /// No row has a later schema.
+    pub newest: u32,
+    /// Values that do not count.
+    pub voids: Vec<Void>,
+    /// The journal was attached to a table with rows, and has not been told all
+    /// of them yet.
+    pub partial: bool,
+}
+
+/// Values that do not count: those that versions of these generations wrote in
+/// a schema above this one. Their images do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Void {
+    /// The first generation.
+    pub first: u32,
+    /// The last generation.
+    pub last: u32,
+    /// Schemas above this one.
+    pub above: u32,
+}
+
+impl Void {
+    fn meets(&self, schema: u32, generation: u32) -> bool {
+        schema > self.above && (self.first..=self.last).contains(&generation)
+    }
+
+    fn covers(&self, other: &Void) -> bool {
+        self.above <= other.above && self.first <= other.first && other.last <= self.last
+    }
+}
+
+/// Limits of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows at most.
+    pub rows_max: u64,
+    /// Bytes at most: those of keys, values and images, and
+    /// [`ROW_OVERHEAD_BYTES`](super::ROW_OVERHEAD_BYTES) for each row.
+    pub bytes_max: u64,
+}
+
+impl Limits {
+    /// As much as fits into memory.
+    pub const NONE: Limits = Limits { rows_max: u64::MAX, bytes_max: u64::MAX };
+}
+
+/// The whole control: the record, and what ends with the process.
+#[derive(Debug, Clone)]
+pub(super) struct Control {
+    pub(super) record: Record,
+    pub(super) limits: Limits,
+    writers: Vec<Writer>,
+}
+
+/// A version that may write.
+#[derive(Debug, Clone, Copy)]
+struct Writer {
+    schema: u32,
+    generation: u32,
+}
+
+impl Control {
+    pub(super) fn new(record: Record, limits: Limits) -> Self {
+        Control { record, limits, writers: Vec::new() }
+    }
+
+    /// Lets a version write, under a generation of its own.
+    pub(super) fn begin(&mut self, schema: u32) -> u32 {
+        self.record.generation += 1;
+        self.record.newest = self.record.newest.max(schema);
+        let generation = self.record.generation;
+        self.writers.push(Writer { schema, generation });
+        generation
+    }
+
+    /// A version writes no more.
+    pub(super) fn end(&mut self, generation: u32) {
+        self.writers.retain(|writer| writer.generation != generation);
+    }
+
+    pub(super) fn is_writer(&self, generation: u32) -> bool {
+        self.writers.iter().any(|writer| writer.generation == generation)
+    }
+
+    /// This schema is what there is; what was written in a later one is void.
+    pub(super) fn commit(&mut self, schema: u32) {
+        self.record.base = schema;
+        self.void(Void { first: 1, last: self.record.generation, above: schema });
+    }
+
+    /// What this generation wrote is void, and what it still writes; the
+    /// committed schema is, or is again, `to`.
+    pub(super) fn roll_back(&mut self, generation: u32, to: u32) {
+        self.record.base = to;
+        // Before the first commit there is nothing to go back to.
+        if to != 0 {
+            self.void(Void { first: generation, last: generation, above: to });
+        }
+    }
+
+    fn void(&mut self, mut void: Void) {
+        if self.record.newest <= void.above {
+            return;
+        }
+        self.record.voids.retain(|known| {
+            let joins =
+                known.above == void.above && known.first <= void.last + 1 && void.first <= known.last + 1;
+            if joins {
+                (void.first, void.last) = (void.first.min(known.first), void.last.max(known.last));
+            }
+            !joins && !void.covers(known)
+        });
+        self.record.voids.push(void);
+    }
+
+    /// Forgets void values after a pass over the table that left none, and in
+    /// which no row was above the committed schema unless `newer`.
+    pub(super) fn forget_voids(&mut self, newer: bool) {
+        self.record.voids.clear();
+        if !newer {
+            let writers = self.writers.iter().map(|writer| writer.schema);
+            self.record.newest = writers.fold(self.record.base, u32::max);
+        }
+    }
+
+    /// Whether a version at work still writes void values.
+    pub(super) fn has_void_writers(&self) -> bool {
+        self.writers.iter().any(|writer| self.is_void(writer.schema, writer.generation))
+    }
+
+    /// Whether a version at work writes rows of a schema before this one.
+    pub(super) fn has_writers_before(&self, schema: u32) -> bool {
+        self.writers.iter().any(|writer| writer.schema < schema)
+    }
+
+    fn is_void(&self, schema: u32, generation: u32) -> bool {
+        self.record.voids.iter().any(|void| void.meets(schema, generation))
+    }
+
+    /// The row as it counts: as it is, or its image alone, or not at all.
+    pub(super) fn effective<'a>(&self, row: RowRef<'a>) -> Option<RowRef<'a>> {
+        if !self.is_void(row.schema, row.generation) {
+            return Some(row);
+        }
+        let image = row.image.filter(|image| !self.is_void(image.schema, row.generation))?;
+        Some(row.fall_back(image))
+    }
+
+    /// The schema that an image of what this writer writes has to have; 0 for
+    /// none.
+    ///
+    /// A writer whose values are void needs one however the committed schema
+    /// has moved since: its image is all that is left of its last writes.
+    pub(super) fn image_schema(&self, schema: u32, generation: u32) -> u32 {
+        let base = Some(self.record.base).filter(|base| *base != 0);
+        let voids = self.record.voids.iter().filter(|void| void.meets(schema, generation));
+        let lowest = voids.map(|void| void.above).chain(base).min();
+        lowest.filter(|lowest| schema > *lowest).unwrap_or(0)
+    }
+
+    /// Whether going back to the committed schema would lose something of this
+    /// row, which counts.
+    pub(super) fn would_lose(&self, row: &RowRef<'_>) -> bool {
+        self.record.base != 0 && row.schema > self.record.base && !self.has_way_back(row)
+    }
+
+    /// Whether the row has an image that says what its value says, and that the
+    /// committed version reads.
+    pub(super) fn has_way_back(&self, row: &RowRef<'_>) -> bool {
+        row.image.is_some_and(|image| image.fresh && image.schema <= self.record.base)
+    }
+
+    /// Whether the row's image is of no use, since the committed version reads
+    /// the value.
+    pub(super) fn has_spare_image(&self, row: &RowRef<'_>) -> bool {
+        row.image.is_some() && row.schema <= self.record.base
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::row::Image;
+
+    fn control(base: u32) -> Control {
+        Control::new(Record { base, ..Record::default() }, Limits::NONE)
+    }
+
+    fn row(schema: u32, generation: u32, image: u32) -> RowRef<'static> {
+        let image = (image != 0).then_some(Image { schema: image, bytes: b"image", fresh: true });
+        RowRef { key: b"k", value: b"value", schema, generation, revision: 1, image }
+    }
+
+    #[test]
+    fn the_first_version_needs_no_images_and_a_later_one_does_until_it_is_committed() {
+        let mut control = control(0);
+        let first = control.begin(1);
+        assert_eq!(control.image_schema(1, first), 0);
+        control.commit(1);
+        let second = control.begin(2);
+        assert_eq!((control.image_schema(1, first), control.image_schema(2, second)), (0, 1));
+        control.commit(2);
+        assert_eq!((control.image_schema(1, first), control.image_schema(2, second)), (0, 0));
+        assert_eq!(control.record.voids, [], "no row is later than the committed schema");
+    }
+
+    #[test]
+    fn what_a_rolled_back_version_writes_counts_as_its_image_whatever_is_committed_next() {
+        let mut control = control(1);
+        let failed = control.begin(2);
+        control.roll_back(failed, 1);
+        let again = control.begin(2);
+        control.commit(2);
+        let late = row(2, failed, 1);
+        assert_eq!(control.effective(late).map(|row| (row.schema, row.value)), Some((1, &b"image"[..])));
+        assert_eq!(control.effective(row(2, failed, 0)), None);
+        assert_eq!(control.effective(row(2, again, 0)), Some(row(2, again, 0)));
+        assert_eq!((control.image_schema(2, failed), control.image_schema(2, again)), (1, 0));
+        assert!(control.has_void_writers());
+        control.end(failed);
+        assert!(!control.has_void_writers());
+    }
+
+    #[test]
+    fn void_values_in_a_row_are_kept_as_one_rule_and_a_commit_takes_up_the_ones_before() {
+        let mut control = control(1);
+        for _ in 0..3 {
+            let failed = control.begin(2);
+            control.end(failed);
+            control.roll_back(failed, 1);
+        }
+        assert_eq!(control.record.voids, [Void { first: 1, last: 3, above: 1 }]);
+        let third = control.begin(3);
+        control.commit(2);
+        assert_eq!(
+            control.record.voids,
+            [Void { first: 1, last: 3, above: 1 }, Void { first: 1, last: 4, above: 2 }]
+        );
+        assert_eq!(control.image_schema(3, third), 2);
+        control.commit(1);
+        assert_eq!(control.record.voids, [Void { first: 1, last: 4, above: 1 }]);
+        control.forget_voids(false);
+        assert_eq!((control.record.voids.len(), control.record.newest), (0, 3), "version 3 is at work");
+    }
+
+    #[test]
+    fn an_image_that_is_void_itself_does_not_count_either() {
+        let mut control = control(2);
+        let failed = control.begin(3);
+        control.roll_back(failed, 2);
+        control.commit(1);
+        assert_eq!(control.effective(row(3, failed, 2)), None);
+        assert_eq!(control.effective(row(3, failed, 1)).map(|row| row.schema), Some(1));
+    }
+}

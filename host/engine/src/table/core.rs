@@ -1,0 +1,330 @@
+//! The table itself: its rows, its control, its counters and its journal, and
+//! the few ways in which any of them changes.
+//!
+//! The rule that makes rollback, commit and sweeps exact: the control is read
+//! *under the lock of the row's shard*, and what is decided by it is done before
+//! that lock is given back. Whoever has changed the control and then goes
+//! through the shards meets each writer either before it, and then sees its
+//! row, or after it, and then the writer has seen the new control.
+
+use crate::table::control::{Control, Limits, Record};
+use crate::table::error::TableError;
+use crate::table::journal::{Change, Journal, JournalError, Ledger, Ticket};
+use crate::table::row::Row;
+use crate::table::shards::{Shard, Shards};
+use crate::table::usage::{Full, Usage};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use replug_abi::TableSize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// Named rows that outlive the versions of the plugin that owns them.
+///
+/// Versions read and write through a [`View`](super::View) of their own. What is
+/// here is the host's side: which version is committed, which writes count.
+/// All of it may be used on any thread, and none waits but [`Table::wait`].
+pub struct Table {
+    pub(super) name: Arc<str>,
+    pub(super) shards: Shards,
+    usage: Usage,
+    control: ArcSwap<Control>,
+    /// Held to change the control, so that no change is lost.
+    changing: Mutex<()>,
+    ledger: OnceLock<Ledger>,
+}
+
+impl Table {
+    /// A table without rows, kept in memory until [`attach`](Self::attach).
+    pub fn new(name: &str, limits: Limits) -> Arc<Table> {
+        Arc::new(Table::empty(name, limits))
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How large the table is. Rows that a rollback has left without a value
+    /// count until a sweep has removed them.
+    pub fn size(&self) -> TableSize {
+        self.usage.size()
+    }
+
+    /// Which rows count; what a journal was told last.
+    pub fn record(&self) -> Record {
+        self.control.load().record.clone()
+    }
+
+    /// Sets other limits. What is there stays.
+    pub fn set_limits(&self, limits: Limits) {
+        // A change of limits leaves the record as it is, and cannot fail.
+        _ = self.change(|control| control.limits = limits);
+    }
+
+    /// Commits a version: from now on its schema is the one that can be gone
+    /// back to, and whatever was written in a later one counts as its image.
+    /// Versions of later schemas that are still at work are on their way out.
+    ///
+    /// # Errors
+    /// [`TableError::StoreFailed`]: it is not committed.
+    pub fn commit(&self, schema: u32) -> Result<(), TableError> {
+        self.change(|control| control.commit(schema))
+    }
+
+    /// Takes back what the version of this generation wrote, and what it still
+    /// writes in its last calls, in schemas above `to`: it counts as its image.
+    /// `to` is the schema of the committed version. Costs the same however many
+    /// rows there are.
+    ///
+    /// # Errors
+    /// [`TableError::StoreFailed`]: it is not taken back. A version of schema
+    /// `to` reads the images all the same.
+    pub fn roll_back(&self, generation: u32, to: u32) -> Result<(), TableError> {
+        self.change(|control| control.roll_back(generation, to))
+    }
+
+    /// Has the versions at work leave images in this older schema from now on.
+    /// When a sweep by the version that serves has made those of all other rows,
+    /// a version of that schema can be published, and committed.
+    /// [`roll_back`](Self::roll_back) of that version, or preparing the former
+    /// schema again, takes the intention back.
+    ///
+    /// # Errors
+    /// [`TableError::StoreFailed`]: nothing has changed.
+    pub fn prepare_downgrade(&self, to: u32) -> Result<(), TableError> {
+        self.change(|control| control.record.base = to)
+    }
+
+    /// How many rows going back to the committed schema would lose, or would
+    /// take back to an older value: their values are later and were written
+    /// without a way back. Looks at each row if any can be.
+    pub fn losses(&self) -> u64 {
+        let record = self.record();
+        if record.base == 0 || record.newest <= record.base { 0 } else { self.census().losses }
+    }
+
+    /// Counts the rows by their state, shard by shard: exact when nobody writes.
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        for shard in self.shards.iter() {
+            let control = self.control.load();
+            for row in shard.rows() {
+                let counts = control.effective(row.parts());
+                census.unswept += u64::from(counts != Some(row.parts()));
+                let Some(row) = counts else { continue };
+                *census.rows.entry(row.schema).or_default() += 1;
+                census.images += u64::from(row.image.is_some());
+                census.losses += u64::from(control.would_lose(&row));
+            }
+        }
+        census
+    }
+
+    /// Makes the table durable: every change from now on goes to the journal
+    /// first. Rows that are there already follow with the next pass of a
+    /// [`Sweep`](super::Sweep); until that is through the record is
+    /// [partial](Record::partial).
+    ///
+    /// # Errors
+    /// [`TableError::StoreFailed`]: the journal does not take the record, or
+    /// the table had a journal before.
+    pub fn attach(&self, journal: Arc<dyn Journal>) -> Result<(), TableError> {
+        let _changing = self.changing.lock();
+        if self.ledger.set(Ledger::new(journal)).is_err() {
+            let error: Box<dyn std::error::Error + Send + Sync> = "the table has a journal already".into();
+            return Err(self.store_failed(error.into()));
+        }
+        let mut control = Control::clone(&self.control.load());
+        control.record.partial = true;
+        self.replace_control(control)
+    }
+
+    /// Waits until a write is as durable as its table promises.
+    ///
+    /// # Errors
+    /// [`TableError::StoreFailed`]: it never will be.
+    pub fn wait(&self, ticket: Ticket) -> Result<(), TableError> {
+        match self.ledger.get() {
+            Some(ledger) if ticket != Ticket::NONE => {
+                ledger.wait(ticket).map_err(|error| self.store_failed(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A table's rows by their state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Rows that count, by schema.
+    pub rows: BTreeMap<u32, u64>,
+    /// Rows with an image beside their value.
+    pub images: u64,
+    /// Rows that going back to the committed schema would lose.
+    pub losses: u64,
+    /// Rows with a value that does not count, left for a sweep.
+    pub unswept: u64,
+}
+
+/// What became of an attempt to put one row in the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Swap {
+    Done,
+    /// The row was written meanwhile.
+    RowMoved,
+    /// The control was changed meanwhile.
+    ControlMoved,
+}
+
+impl Table {
+    pub(super) fn empty(name: &str, limits: Limits) -> Table {
+        Table {
+            name: name.into(),
+            shards: Shards::new(),
+            usage: Usage::default(),
+            control: ArcSwap::from_pointee(Control::new(Record::default(), limits)),
+            changing: Mutex::new(()),
+            ledger: OnceLock::new(),
+        }
+    }
+
+    /// The table as it was restored, before anybody else has it.
+    pub(super) fn restored(mut self, record: Record, journal: Option<Arc<dyn Journal>>) -> Table {
+        let limits = self.control.load().limits;
+        self.control = ArcSwap::from_pointee(Control::new(record, limits));
+        self.ledger = journal.map(Ledger::new).map_or_else(OnceLock::new, OnceLock::from);
+        self
+    }
+
+    /// To be called under the lock of the shard that it is for.
+    pub(super) fn control(&self) -> arc_swap::Guard<Arc<Control>> {
+        self.control.load()
+    }
+
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Control) -> T) -> Result<T, TableError> {
+        let _changing = self.changing.lock();
+        let mut control = Control::clone(&self.control.load());
+        let result = change(&mut control);
+        self.replace_control(control)?;
+        Ok(result)
+    }
+
+    /// Changes the control, unless it is another one by now.
+    pub(super) fn change_if(
+        &self,
+        known: &Arc<Control>,
+        change: impl FnOnce(&mut Control),
+    ) -> Result<bool, TableError> {
+        let _changing = self.changing.lock();
+        if !Arc::ptr_eq(known, &self.control.load()) {
+            return Ok(false);
+        }
+        let mut control = Control::clone(known);
+        change(&mut control);
+        self.replace_control(control)?;
+        Ok(true)
+    }
+
+    fn replace_control(&self, control: Control) -> Result<(), TableError> {
+        if control.record != self.control.load().record {
+            self.append(&Change::Control(&control.record))?;
+        }
+        self.control.store(Arc::new(control));
+        Ok(())
+    }
+
+    /// Puts or removes one row of a locked shard: counters, journal, memory. On
+    /// an error all are as before. The old row is returned, so that it is freed
+    /// when the lock is not held any more.
+    pub(super) fn set(
+        &self,
+        shard: &mut Shard,
+        place: u64,
+        key: &[u8],
+        new: Option<Row>,
+        limits: Limits,
+    ) -> Result<(Ticket, Option<Row>), TableError> {
+        let old = shard.find(place, key);
+        self.usage.exchange(old, new.as_ref(), limits).map_err(|full| self.full(full, limits))?;
+        let change = new.as_ref().map_or(Change::Remove { key }, |row| Change::Put(row.parts()));
+        let ticket = match self.append(&change) {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                // Back to what it was, which has room by definition.
+                _ = self.usage.exchange(new.as_ref(), old, Limits::NONE);
+                return Err(error);
+            }
+        };
+        let old = match new {
+            Some(row) => shard.put(place, row),
+            None => shard.take(place, key),
+        };
+        Ok((ticket, old))
+    }
+
+    /// Puts `new` in the place of `old`, or removes that, if it stands there yet
+    /// and the control is the one by which that was decided. Not bound by the
+    /// limits: what the host does to rows must not fail for them.
+    pub(super) fn swap(&self, known: &Arc<Control>, old: &Row, new: Option<Row>) -> Result<Swap, TableError> {
+        let place = self.shards.place(old.key());
+        let mut shard = self.shards.write(place);
+        if !Arc::ptr_eq(known, &self.control()) {
+            return Ok(Swap::ControlMoved);
+        }
+        if !shard.find(place, old.key()).is_some_and(|row| row.is(old)) {
+            return Ok(Swap::RowMoved);
+        }
+        self.set(&mut shard, place, old.key(), new, Limits::NONE)?;
+        Ok(Swap::Done)
+    }
+
+    /// Removes all rows there are, at one moment. Says whether there were any.
+    pub(super) fn clear(&self, generation: u32) -> Result<(Ticket, bool), TableError> {
+        let mut shards = self.shards.write_all();
+        if !self.control().is_writer(generation) {
+            return Err(self.not_active());
+        }
+        let existed = self.size().rows > 0;
+        let ticket = self.append(&Change::Clear)?;
+        self.usage.reset();
+        let rows: Vec<_> = shards.iter_mut().map(|shard| shard.take_all()).collect();
+        // Freeing the rows takes its time; nobody has to wait for it.
+        drop(shards);
+        drop(rows);
+        Ok((ticket, existed))
+    }
+
+    pub(super) fn not_active(&self) -> TableError {
+        TableError::NotActive { table: Arc::clone(&self.name) }
+    }
+
+    fn append(&self, change: &Change<'_>) -> Result<Ticket, TableError> {
+        let Some(ledger) = self.ledger.get() else { return Ok(Ticket::NONE) };
+        ledger.append(change).map_err(|error| self.store_failed(error))
+    }
+
+    fn store_failed(&self, source: JournalError) -> TableError {
+        TableError::StoreFailed { table: Arc::clone(&self.name), source }
+    }
+
+    fn full(&self, full: Full, limits: Limits) -> TableError {
+        let table = Arc::clone(&self.name);
+        match full {
+            Full::Rows => TableError::RowsMax { table, max: limits.rows_max },
+            Full::Bytes => TableError::BytesMax { table, max: limits.bytes_max },
+        }
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (size, record) = (self.size(), self.record());
+        f.debug_struct("Table")
+            .field("name", &self.name)
+            .field("size", &size)
+            .field("record", &record)
+            .finish()
+    }
+}

@@ -1,0 +1,90 @@
+//! What makes a table durable, seen from the table: somebody who is told every
+//! change, in order.
+//!
+//! The store behind it is not known here; neither is what it costs to wait for
+//! it. A journal that failed once is not asked again: a store with a gap would
+//! be worse than one that ends.
+
+use crate::table::control::Record;
+use crate::table::row::RowRef;
+use std::sync::{Arc, OnceLock};
+
+/// A change of a table, as its journal is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// The row is this now, whole.
+    Put(RowRef<'a>),
+    /// There is no such row any more.
+    Remove {
+        /// Its key.
+        key: &'a [u8],
+    },
+    /// There are no rows any more.
+    Clear,
+    /// Which rows count is this now.
+    Control(&'a Record),
+}
+
+/// Where changes go before they are made in memory.
+///
+/// A change that is kept implies all that were appended before it: after a
+/// crash a prefix of them is found, however long.
+pub trait Journal: Send + Sync {
+    /// Takes a change. Called under locks of the table, for one key at a time in
+    /// the order in which it changes: must be quick, must not wait for a disk,
+    /// and must not use the table.
+    ///
+    /// # Errors
+    /// The change was not taken. The table refuses all further writes.
+    fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError>;
+
+    /// Waits until a change is as durable as this journal promises. Called
+    /// without locks, on any thread.
+    ///
+    /// # Errors
+    /// It never will be. The table refuses all further writes.
+    fn wait(&self, ticket: Ticket) -> Result<(), JournalError>;
+}
+
+/// Why a journal failed, in its own words.
+pub type JournalError = Arc<dyn std::error::Error + Send + Sync>;
+
+/// What to wait with until a change is durable. Later changes have higher ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+impl Ticket {
+    /// Nothing is to be waited for.
+    pub const NONE: Ticket = Ticket(0);
+}
+
+/// A journal, and whether it has failed.
+pub(super) struct Ledger {
+    journal: Arc<dyn Journal>,
+    failed: OnceLock<JournalError>,
+}
+
+impl Ledger {
+    pub(super) fn new(journal: Arc<dyn Journal>) -> Self {
+        Ledger { journal, failed: OnceLock::new() }
+    }
+
+    pub(super) fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError> {
+        self.sound()?;
+        self.journal.append(change).map_err(|error| self.fail(error))
+    }
+
+    pub(super) fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {
+        self.sound()?;
+        self.journal.wait(ticket).map_err(|error| self.fail(error))
+    }
+
+    pub(super) fn sound(&self) -> Result<(), JournalError> {
+        self.failed.get().map_or(Ok(()), |error| Err(Arc::clone(error)))
+    }
+
+    /// Keeps the first failure, and gives it to whoever asks.
+    fn fail(&self, error: JournalError) -> JournalError {
+        Arc::clone(self.failed.get_or_init(|| error))
+    }
+}

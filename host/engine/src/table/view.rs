@@ -1,0 +1,381 @@
+//! A table as one version of a plugin sees it: reads and writes in its schema.
+//!
+//! A view is given what its version can read, and is asked for what others
+//! need. It runs no code of a plugin: bytes come in and go out.
+
+use crate::table::core::Table;
+use crate::table::error::{TableError, shown};
+use crate::table::journal::Ticket;
+use crate::table::row::{Image, Row, RowRef};
+use crate::table::shards::{END, next_shard};
+use replug_abi::{RowInfo, RowWrite, SCAN_END, ScannedRow, TableSize, Written};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// Bytes that a key may have.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Bytes that a value may have, and an image.
+pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes after which a call of [`View::scan`] returns.
+const SCAN_BYTES: usize = 64 * 1024;
+/// Rows larger than this are copied out when the lock is given back.
+const COPY_LOCKED_BYTES_MAX: usize = 4096;
+/// The generation of a view that has not been activated; no version has it.
+const NOT_YET: u32 = 0;
+/// A scan's cursor is a place.
+const _: () = assert!(END == SCAN_END);
+
+/// A table, as the version of a plugin that opened it sees it.
+///
+/// Reads work at once, writes from [`activate`](Self::activate) to
+/// [`leave`](Self::leave). All functions may be called on any thread; none
+/// waits.
+///
+/// ```
+/// use replug_host::table::{Limits, NewImage, Table, View, Write, WriteOutcome};
+///
+/// let table = Table::new("sessions", Limits::NONE);
+/// let first = View::new(&table, 1);
+/// first.activate()?;
+/// table.commit(1)?;
+/// first.put(b"ann", &Write::new(b"schema 1"))?;
+///
+/// // A version that is tried beside it leaves an image that the first one reads.
+/// let second = View::new(&table, 2);
+/// let generation = second.activate()?;
+/// let image = NewImage::Of { schema: second.image_schema(), bytes: b"the same in 1" };
+/// let outcome = second.put(b"ann", &Write { image, ..Write::new(b"schema 2") })?;
+/// assert!(matches!(outcome, WriteOutcome::Written(_)));
+///
+/// let mut bytes = [0; 64];
+/// let row = first.get(b"ann", &mut bytes)?;
+/// assert_eq!((row.schema, &bytes[..row.bytes]), (1, &b"the same in 1"[..]));
+///
+/// // And if it is gone back from, nothing that it wrote is lost.
+/// table.roll_back(generation, 1)?;
+/// let row = second.get(b"ann", &mut bytes)?;
+/// assert_eq!((row.schema, &bytes[..row.bytes]), (1, &b"the same in 1"[..]));
+/// # Ok::<(), replug_host::table::TableError>(())
+/// ```
+#[derive(Debug)]
+pub struct View {
+    table: Arc<Table>,
+    schema: u32,
+    /// Relaxed: a number that the control, read under a lock, knows or not. A
+    /// thread that does not see it yet is refused, as it was a moment before.
+    generation: AtomicU32,
+}
+
+/// A row to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Write<'a> {
+    /// The value, in the schema of the view.
+    pub value: &'a [u8],
+    /// What older versions read.
+    pub image: NewImage<'a>,
+    /// Only if the row has this revision; [`RowWrite::ANY`] whatever it has, and
+    /// [`RowInfo::NO_ROW`] if there is none.
+    pub expected: u64,
+}
+
+impl<'a> Write<'a> {
+    /// A value without an image, whatever is there.
+    pub fn new(value: &'a [u8]) -> Self {
+        Write { value, image: NewImage::None, expected: RowWrite::ANY }
+    }
+}
+
+/// What comes with a value for older versions to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewImage<'a> {
+    /// Nothing: [`View::image_schema`] is 0.
+    None,
+    /// The value in this schema.
+    Of {
+        /// What [`View::image_schema`] says.
+        schema: u32,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// The version has no step down: what the row was before has to do.
+    NoWayBack,
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// It was made.
+    Written(Written),
+    /// It was not: the row has this revision.
+    Conflict(Written),
+    /// It was not: its image is to have another schema; see
+    /// [`View::image_schema`].
+    Image,
+}
+
+impl View {
+    /// Opens a table for a version of this schema, which is 1 or higher.
+    pub fn new(table: &Arc<Table>, schema: u32) -> View {
+        View { table: Arc::clone(table), schema, generation: AtomicU32::new(NOT_YET) }
+    }
+
+    /// The table.
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// The schema that the version reads and writes.
+    pub fn schema(&self) -> u32 {
+        self.schema
+    }
+
+    /// The generation of the last activation; 0 before the first.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Allows writes, under a generation that no version had before. To be
+    /// called again when a version that had left comes back.
+    ///
+    /// # Errors
+    /// [`TableError::StoreFailed`]
+    pub fn activate(&self) -> Result<u32, TableError> {
+        let before = self.generation();
+        let generation = self.table.change(|control| {
+            control.end(before);
+            control.begin(self.schema)
+        })?;
+        self.generation.store(generation, Relaxed);
+        Ok(generation)
+    }
+
+    /// Allows no more writes.
+    pub fn leave(&self) {
+        let generation = self.generation();
+        // Who may write is not in the record: this cannot fail.
+        _ = self.table.change(|control| control.end(generation));
+    }
+
+    /// The schema that the image of a row to be written has to have; 0 for none.
+    pub fn image_schema(&self) -> u32 {
+        self.table.control().image_schema(self.schema, self.generation())
+    }
+
+    /// Reads a row into `into`, or only says how long it is if there is not
+    /// enough room.
+    ///
+    /// # Errors
+    /// [`TableError::NewerRow`]
+    pub fn get(&self, key: &[u8], into: &mut [u8]) -> Result<RowInfo, TableError> {
+        let place = self.table.shards.place(key);
+        let shard = self.table.shards.read(place);
+        let Some(row) = shard.find(place, key) else { return Ok(RowInfo::NONE) };
+        let control = self.table.control();
+        let Some(parts) = control.effective(row.parts()) else { return Ok(RowInfo::NONE) };
+        let (schema, bytes) = self.readable(&parts)?;
+        let info = RowInfo { schema, revision: parts.revision, bytes: bytes.len() };
+        if bytes.len() <= into.len().min(COPY_LOCKED_BYTES_MAX) {
+            into[..bytes.len()].copy_from_slice(bytes);
+        } else if bytes.len() <= into.len() {
+            let row = row.clone();
+            drop(shard);
+            let whole = control.effective(row.parts()).and_then(|parts| parts.readable(self.schema));
+            let (_, bytes) = whole.unwrap_or_default();
+            into[..bytes.len()].copy_from_slice(bytes);
+        }
+        Ok(info)
+    }
+
+    /// Writes a row.
+    ///
+    /// # Errors
+    /// [`TableError::NotActive`], [`TableError::KeyTooLarge`],
+    /// [`TableError::RowTooLarge`], [`TableError::RowsMax`],
+    /// [`TableError::BytesMax`], [`TableError::StoreFailed`]: nothing was
+    /// written.
+    pub fn put(&self, key: &[u8], write: &Write<'_>) -> Result<WriteOutcome, TableError> {
+        self.check_sizes(key, write)?;
+        let (schema, generation) = (self.schema, self.generation());
+        let image = match write.image {
+            NewImage::Of { schema, bytes } => Some(Image { schema, bytes, fresh: true }),
+            NewImage::None | NewImage::NoWayBack => None,
+        };
+        let new = RowRef { key, value: write.value, schema, generation, revision: RowInfo::NO_ROW, image };
+        // Made before the lock is taken, as it nearly always is what is wanted.
+        let mut row = Row::new(&new);
+
+        let place = self.table.shards.place(key);
+        let mut shard = self.table.shards.write(place);
+        let control = self.table.control();
+        if !control.is_writer(generation) {
+            return Err(self.table.not_active());
+        }
+        let before = shard.find(place, key).and_then(|row| control.effective(row.parts()));
+        if let Some(conflict) = conflict(before.as_ref(), write.expected) {
+            return Ok(conflict);
+        }
+        let needed = control.image_schema(schema, generation);
+        match (write.image, image) {
+            (NewImage::NoWayBack, _) if needed != 0 => {
+                let image = before.as_ref().and_then(|before| last_image(before, needed));
+                row = Row::new(&RowRef { image, ..new });
+            }
+            (NewImage::NoWayBack | NewImage::None, _) if needed == 0 => {}
+            (NewImage::Of { .. }, Some(image)) if fits(&image, needed, before.as_ref()) => {}
+            _ => return Ok(WriteOutcome::Image),
+        }
+        let existed = u32::from(before.is_some());
+        let revision = shard.next_revision();
+        row.set_revision(revision);
+        let (ticket, old) = self.table.set(&mut shard, place, key, Some(row), control.limits)?;
+        drop(shard);
+        drop(old);
+        Ok(WriteOutcome::Written(Written { revision, ticket: ticket.0, existed }))
+    }
+
+    /// Removes a row, if it has the revision `expected`, which is as in
+    /// [`Write::expected`].
+    ///
+    /// # Errors
+    /// [`TableError::NotActive`], [`TableError::StoreFailed`]
+    pub fn remove(&self, key: &[u8], expected: u64) -> Result<WriteOutcome, TableError> {
+        let place = self.table.shards.place(key);
+        let mut shard = self.table.shards.write(place);
+        let control = self.table.control();
+        if !control.is_writer(self.generation()) {
+            return Err(self.table.not_active());
+        }
+        let before = shard.find(place, key).and_then(|row| control.effective(row.parts()));
+        if let Some(conflict) = conflict(before.as_ref(), expected) {
+            return Ok(conflict);
+        }
+        if before.is_none() {
+            return Ok(WriteOutcome::Written(Written::NOTHING));
+        }
+        let (ticket, old) = self.table.set(&mut shard, place, key, None, control.limits)?;
+        drop(shard);
+        drop(old);
+        Ok(WriteOutcome::Written(Written { revision: RowInfo::NO_ROW, ticket: ticket.0, existed: 1 }))
+    }
+
+    /// Removes all rows that there are at one moment of the call. Callers of
+    /// other functions wait some hundred microseconds meanwhile, however many
+    /// rows there are.
+    ///
+    /// # Errors
+    /// [`TableError::NotActive`], [`TableError::StoreFailed`]
+    pub fn clear(&self) -> Result<Written, TableError> {
+        let (ticket, existed) = self.table.clear(self.generation())?;
+        Ok(Written { revision: RowInfo::NO_ROW, ticket: ticket.0, existed: u32::from(existed) })
+    }
+
+    /// Appends rows to `body` as [`ScannedRow`] has them, from `cursor` on, which
+    /// is 0 at first and then what the call before returned; [`SCAN_END`] when
+    /// there are no more. A call returns after some 64 KiB, or one row that is
+    /// larger.
+    ///
+    /// A row that is there for the whole scan is seen exactly once, in a state
+    /// that it had during the scan: rows are taken in the order of their places,
+    /// which they keep.
+    ///
+    /// # Errors
+    /// [`TableError::NewerRow`]: a row cannot be read by this version.
+    pub fn scan(&self, cursor: u64, body: &mut Vec<u8>) -> Result<u64, TableError> {
+        let full = body.len() + SCAN_BYTES;
+        let mut at = cursor;
+        while at != END && body.len() < full {
+            at = self.scan_shard(at, full, body)?;
+        }
+        Ok(at)
+    }
+
+    /// How large the table is.
+    pub fn size(&self) -> TableSize {
+        self.table.size()
+    }
+
+    /// Waits until a write is as durable as the table promises.
+    ///
+    /// # Errors
+    /// [`TableError::StoreFailed`]
+    pub fn wait(&self, ticket: u64) -> Result<(), TableError> {
+        self.table.wait(Ticket(ticket))
+    }
+
+    /// The rows of one shard that stand at `from` or behind it. Returns the place
+    /// of the first row that is to come next.
+    fn scan_shard(&self, from: u64, full: usize, body: &mut Vec<u8>) -> Result<u64, TableError> {
+        let shard = self.table.shards.read(from);
+        let control = self.table.control();
+        let mut rows: Vec<_> = shard.rows_from(from).map(|(place, row)| (place, row.clone())).collect();
+        drop(shard);
+        rows.sort_unstable_by_key(|(place, _)| *place);
+
+        let mut last = None;
+        for (place, row) in rows {
+            // Two rows of one place stay together, as no cursor parts them.
+            if body.len() >= full && last.is_some_and(|last| last < place) {
+                return Ok(place);
+            }
+            last = Some(place);
+            let Some(parts) = control.effective(row.parts()) else { continue };
+            let (schema, value) = self.readable(&parts)?;
+            ScannedRow { key: parts.key, value, schema, revision: parts.revision }.append_to(body);
+        }
+        Ok(next_shard(from))
+    }
+
+    fn readable<'a>(&self, row: &RowRef<'a>) -> Result<(u32, &'a [u8]), TableError> {
+        row.readable(self.schema).ok_or_else(|| TableError::NewerRow {
+            table: Arc::clone(&self.table.name),
+            key: shown(row.key),
+            schema: row.schema,
+            reader: self.schema,
+        })
+    }
+
+    fn check_sizes(&self, key: &[u8], write: &Write<'_>) -> Result<(), TableError> {
+        let table = || Arc::clone(&self.table.name);
+        if key.len() > KEY_BYTES_MAX {
+            return Err(TableError::KeyTooLarge { table: table(), bytes: key.len(), max: KEY_BYTES_MAX });
+        }
+        let image = match write.image {
+            NewImage::Of { bytes, .. } => bytes.len(),
+            NewImage::None | NewImage::NoWayBack => 0,
+        };
+        let bytes = write.value.len().max(image);
+        if bytes > VALUE_BYTES_MAX {
+            let (key, max) = (shown(key), VALUE_BYTES_MAX);
+            return Err(TableError::RowTooLarge { table: table(), key, bytes, max });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+fn conflict(before: Option<&RowRef<'_>>, expected: u64) -> Option<WriteOutcome> {
+    let revision = before.map_or(RowInfo::NO_ROW, |row| row.revision);
+    let met = expected == RowWrite::ANY || expected == revision;
+    let existed = u32::from(before.is_some());
+    (!met).then_some(WriteOutcome::Conflict(Written { revision, ticket: 0, existed }))
+}
+
+/// Whether this image does where one of schema `needed` is wanted. What the row
+/// was before does in any schema that older versions read: nothing is lost.
+fn fits(image: &Image<'_>, needed: u32, before: Option<&RowRef<'_>>) -> bool {
+    let is_value_before =
+        |row: &RowRef<'_>| row.schema == image.schema && row.schema < needed && row.value == image.bytes;
+    needed != 0 && (image.schema == needed || before.is_some_and(is_value_before))
+}
+
+/// What is left to go back to when a row is overwritten without a way back.
+fn last_image<'a>(before: &RowRef<'a>, needed: u32) -> Option<Image<'a>> {
+    let (schema, bytes) = before.readable(needed)?;
+    Some(Image { schema, bytes, fresh: false })
+}
