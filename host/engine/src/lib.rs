@@ -57,7 +57,7 @@ mod host;
 
 pub use host::{
     Host, HostBuilder, HostError, HostStatus, LeaseStatus, Outcome, PluginState, PluginStatus, RemovalPolicy,
-    RolledBack, SameVersion, TrialStatus, UnloadingStatus, VersionStatus,
+    RolledBack, SameVersion, SweepStatus, TableStatus, TrialStatus, UnloadingStatus, VersionStatus,
 };
 pub use pipeline::ReadError;
 pub use replug_abi::{Fault, TypedInterface};

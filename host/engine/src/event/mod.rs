@@ -169,6 +169,30 @@ pub enum EventKind {
         #[serde(flatten)]
         failure: FailureReport,
     },
+    /// The version's schemas of its tables are what can be gone back to from now
+    /// on; rows of earlier ones are brought to them.
+    TablesCommitted,
+    /// The rows of a table were gone through.
+    TableSwept {
+        /// The table.
+        table: String,
+        /// Rows that were looked at.
+        rows: u64,
+        /// Rows that the plugin converted.
+        converted: u64,
+        /// Rows that could not be converted, and stay as they are.
+        left: u64,
+        /// How long it took, in milliseconds.
+        millis: u64,
+    },
+    /// An earlier version does not see rows of a table as they are; this was
+    /// allowed.
+    TableLoss {
+        /// The table.
+        table: String,
+        /// Rows that it does not see, or sees as they were before.
+        rows: u64,
+    },
     /// A version serves no more calls and waits for those in flight.
     Draining {
         /// Calls in flight.
@@ -238,6 +262,9 @@ impl EventKind {
             EventKind::StateRestored { .. } => "state_restored",
             EventKind::StateSaved { .. } => "state_saved",
             EventKind::StateProblem { .. } => "state_problem",
+            EventKind::TablesCommitted => "tables_committed",
+            EventKind::TableSwept { .. } => "table_swept",
+            EventKind::TableLoss { .. } => "table_loss",
             EventKind::Draining { .. } => "draining",
             EventKind::Drained { .. } => "drained",
             EventKind::Unloaded { .. } => "unloaded",

@@ -70,6 +70,8 @@ pub(super) struct Control {
     pub(super) not_stored: Backoff<PathBuf>,
     /// The versions that served and are in memory, as dispatch names them.
     pub(super) in_memory: BTreeMap<dispatch::VersionId, VersionId>,
+    /// The version for which each plugin's tables were committed last.
+    pub(super) committed: BTreeMap<PluginName, VersionId>,
     /// Versions whose export hangs, which was reported.
     pub(super) hanging_exports: BTreeSet<VersionId>,
     /// When a watch that ended is started again.
@@ -187,6 +189,7 @@ impl Control {
         self.let_go_of_leaving(now);
         let due = self.shared.catalog().pass_time(now);
         self.reconcile_all(due);
+        self.settle_tables();
     }
 
     fn take_reports(&mut self, first: Report, more: &Receiver<Report>) {

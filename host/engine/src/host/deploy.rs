@@ -12,7 +12,9 @@ use crate::{
     failure::{Blame, Code, Failure},
     id::{PluginName, VersionId},
     load::Hook,
-    pipeline::{self, Candidate, DeployError, Left, Means, StatePolicy, TakenState, Unloading},
+    pipeline::{
+        self, Candidate, DeployError, Left, Loss, Means, Refused, StatePolicy, TakenState, Unloading,
+    },
     service::{Entry, Serving},
     state::chain::MigratePolicy,
 };
@@ -177,8 +179,6 @@ impl Control {
         let policy = self.policy();
         let mut problems = Vec::new();
         let in_memory = version.id();
-        // State that the version before does not have would be left behind.
-        let may_go_back = !version.payload().manifest().state.snapshot;
         let mut means = Means {
             worker: &mut self.worker,
             store: &self.store,
@@ -193,10 +193,7 @@ impl Control {
         }
         let taken = match taken {
             Ok(taken) => taken,
-            Err(refused) => {
-                self.unload(refused.version.retire(), refused.hangs);
-                return Err(*refused.error);
-            }
+            Err(refused) => return Err(self.give_up(refused)),
         };
         stages.prepare_us += micros(taken.activate);
         stages.pause_us = micros(taken.pause);
@@ -211,7 +208,7 @@ impl Control {
             self.shared.records().entry(id.name.clone()).or_default().last_pause_us = Some(stages.pause_us);
         }
         let from = taken.old.as_ref().map(|old| old.payload().id().to_string());
-        let left = self.stand_by(&id.name, taken.old, may_go_back);
+        let left = self.stand_by(&id.name, taken.old, taken.may_go_back);
         let in_flight = taken.in_flight as u64;
         let event = self.shared.note(id, EventKind::Published { from, in_flight, stages });
         drop(taken.change);
@@ -222,7 +219,21 @@ impl Control {
         if let Some(state) = taken.state {
             self.state_taken(id, state);
         }
+        for Loss { table, rows } in taken.losses {
+            self.shared.event(Some(id), EventKind::TableLoss { table, rows });
+        }
         Ok(())
+    }
+
+    /// Ends a version that does not get to serve. What it wrote to its tables
+    /// while it was activated does not count.
+    pub(super) fn give_up(&mut self, refused: Refused) -> DeployError {
+        let Refused { error, version, hangs } = refused;
+        if let Err(problem) = version.payload().tables().roll_back() {
+            self.state_problem(version.payload().id(), FailureReport::of(&problem));
+        }
+        self.unload(version.retire(), hangs);
+        *error
     }
 
     fn state_taken(&self, id: &VersionId, state: TakenState) {

@@ -18,7 +18,7 @@ use crate::{
     failure::Code,
     id::{InvalidPluginName, PluginName, VersionId},
     pipeline::Worker,
-    service::{Directory, Plugin},
+    service::{Directory, Plugin, Tables},
     state::store::{SnapshotStore, StoreOptions},
 };
 use crossbeam::channel::{self, Sender, TrySendError};
@@ -92,8 +92,9 @@ impl Host {
         let store_options =
             StoreOptions { max_state_bytes: options.state_bytes_max as u64, ..StoreOptions::default() };
         let store = SnapshotStore::open(data_dir.join("state"), store_options)?;
-        let directory =
-            Arc::new(Directory::new(options.service, options.interfaces.clone()).map_err(HostError::Thread)?);
+        let tables = Tables::new(options.table_limits);
+        let directory = Directory::new(options.service, options.interfaces.clone(), tables);
+        let directory = Arc::new(directory.map_err(HostError::Thread)?);
         let events = Arc::new(EventLog::default());
         let worker = Worker::start(options.unload.hook_timeout).map_err(HostError::Thread)?;
         let watcher = Watcher::start(&plugin_dir, options.watch.clone())?;
@@ -109,6 +110,7 @@ impl Host {
             unsteady: BTreeMap::new(),
             not_stored: Backoff::default(),
             in_memory: BTreeMap::new(),
+            committed: BTreeMap::new(),
             hanging_exports: BTreeSet::new(),
             rewatch_at: None,
             ends_at: None,
@@ -222,6 +224,12 @@ impl Host {
     /// none was kept ready.
     pub fn commit(&self, name: &PluginName) -> Outcome<VersionId> {
         self.ask(|done| Command::Commit { name: name.clone(), done })
+    }
+
+    /// Pauses the sweep of a plugin's tables, now and after later swaps, or lets
+    /// it go on. Rows that are read are converted all the same.
+    pub fn pause_sweep(&self, name: &PluginName, pause: bool) {
+        self.inner.shared.sweep_pauses.set(name, pause);
     }
 
     /// Saves the state of all plugins now; the result is how many have some.

@@ -10,12 +10,14 @@ mod versions;
 mod catalog;
 mod status;
 mod stuck;
+mod sweeps;
 mod shared;
 mod observe;
 mod control;
 mod save;
 mod leaving;
 mod rollback;
+mod tables;
 mod deploy;
 mod choose;
 mod trial;
@@ -28,5 +30,6 @@ pub use options::{HostBuilder, RemovalPolicy, SameVersion};
 pub use outcome::Outcome;
 pub use rollback::RolledBack;
 pub use status::{
-    HostStatus, LeaseStatus, PluginState, PluginStatus, TrialStatus, UnloadingStatus, VersionStatus,
+    HostStatus, LeaseStatus, PluginState, PluginStatus, SweepStatus, TableStatus, TrialStatus,
+    UnloadingStatus, VersionStatus,
 };

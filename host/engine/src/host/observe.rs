@@ -2,7 +2,11 @@
 
 use super::{
     shared::{Leaving, Returned, Shared},
-    status::{LeaseStatus, PluginState, PluginStatus, TrialStatus, UnloadingStatus, VersionStatus},
+    status::{
+        LeaseStatus, PluginState, PluginStatus, SweepStatus, TableStatus, TrialStatus, UnloadingStatus,
+        VersionStatus,
+    },
+    sweeps::{Swept, TableSweep},
 };
 use crate::{
     clock::monotonic_ns,
@@ -48,6 +52,7 @@ impl Shared {
                 .get(&entry.name)
                 .map(|standby| standby.retired.payload().id().to_string()),
             unloading: self.on_the_way_out(entry),
+            tables: self.tables_of(entry),
             last_pause_us: record.last_pause_us,
             unloads_proven: record.unloads_proven,
         };
@@ -67,6 +72,24 @@ impl Shared {
                 .collect();
         }
         status
+    }
+
+    fn tables_of(&self, entry: &Entry) -> Vec<TableStatus> {
+        let swept = self.sweeps().get(&entry.name).map(TableSweep::progress).unwrap_or_default();
+        let paused = self.sweep_pauses.contains(&entry.name);
+        let tables = self.directory.tables.of(&entry.name);
+        let status = tables.iter().map(|table| {
+            let size = table.size();
+            let swept = swept.iter().find(|swept| swept.table == table.name());
+            TableStatus {
+                name: table.name().to_owned(),
+                rows: size.rows,
+                bytes: size.bytes,
+                schema: table.record().base,
+                sweep: swept.map(|swept| of_sweep(swept, paused)),
+            }
+        });
+        status.collect()
     }
 
     fn on_the_way_out(&self, entry: &Entry) -> Vec<UnloadingStatus> {
@@ -123,6 +146,20 @@ fn of_unloading(unloading: &Unloading) -> UnloadingStatus {
         in_flight: status.in_flight.stack as u64,
         leases: leases(&status.holders),
         pins: status.pins,
+    }
+}
+
+fn of_sweep(swept: &Swept, paused: bool) -> SweepStatus {
+    let progress = swept.progress;
+    let rows_per_s = progress.rows_done as f64 / swept.worked.as_secs_f64().max(f64::EPSILON);
+    SweepStatus {
+        rows_done: progress.rows_done,
+        rows_left: progress.rows_left,
+        failed: progress.left,
+        rows_per_s,
+        left_s: progress.rows_left as f64 / rows_per_s.max(1.0),
+        paused: paused && !swept.done,
+        done: swept.done,
     }
 }
 

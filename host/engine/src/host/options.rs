@@ -6,6 +6,7 @@ use crate::{
     load::{INTERFACES_MAX, Interfaces},
     pipeline::UnloadOptions,
     service::ServiceLimits,
+    table::Limits,
 };
 use replug_abi::TypedInterface;
 use std::{
@@ -62,6 +63,7 @@ pub struct HostBuilder {
     pub(super) stage: StageLimits,
     pub(super) service: ServiceLimits,
     pub(super) interfaces: Interfaces,
+    pub(super) table_limits: Limits,
     too_many_interfaces: bool,
     pub(super) unload: UnloadOptions,
     pub(super) quiesce_timeout: Duration,
@@ -91,6 +93,7 @@ impl HostBuilder {
                 in_flight_max: None,
             },
             interfaces: Interfaces::default(),
+            table_limits: Limits { rows_max: 100_000_000, bytes_max: 8 * 1024 * 1024 * 1024 },
             too_many_interfaces: false,
             unload: UnloadOptions {
                 hook_timeout: Duration::from_secs(10),
@@ -214,6 +217,13 @@ impl HostBuilder {
     /// Calls of one plugin in flight at once. Default: unbounded, and uncounted.
     pub fn in_flight_max(mut self, calls: usize) -> Self {
         self.service.in_flight_max = Some(calls);
+        self
+    }
+
+    /// The most rows and bytes of each table of a plugin. Default 100 million rows
+    /// and 8 GiB; a plugin can ask for less.
+    pub fn table_limits(mut self, limits: Limits) -> Self {
+        self.table_limits = limits;
         self
     }
 

@@ -60,6 +60,7 @@ impl Shared {
         left.settle();
         let barrier = accepted.elapsed() - stored;
         let in_flight = left.in_flight().stack;
+        let rows = left.payload().tables().roll_back();
         let from = left.payload().id().clone();
         let to = self.write_down(&from, to);
         // After the catalog: who takes it from here looks there what to do next.
@@ -70,6 +71,9 @@ impl Shared {
         let event = self.note(&from, event);
         drop(change);
         EventLog::tell(&event);
+        if let Err(problem) = rows {
+            self.event(Some(&from), EventKind::StateProblem { failure: FailureReport::of(&problem) });
+        }
         self.nudge();
         Ok(RolledBack { from, to, stored, barrier, in_flight })
     }

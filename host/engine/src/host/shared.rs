@@ -1,7 +1,10 @@
 //! What the command loop and the handles share: written by the loop, read by
 //! all. Each part has a lock of its own, which is held for moments only.
 
-use super::catalog::Catalog;
+use super::{
+    catalog::Catalog,
+    sweeps::{Pauses, TableSweep},
+};
 use crate::{
     artifact::watch::WatchMode,
     dispatch::Retired,
@@ -32,6 +35,8 @@ pub(super) struct Shared {
     standby: Mutex<BTreeMap<PluginName, Standby>>,
     returned: Mutex<Vec<Returned>>,
     records: Mutex<BTreeMap<PluginName, Record>>,
+    sweeps: Mutex<BTreeMap<PluginName, TableSweep>>,
+    pub(super) sweep_pauses: Arc<Pauses>,
     watching: Mutex<ModeReader>,
     /// Tells the loop that something waits for it.
     nudges: (Sender<()>, Receiver<()>),
@@ -83,6 +88,8 @@ impl Shared {
             standby: Mutex::default(),
             returned: Mutex::default(),
             records: Mutex::default(),
+            sweeps: Mutex::default(),
+            sweep_pauses: Arc::default(),
             watching: Mutex::new(watching),
             nudges: channel::bounded(1),
             stranded: AtomicUsize::new(0),
@@ -125,6 +132,11 @@ impl Shared {
 
     pub(super) fn records(&self) -> MutexGuard<'_, BTreeMap<PluginName, Record>> {
         lock(&self.records)
+    }
+
+    /// The sweep of each plugin's tables, until another takes its place.
+    pub(super) fn sweeps(&self) -> MutexGuard<'_, BTreeMap<PluginName, TableSweep>> {
+        lock(&self.sweeps)
     }
 
     /// Makes the loop look around now.

@@ -58,6 +58,8 @@ pub struct PluginStatus {
     pub standby: Option<String>,
     /// Versions on their way out.
     pub unloading: Vec<UnloadingStatus>,
+    /// The plugin's tables, by name.
+    pub tables: Vec<TableStatus>,
     /// How long callers waited at the last hand-over, in microseconds.
     pub last_pause_us: Option<u64>,
     /// Unloads that were proven since the host started.
@@ -112,6 +114,40 @@ pub struct LeaseStatus {
     pub holder: String,
     /// For how long, in microseconds.
     pub age_us: u64,
+}
+
+/// A table of a plugin.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TableStatus {
+    /// The table's name.
+    pub name: String,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of keys, values and images, and 64 for each row.
+    pub bytes: u64,
+    /// The schema of the committed version, 0 before the first.
+    pub schema: u32,
+    /// The sweep that brings its rows to that schema, or has done so.
+    pub sweep: Option<SweepStatus>,
+}
+
+/// How far a sweep of a table is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SweepStatus {
+    /// Rows that were looked at.
+    pub rows_done: u64,
+    /// About how many are left.
+    pub rows_left: u64,
+    /// Of those done, rows that could not be converted and stay as they are.
+    pub failed: u64,
+    /// Rows in a second.
+    pub rows_per_s: f64,
+    /// In how many seconds it ends, at that rate.
+    pub left_s: f64,
+    /// An operator has paused it.
+    pub paused: bool,
+    /// It is over.
+    pub done: bool,
 }
 
 /// A version on its way out.

@@ -16,7 +16,7 @@ use crate::{
     event::{EventKind, EventLog, FailureReport},
     failure::Code,
     id::{PluginName, VersionId},
-    pipeline::{self, Candidate, DeployError},
+    pipeline::{self, Candidate, DeployError, Refused},
 };
 use semver::Version;
 use twox_hash::XxHash3_64;
@@ -79,12 +79,13 @@ impl Control {
         let Some(Prepared { entry, version, .. }) = self.make_ready(id, is_stateless)? else {
             return Ok(false);
         };
+        if let Err(error) = pipeline::can_share(version.payload()) {
+            self.unload(version.retire(), None);
+            return Err(error);
+        }
         let version = match pipeline::activate_beside(version, &mut self.worker) {
             Ok(version) => version,
-            Err(refused) => {
-                self.unload(refused.version.retire(), refused.hangs);
-                return Err(*refused.error);
-            }
+            Err(refused) => return Err(self.give_up(refused)),
         };
         self.in_memory.insert(version.id(), id.clone());
         let begun = {
@@ -99,8 +100,7 @@ impl Control {
         match begun {
             Ok(event) => EventLog::tell(&event),
             Err(NotPublished { version, reason }) => {
-                self.unload(version.retire(), None);
-                return Err(reason.into());
+                return Err(self.give_up(Refused { error: Box::new(reason.into()), version, hangs: None }));
             }
         }
         Ok(true)

@@ -19,6 +19,8 @@ const TEXT_BYTES_MAX: usize = 64 * 1024;
 pub struct Answer {
     /// The body.
     pub body: Vec<u8>,
+    /// A row in the schema that older versions read; none where there is none.
+    pub image: Option<Vec<u8>>,
     /// Media type of the body; empty when the plugin did not say.
     pub content_type: String,
     /// The plugin's error code; empty without one.
@@ -113,6 +115,14 @@ unsafe extern "C" fn write(context: *mut c_void, part: Part, data: RSlice<'_, u8
                 return Status::REFUSED;
             }
             answer.body.extend_from_slice(data);
+        }
+        Part::IMAGE => {
+            let image = answer.image.get_or_insert_default();
+            if data.len() > limits.body_bytes_max.saturating_sub(image.len()) {
+                answer.overflowed = true;
+                return Status::REFUSED;
+            }
+            image.extend_from_slice(data);
         }
         Part::CONTENT_TYPE => answer.content_type = text(),
         Part::ERROR_CODE => answer.error_code = text(),

@@ -63,6 +63,7 @@ impl Loaded {
             | Hook::Restore
             | Hook::Export
             | Hook::Migrate
+            | Hook::Convert
             | Hook::Steps
             | Hook::Methods
             | Hook::Stop => {

@@ -9,7 +9,7 @@ use crate::{
 use abi_stable::{StableAbi, library::AbiHeaderRef, sabi_types::RRef, type_layout::TypeLayout};
 use replug_abi::{
     HostVtableRef, InstanceVtableRef, Interface, InterfaceVersion, LedgerHost, LedgerVtableRef, ROOT_SYMBOL,
-    Requirement, RootRef, ServiceVtableRef, Status, interface,
+    Requirement, RootRef, RowsVtableRef, ServiceVtableRef, Status, TablesVtableRef, interface,
 };
 use std::ffi::c_void;
 
@@ -88,6 +88,8 @@ pub(super) struct Handshake {
     pub(super) service: ServiceVtableRef,
     pub(super) instance: InstanceVtableRef,
     pub(super) ledger: LedgerVtableRef,
+    /// What converts rows of tables, if it has tables.
+    pub(super) converter: Option<RowsVtableRef>,
     rows: Vec<Interface>,
 }
 
@@ -136,13 +138,15 @@ pub(super) fn shake(library: &Library) -> Result<Handshake, HandshakeError> {
     let service = required::<ServiceVtableRef>(&rows, interface::SERVICE, interface::SERVICE_VERSION)?;
     let instance = required::<InstanceVtableRef>(&rows, interface::INSTANCE, interface::INSTANCE_VERSION)?;
     let ledger = required::<LedgerVtableRef>(&rows, interface::LEDGER, interface::LEDGER_VERSION)?;
+    let converter = optional::<RowsVtableRef>(&rows, interface::ROWS, interface::ROWS_VERSION)?;
     // SAFETY: each pointer came with a layout that was just checked against
     // the type that it becomes; both are a pointer to a prefix with metadata.
-    let (service, instance, ledger) = unsafe {
+    let (service, instance, ledger, converter) = unsafe {
         (
             std::mem::transmute::<*const c_void, ServiceVtableRef>(service),
             std::mem::transmute::<*const c_void, InstanceVtableRef>(instance),
             std::mem::transmute::<*const c_void, LedgerVtableRef>(ledger),
+            converter.map(|rows| std::mem::transmute::<*const c_void, RowsVtableRef>(rows)),
         )
     };
     Ok(Handshake {
@@ -151,6 +155,7 @@ pub(super) fn shake(library: &Library) -> Result<Handshake, HandshakeError> {
         service,
         instance,
         ledger,
+        converter,
         rows,
     })
 }
@@ -185,7 +190,11 @@ fn check_requirement(requirement: &Requirement) -> Result<(), HandshakeError> {
     if found.minor > expected.minor {
         return Err(HandshakeError::NewerThanHost { id: id.to_owned(), expected, found });
     }
-    layout::check(requirement.layout(), <HostVtableRef as StableAbi>::LAYOUT)
+    let known = match id {
+        interface::TABLES => <TablesVtableRef as StableAbi>::LAYOUT,
+        _ => <HostVtableRef as StableAbi>::LAYOUT,
+    };
+    layout::check(requirement.layout(), known)
         .map_err(|difference| HandshakeError::Layout { what: id.to_owned(), difference })
 }
 
@@ -194,11 +203,16 @@ fn required<T: StableAbi>(
     id: &str,
     version: InterfaceVersion,
 ) -> Result<*const c_void, HandshakeError> {
-    let row = rows
-        .iter()
-        .find(|row| row.id() == id)
-        .ok_or_else(|| HandshakeError::MissingInterface { id: id.to_owned() })?;
-    InterfaceRow { row }.vtable::<T>(version)
+    optional::<T>(rows, id, version)?.ok_or_else(|| HandshakeError::MissingInterface { id: id.to_owned() })
+}
+
+fn optional<T: StableAbi>(
+    rows: &[Interface],
+    id: &str,
+    version: InterfaceVersion,
+) -> Result<Option<*const c_void>, HandshakeError> {
+    let row = rows.iter().find(|row| row.id() == id);
+    row.map(|row| InterfaceRow { row }.vtable::<T>(version)).transpose()
 }
 
 fn one_line(text: &str) -> String {

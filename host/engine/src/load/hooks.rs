@@ -25,6 +25,8 @@ pub enum Hook {
     Export,
     /// Converts state by one step.
     Migrate,
+    /// Converts a row of a table.
+    Convert,
     /// Lists the steps on offer.
     Steps,
     /// Lists the methods.
@@ -47,6 +49,7 @@ impl Hook {
             Hook::Thaw => "thaw",
             Hook::Export => "export",
             Hook::Migrate => "migrate",
+            Hook::Convert => "convert",
             Hook::Steps => "steps",
             Hook::Methods => "methods",
             Hook::Stop => "stop",
@@ -168,7 +171,7 @@ impl Failure for HookError {
             (HookErrorKind::Host, _) => Code::HostThread,
             (HookErrorKind::Failed, Hook::Prepare) => Code::PrepareFailed,
             (HookErrorKind::Failed, Hook::SelfTest) => Code::SelfTestFailed,
-            (HookErrorKind::Failed, Hook::Migrate) => Code::StateMigrate,
+            (HookErrorKind::Failed, Hook::Migrate | Hook::Convert) => Code::StateMigrate,
             (HookErrorKind::Failed, _) => Code::HookFailed,
         }
     }

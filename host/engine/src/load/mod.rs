@@ -21,6 +21,7 @@ mod door;
 mod remains;
 mod loaded;
 mod calls;
+mod rows;
 mod interfaces;
 
 pub use answer::{Answer, AnswerLimits};
@@ -35,3 +36,4 @@ pub use threads::ThreadBooks;
 pub(crate) use answer::hand_on;
 pub(crate) use door::Door;
 pub(crate) use interfaces::{INTERFACES_MAX, InterfaceIndex, Interfaces, Vtables};
+pub(crate) use rows::Converted;

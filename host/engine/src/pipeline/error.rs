@@ -8,6 +8,7 @@ use crate::{
     id::VersionId,
     load::{HookError, LoadError},
     state::{chain::NoPath, store::StoreError},
+    table::TableError,
 };
 use std::{io, time::Duration};
 
@@ -35,6 +36,17 @@ pub(crate) enum DeployError {
     SharedState,
     #[error(transparent)]
     NoPath(#[from] NoPath),
+    /// Rows of a later schema.
+    #[error(
+        "{rows} rows of table {table} have schema {from}, and no version here turns them into schema {to}"
+    )]
+    Rows { table: String, from: u32, to: u32, rows: u64 },
+    #[error(
+        "what it writes to table {table} cannot be turned into schema {to}, which the version that serves reads, so both cannot serve at once"
+    )]
+    OneWay { table: String, to: u32 },
+    #[error(transparent)]
+    Table(#[from] TableError),
     #[error("schema {from} to {to}: the plugin offers this step and does not make it")]
     BrokenStep { from: u32, to: u32 },
     #[error("the file changed: it held {wanted}, and holds {found} now")]
@@ -87,12 +99,14 @@ impl DeployError {
             },
             DeployError::Model { .. }
             | DeployError::NoPath(_)
+            | DeployError::Rows { .. }
             | DeployError::BrokenStep { .. }
             | DeployError::Save(_)
             | DeployError::Restore(_)
             | DeployError::Quiesce { .. }
             | DeployError::OverBudget { .. } => Stage::HandOver,
-            DeployError::Gate(_) | DeployError::SharedState => Stage::Publish,
+            DeployError::Gate(_) | DeployError::SharedState | DeployError::OneWay { .. } => Stage::Publish,
+            DeployError::Table(_) => Stage::Activate,
         }
     }
 }
@@ -111,12 +125,14 @@ impl Failure for DeployError {
             DeployError::Exhausted { .. } | DeployError::Residents { .. } => Code::UnloadCapReached,
             DeployError::Model { .. } => Code::StateModelChanged,
             DeployError::NoPath(error) => error.code(),
+            DeployError::Rows { .. } => Code::StateNoPath,
+            DeployError::Table(error) => error.code(),
             DeployError::BrokenStep { .. } => Code::StateMigrate,
             DeployError::Save(error) | DeployError::Restore(error) => error.code(),
             DeployError::Quiesce { .. } => Code::GateQuiesceTimeout,
             DeployError::OverBudget { .. } => Code::GateBudget,
             DeployError::Gate(error) => error.code(),
-            DeployError::SharedState => Code::RouteSharedState,
+            DeployError::SharedState | DeployError::OneWay { .. } => Code::RouteSharedState,
         }
     }
 }

@@ -62,30 +62,81 @@ pub(super) fn hand_over<'a>(
     };
     let progress = Progress::at(Party::Before, Hook::Freeze).within(begun, budget);
     match transfer.run(&sealed, &version, &progress, means) {
-        Ok(state) => {
-            let change = entry.change();
-            let storing = Instant::now();
-            let (mut publish, mut pause) = (Duration::ZERO, Duration::ZERO);
-            let old = sealed.open_then(version, || (publish, pause) = (storing.elapsed(), begun.elapsed()));
-            // Those who waited go first, also on this core.
-            thread::yield_now();
-            let activate = Duration::ZERO;
-            Ok(Taken {
-                change,
-                old: Some(old),
-                in_flight,
-                activate,
-                pause,
-                publish,
-                barrier,
-                state: Some(state),
-            })
-        }
+        Ok(state) => Ok(Behind { begun, barrier, in_flight }.open(entry, sealed, version, Some(state))),
         Err(failed) => {
             let old = sealed.lease(Holder::new(HAND_OVER, monotonic_ns()));
             sealed.reopen();
             Err(failed.refuse(version, old, means))
         }
+    }
+}
+
+/// Makes `version` the one that serves when the last call on the version before
+/// has returned, and hands nothing over: rows of tables stay where they are, but
+/// the version before could not read what this one writes.
+pub(super) fn pass_gate<'a>(
+    entry: &'a Entry,
+    version: Version<Serving>,
+    old: Lease<Serving>,
+    means: &mut Means<'_>,
+) -> Result<Taken<'a>, Refused> {
+    if let Err(error) = is_worth_closing(&old, means.quiesce_timeout) {
+        return Err(Refused::new(version, error));
+    }
+    drop(old);
+    let budget = means.gate_timeout / 10 * 9;
+    means.worker.stand_by();
+    let begun = Instant::now();
+    let closed = match entry.slot.close() {
+        Ok(closed) => closed,
+        Err(error) => return Err(Refused::new(version, error)),
+    };
+    let (barrier, in_flight) = (begun.elapsed(), closed.in_flight().stack);
+    let sealed = match quiesce(closed, means.quiesce_timeout.min(budget)) {
+        Ok(sealed) => sealed,
+        Err(error) => return Err(Refused::new(version, error)),
+    };
+    let progress = Progress::at(Party::Candidate, Hook::Activate).within(begun, budget);
+    let (lease, inside) = (version.lease(Holder::new(HAND_OVER, monotonic_ns())), progress.clone());
+    let activated =
+        means.worker.run(&progress, move || enter(&lease, Hook::Activate, |new| activate(new, &inside)));
+    match activated {
+        Ok(Ok(())) => Ok(Behind { begun, barrier, in_flight }.open(entry, sealed, version, None)),
+        Ok(Err(error)) => {
+            sealed.reopen();
+            Err(Refused::new(version, error))
+        }
+        Err(overdue) => {
+            sealed.reopen();
+            Err(Refused::overdue(version, overdue))
+        }
+    }
+}
+
+/// How it came that nothing runs behind the gate.
+struct Behind {
+    begun: Instant,
+    barrier: Duration,
+    in_flight: usize,
+}
+
+impl Behind {
+    /// Stores the pointer and opens the gate.
+    fn open<'a>(
+        self,
+        entry: &'a Entry,
+        sealed: Sealed<'_, Serving>,
+        version: Version<Serving>,
+        state: Option<TakenState>,
+    ) -> Taken<'a> {
+        let Behind { begun, barrier, in_flight } = self;
+        let change = entry.change();
+        let storing = Instant::now();
+        let (mut publish, mut pause) = (Duration::ZERO, Duration::ZERO);
+        let old = sealed.open_then(version, || (publish, pause) = (storing.elapsed(), begun.elapsed()));
+        // Those who waited go first, also on this core.
+        thread::yield_now();
+        Taken { pause, barrier, in_flight, state, ..Taken::now(change, Some(old), publish) }
     }
 }
 

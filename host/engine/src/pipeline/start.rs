@@ -118,12 +118,13 @@ fn load_and_prepare(
     };
     let begun = Instant::now();
     let keep = PluginContext::new(directory, &id, loaded.door());
-    let context = keep.as_host_context();
+    let (context, tables) = (keep.as_host_context(), Arc::clone(keep.tables()));
     // SAFETY: the context points into `keep`, and its vtable is the host's own.
     match unsafe { loaded.prepare(context, keep, config) } {
         Ok(instance) => {
+            tables.close();
             // SAFETY: the instance was made by this library just now.
-            let serving = unsafe { Serving::new(id, manifest, steps, vtables, loaded, instance) };
+            let serving = unsafe { Serving::new(id, manifest, steps, vtables, tables, loaded, instance) };
             let prepare_time = begun.elapsed();
             let version = numbered(serving, progress)?;
             Ok(Started { version, load_time, prepare_time })

@@ -7,9 +7,10 @@
 
 use super::{
     error::DeployError,
-    hand_over::hand_over,
+    hand_over::{hand_over, pass_gate},
     progress::{Party, Progress},
     state::{self, Payload, not_entered},
+    tables::{self, Passage},
     taken::{DEPLOYMENT, Means, Refused, Taken, TakenState, activate, enter},
     worker::Worker,
 };
@@ -27,19 +28,30 @@ pub(crate) fn take_over<'a>(
     version: Version<Serving>,
     means: &mut Means<'_>,
 ) -> Result<Taken<'a>, Refused> {
+    let new = version.payload();
+    let losses = match tables::make_readable(entry, new, means.worker, means.policy.allow_loss) {
+        Ok(losses) => losses,
+        Err(error) => return Err(Refused::new(version, error)),
+    };
+    let passage = tables::passage(new);
+    // State that the version before does not have would be left behind.
+    let may_go_back = !new.manifest().state.snapshot && passage == Passage::Open;
     let old = match entry.slot.lease(Holder::new(DEPLOYMENT, monotonic_ns())) {
-        Ok(old) => old,
-        Err(NotEntered::NotActive) => return first_start_or_stateless(entry, version, means),
+        Ok(old) => Some(old),
+        Err(NotEntered::NotActive) => None,
         Err(refused) => return Err(Refused::new(version, not_entered(Hook::Activate, refused))),
     };
-    match has_state(&old, &version) {
-        Ok(true) => hand_over(entry, version, old, means),
-        Ok(false) => {
+    let has_state = old.as_ref().map_or(Ok(false), |old| has_state(old, &version));
+    let taken = match (has_state, old) {
+        (Err(error), _) => Err(Refused::new(version, error)),
+        (Ok(true), Some(old)) => hand_over(entry, version, old, means),
+        (Ok(false), Some(old)) if passage == Passage::Gated => pass_gate(entry, version, old, means),
+        (Ok(_), old) => {
             drop(old);
             first_start_or_stateless(entry, version, means)
         }
-        Err(error) => Err(Refused::new(version, error)),
-    }
+    };
+    taken.map(|taken| Taken { losses, may_go_back, ..taken })
 }
 
 /// Whether state goes from one version to the other.
@@ -154,7 +166,7 @@ fn publish(
                 old.in_flight().stack
             });
             let barrier = begun.elapsed() - publish;
-            Ok(Taken { change, old, in_flight, activate, pause: Duration::ZERO, publish, barrier, state })
+            Ok(Taken { in_flight, activate, barrier, state, ..Taken::now(change, old, publish) })
         }
         Err(refused) => Err(Refused::new(refused.version, refused.reason)),
     }

@@ -44,6 +44,28 @@ pub(crate) struct Taken<'a> {
     pub(crate) barrier: Duration,
     /// The state that went over; `None` without state.
     pub(crate) state: Option<TakenState>,
+    /// Rows of tables that the version does not see as they are.
+    pub(crate) losses: Vec<Loss>,
+    /// Whether the version before can serve again as it is.
+    pub(crate) may_go_back: bool,
+}
+
+impl<'a> Taken<'a> {
+    /// The pointer is stored, and nobody waited for it.
+    pub(super) fn now(change: Change<'a>, old: Option<Retired<Serving>>, publish: Duration) -> Self {
+        Taken {
+            change,
+            old,
+            in_flight: 0,
+            activate: Duration::ZERO,
+            pause: Duration::ZERO,
+            publish,
+            barrier: Duration::ZERO,
+            state: None,
+            losses: Vec::new(),
+            may_go_back: false,
+        }
+    }
 }
 
 /// State that went from one version to the next, or from the disk.
@@ -54,6 +76,14 @@ pub(crate) struct TakenState {
     pub(crate) loss: String,
     /// What the old version exported; `None` at a first start.
     pub(crate) exported: Option<Envelope>,
+}
+
+/// Rows of a table that a version does not see as they are, because it is an
+/// earlier one and nobody could turn them into what it reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Loss {
+    pub(crate) table: String,
+    pub(crate) rows: u64,
 }
 
 /// A version was refused. It has to be unloaded.
@@ -90,6 +120,7 @@ pub(crate) struct Means<'a> {
 
 pub(super) fn activate(new: &Serving, progress: &Progress) -> Result<(), DeployError> {
     progress.enter(Party::Candidate, Hook::Activate)?;
+    new.tables().activate()?;
     new.hook(Hook::Activate)?;
     progress.enter(Party::Candidate, Hook::SelfTest)?;
     Ok(new.hook(Hook::SelfTest)?)

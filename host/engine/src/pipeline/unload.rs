@@ -312,6 +312,7 @@ impl Shared {
         if let Err(error) = unsafe { serving.destroy() } {
             tracing::warn!(version = %self.id, %error, "the instance did not drop cleanly");
         }
+        serving.tables().leave();
     }
 
     /// From here on no call and no lease is possible.

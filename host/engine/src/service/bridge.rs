@@ -5,6 +5,7 @@ use super::{
     error::CallError,
     future::CallFuture,
     message::{CallOptions, default_deadline_ns},
+    open_tables::OpenTables,
     waker::adopt,
 };
 use crate::{
@@ -12,10 +13,12 @@ use crate::{
     failure::Failure,
     id::VersionId,
     load::{Door, hand_on},
+    table::TableError,
 };
 use abi_stable::{prefix_type::WithMetadata, std_types::RStr};
 use replug_abi::{
     ForeignWaker, HostContext, HostVtable, HostVtableRef, LogRecord, Part, Pending, Request, Sink, Status,
+    interface,
 };
 use std::{
     collections::BTreeSet,
@@ -25,6 +28,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
     task::{Context, Poll},
 };
+use tokio::sync::oneshot;
 
 /// What is behind the `data` of a plugin's host context.
 pub(crate) struct PluginContext {
@@ -32,6 +36,7 @@ pub(crate) struct PluginContext {
     plugin: String,
     version: String,
     calls: Arc<OpenCalls>,
+    tables: Arc<OpenTables>,
 }
 
 impl PluginContext {
@@ -42,7 +47,22 @@ impl PluginContext {
             plugin: id.name.to_string(),
             version: id.version.to_string(),
             calls: Arc::new(OpenCalls { door: Arc::clone(door), open: Mutex::default() }),
+            tables: OpenTables::new(&id.name, &directory.tables),
         })
+    }
+
+    /// The tables that the version has open.
+    pub(crate) fn tables(&self) -> &Arc<OpenTables> {
+        &self.tables
+    }
+
+    /// Keeps something that is under way for the plugin to poll, until it is
+    /// cancelled.
+    pub(super) fn started(&self, work: Work) -> Pending {
+        let calls = Arc::clone(&self.calls);
+        let started = Box::into_raw(Box::new(Started { work, calls }));
+        self.calls.lock().insert(started.expose_provenance());
+        Pending(started.cast())
     }
 
     /// The plugin that a call is for.
@@ -86,17 +106,25 @@ impl OpenCalls {
 
 /// What is behind a `Pending` that a plugin was given.
 struct Started {
-    future: CallFuture,
+    work: Work,
     calls: Arc<OpenCalls>,
 }
 
+/// What a plugin waits for.
+pub(super) enum Work {
+    /// The answer of a plugin.
+    Call(Box<CallFuture>),
+    /// That a write to a table is durable.
+    Durable(oneshot::Receiver<Result<(), TableError>>),
+}
+
 const VALUE: WithMetadata<HostVtable> =
-    WithMetadata::new(HostVtable { log, log_level, call, start, poll, cancel, current_chain: chain });
+    WithMetadata::new(HostVtable { log, log_level, call, start, poll, cancel, current_chain: chain, find });
 static STATIC: &WithMetadata<HostVtable> = &VALUE;
 static VTABLE: HostVtableRef = HostVtableRef(STATIC.static_as_prefix());
 
 /// SAFETY: `data` is the `PluginContext` of a plugin that is loaded.
-unsafe fn context<'a>(data: *const c_void) -> &'a PluginContext {
+pub(super) unsafe fn context<'a>(data: *const c_void) -> &'a PluginContext {
     // SAFETY: see above; the engine frees it after the library.
     unsafe { &*data.cast::<PluginContext>() }
 }
@@ -149,6 +177,14 @@ unsafe extern "C" fn log_level(_: *const c_void) -> u32 {
 
 unsafe extern "C" fn chain(_: *const c_void) -> u64 {
     current_chain().to_raw()
+}
+
+/// The vtables of the host's other interfaces.
+unsafe extern "C" fn find(_: *const c_void, id: RStr<'_>) -> *const c_void {
+    match id.as_str() {
+        interface::TABLES => super::tables::vtable(),
+        _ => std::ptr::null(),
+    }
 }
 
 /// SAFETY: as for [`context`]; the rest is valid for the call.
@@ -230,10 +266,7 @@ unsafe extern "C" fn start(
         let future = CallFuture::new(entry, directory, method, body, options)
             .in_chain(parent)
             .until(request.deadline_ns);
-        let calls = Arc::clone(&context.calls);
-        let started = Box::into_raw(Box::new(Started { future, calls }));
-        context.calls.lock().insert(started.expose_provenance());
-        *out = Pending(started.cast());
+        *out = context.started(Work::Call(Box::new(future)));
         Status::PENDING
     })
 }
@@ -242,20 +275,33 @@ unsafe extern "C" fn start(
 unsafe extern "C" fn poll(pending: Pending, waker: &ForeignWaker, sink: &Sink) -> Status {
     guard(Status::REFUSED, || {
         // SAFETY: the caller's promise; a call is polled by one thread at once.
-        let Started { future, calls } = unsafe { &mut *pending.0.cast::<Started>() };
+        let Started { work, calls } = unsafe { &mut *pending.0.cast::<Started>() };
         // SAFETY: lent for this call, by the version that the call is of.
         let waker = unsafe { adopt(waker, &calls.door) };
-        match Future::poll(Pin::new(future), &mut Context::from_waker(&waker)) {
-            Poll::Pending => Status::PENDING,
-            Poll::Ready(Ok(reply)) => {
-                // A sink that refuses says so by its own status.
-                let status = sink.write(Part::CONTENT_TYPE, reply.content_type().as_bytes());
-                if status.is_ok() { sink.write(Part::BODY, reply.body()) } else { status }
-            }
-            Poll::Ready(Err(error)) => {
-                tell(sink, &error);
-                Status::ERROR
-            }
+        let mut waiting = Context::from_waker(&waker);
+        match work {
+            Work::Call(call) => match Pin::new(&mut **call).poll(&mut waiting) {
+                Poll::Pending => Status::PENDING,
+                Poll::Ready(Ok(reply)) => {
+                    // A sink that refuses says so by its own status.
+                    let status = sink.write(Part::CONTENT_TYPE, reply.content_type().as_bytes());
+                    if status.is_ok() { sink.write(Part::BODY, reply.body()) } else { status }
+                }
+                Poll::Ready(Err(error)) => {
+                    tell(sink, &error);
+                    Status::ERROR
+                }
+            },
+            Work::Durable(durable) => match Pin::new(durable).poll(&mut waiting) {
+                Poll::Pending => Status::PENDING,
+                Poll::Ready(Ok(Ok(()))) => Status::OK,
+                Poll::Ready(Ok(Err(error))) => {
+                    sink.error(error.code().as_str(), &error.to_string(), false);
+                    Status::ERROR
+                }
+                // Its store went without a word, as only a host that ends lets it.
+                Poll::Ready(Err(_)) => refuse(sink, &CallError::Stopped),
+            },
         }
     })
 }
@@ -282,6 +328,6 @@ fn tell(sink: &Sink, error: &CallError) {
 }
 
 /// Keeps panics of the engine and of its subscribers out of the plugin.
-fn guard<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
+pub(super) fn guard<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
 }

@@ -1,6 +1,6 @@
 //! The plugins of a host, by name.
 
-use super::{error::CallError, serving::Serving, timer::Timer};
+use super::{error::CallError, open_tables::Tables, serving::Serving, timer::Timer};
 use crate::{
     clock::monotonic_ns,
     dispatch::{Arm, Refused, Route, Slot},
@@ -142,17 +142,24 @@ pub(crate) struct Directory {
     pub(crate) limits: ServiceLimits,
     /// The typed interfaces that may be called; of every version of this host.
     pub(crate) interfaces: Interfaces,
+    /// The tables of all plugins.
+    pub(crate) tables: Arc<Tables>,
     pub(super) timer: Timer,
     stopped: AtomicBool,
 }
 
 impl Directory {
-    pub(crate) fn new(limits: ServiceLimits, interfaces: Interfaces) -> io::Result<Self> {
+    pub(crate) fn new(
+        limits: ServiceLimits,
+        interfaces: Interfaces,
+        tables: Arc<Tables>,
+    ) -> io::Result<Self> {
         Ok(Directory {
             entries: ArcSwap::default(),
             changing: Mutex::new(()),
             limits,
             interfaces,
+            tables,
             timer: Timer::start()?,
             stopped: AtomicBool::new(false),
         })
@@ -242,6 +249,7 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Limits;
 
     #[test]
     fn names_that_are_only_asked_for_leave_nothing_behind() {
@@ -251,7 +259,8 @@ mod tests {
             answer_bytes_max: 0,
             in_flight_max: None,
         };
-        let directory = Directory::new(limits, Interfaces::default()).expect("a thread");
+        let directory =
+            Directory::new(limits, Interfaces::default(), Tables::new(Limits::NONE)).expect("a thread");
         let name = |name: &str| name.parse::<PluginName>().expect("a name");
         let held = directory.entry(&name("held"));
         for number in 0..100 {

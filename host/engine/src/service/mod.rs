@@ -8,6 +8,7 @@
 mod message;
 mod error;
 mod timer;
+mod open_tables;
 mod serving;
 mod directory;
 mod waker;
@@ -15,6 +16,7 @@ mod future;
 mod handle;
 mod typed;
 mod bridge;
+mod tables;
 
 pub use error::CallError;
 pub use future::CallFuture;
@@ -25,3 +27,4 @@ pub use typed::{NotRegistered, Typed};
 
 pub(crate) use bridge::PluginContext;
 pub(crate) use directory::{Change, Directory, Entry, ServiceLimits};
+pub(crate) use open_tables::{Fit, OpenTable, Tables};

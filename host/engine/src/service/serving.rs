@@ -1,10 +1,11 @@
 //! A version that can be published: a library with an instance.
 
+use super::open_tables::OpenTables;
 use crate::{
     artifact::inspect::Manifest,
     dispatch::{Outside, Payload},
     id::VersionId,
-    load::{Hook, HookError, InterfaceIndex, Loaded, StepInfo, Vtables},
+    load::{Converted, Hook, HookError, InterfaceIndex, Loaded, StepInfo, Vtables},
 };
 use replug_abi::{ForeignWaker, Instance, Pending, Request, Sink, Status, TypedInterface};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub struct Serving {
     manifest: Arc<Manifest>,
     steps: Vec<StepInfo>,
     vtables: Vtables,
+    tables: Arc<OpenTables>,
     loaded: Loaded,
     instance: Instance,
 }
@@ -31,10 +33,11 @@ impl Serving {
         manifest: Arc<Manifest>,
         steps: Vec<StepInfo>,
         vtables: Vtables,
+        tables: Arc<OpenTables>,
         loaded: Loaded,
         instance: Instance,
     ) -> Self {
-        Serving { id, manifest, steps, vtables, loaded, instance }
+        Serving { id, manifest, steps, vtables, tables, loaded, instance }
     }
 
     /// Which version this is.
@@ -50,6 +53,24 @@ impl Serving {
     /// The migration steps on offer; none without state.
     pub(crate) fn steps(&self) -> &[StepInfo] {
         &self.steps
+    }
+
+    /// The tables that the version has open.
+    pub(crate) fn tables(&self) -> &OpenTables {
+        &self.tables
+    }
+
+    /// Turns a row of a table into this version's schema, and into another one
+    /// unless that is 0; `None` when it has no such steps.
+    pub(crate) fn convert_row(
+        &self,
+        table: &str,
+        value: &[u8],
+        schemas: (u32, u32),
+        bytes_max: usize,
+    ) -> Result<Option<Converted>, HookError> {
+        // SAFETY: `instance` is of this library and lives as long as `self`.
+        unsafe { self.loaded.convert_row(self.instance, table, value, schemas, bytes_max) }
     }
 
     /// The library.

@@ -153,6 +153,19 @@ impl Table {
             _ => Ok(()),
         }
     }
+
+    /// Calls `done` when [`wait`](Self::wait) would return, with what it would,
+    /// on any thread.
+    pub fn when_durable(&self, ticket: Ticket, done: impl FnOnce(Result<(), TableError>) + Send + 'static) {
+        match self.ledger.get() {
+            Some(ledger) if ticket != Ticket::NONE => {
+                let table = Arc::clone(&self.name);
+                let failed = move |source| TableError::StoreFailed { table, source };
+                ledger.when_durable(ticket, Box::new(move |durable| done(durable.map_err(failed))));
+            }
+            _ => done(Ok(())),
+        }
+    }
 }
 
 /// A table's rows by their state.

@@ -44,7 +44,16 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// It never will be. The table refuses all further writes.
     fn wait(&self, ticket: Ticket) -> Result<(), JournalError>;
+
+    /// Calls `done` when [`wait`](Self::wait) would return, with what it would,
+    /// on any thread. Does not wait, where waiting takes time.
+    fn when_durable(&self, ticket: Ticket, done: WhenDurable) {
+        done(self.wait(ticket));
+    }
 }
+
+/// What is told when a change is durable, or never will be. Must be quick.
+pub type WhenDurable = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
 
 /// Why a journal failed, in its own words.
 pub type JournalError = Arc<dyn std::error::Error + Send + Sync>;
@@ -59,14 +68,15 @@ impl Ticket {
 }
 
 /// A journal, and whether it has failed.
+#[derive(Clone)]
 pub(super) struct Ledger {
     journal: Arc<dyn Journal>,
-    failed: OnceLock<JournalError>,
+    failed: Arc<OnceLock<JournalError>>,
 }
 
 impl Ledger {
     pub(super) fn new(journal: Arc<dyn Journal>) -> Self {
-        Ledger { journal, failed: OnceLock::new() }
+        Ledger { journal, failed: Arc::default() }
     }
 
     pub(super) fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError> {
@@ -77,6 +87,15 @@ impl Ledger {
     pub(super) fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {
         self.sound()?;
         self.journal.wait(ticket).map_err(|error| self.fail(error))
+    }
+
+    pub(super) fn when_durable(&self, ticket: Ticket, done: WhenDurable) {
+        if let Err(error) = self.sound() {
+            return done(Err(error));
+        }
+        let ledger = self.clone();
+        let done = move |durable: Result<(), JournalError>| done(durable.map_err(|error| ledger.fail(error)));
+        self.journal.when_durable(ticket, Box::new(done));
     }
 
     pub(super) fn sound(&self) -> Result<(), JournalError> {

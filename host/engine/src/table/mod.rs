@@ -56,7 +56,7 @@ mod tests;
 pub use control::{Limits, Record, Void};
 pub use core::{Census, Table};
 pub use error::TableError;
-pub use journal::{Change, Journal, JournalError, Ticket};
+pub use journal::{Change, Journal, JournalError, Ticket, WhenDurable};
 pub use restore::Restore;
 pub use row::{Image, ROW_OVERHEAD_BYTES, RowRef};
 pub use sweep::{Batch, Converted, Progress, Report, Settled, Sweep, SweptRow};

@@ -147,6 +147,11 @@ impl Sweep {
         Sweep { view: Arc::clone(view), pass: None }
     }
 
+    /// The view of the version whose code converts.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
     /// Looks at some `rows_max` rows or one shard, whichever is more, and hands
     /// out `rows_max` at most.
     ///

@@ -172,7 +172,11 @@ fn needs_what_the_host_has(plugin: &Plugin<'_>) -> Result<(), Refusal> {
 
 /// The version in which this host has an interface that plugins can need.
 pub(crate) fn host_interface(id: &str) -> Option<InterfaceVersion> {
-    (id == interface::HOST).then_some(interface::HOST_VERSION)
+    match id {
+        interface::HOST => Some(interface::HOST_VERSION),
+        interface::TABLES => Some(interface::TABLES_VERSION),
+        _ => None,
+    }
 }
 
 fn own(version: &str) -> Version {

@@ -1,0 +1,86 @@
+//! When the tables of a plugin are committed, and who sweeps them.
+//!
+//! A version's schemas are committed when the version before can serve no more:
+//! no probation runs, no trial, and its last call has returned. Until then each
+//! row that is written can be read by both. Rows of earlier schemas are swept
+//! from then on.
+
+use super::{control::Control, sweeps::TableSweep};
+use crate::{
+    clock::monotonic_ns,
+    dispatch::Holder,
+    event::{EventKind, FailureReport},
+    failure::Code,
+    id::{PluginName, VersionId},
+    pipeline::UnloadStage,
+    service::Entry,
+};
+use std::sync::Arc;
+
+impl Control {
+    /// Commits what can be committed, and starts the sweeps that are due.
+    pub(super) fn settle_tables(&mut self) {
+        if self.ends_at.is_some() {
+            return;
+        }
+        for entry in self.shared.directory.all() {
+            self.settle_tables_of(&entry);
+        }
+    }
+
+    fn settle_tables_of(&mut self, entry: &Arc<Entry>) {
+        let name = &entry.name;
+        let Some(serving) = entry.slot.look(Holder::new("tables", monotonic_ns())) else {
+            return;
+        };
+        let tables = serving.tables();
+        if !serving.manifest().state.tables || self.may_go_back(name, serving.id()) {
+            return;
+        }
+        let is_new = self.committed.get(name) != Some(serving.id());
+        if is_new || !tables.is_committed() {
+            if let Err(error) = tables.commit() {
+                if is_new {
+                    self.committed.insert(name.clone(), serving.id().clone());
+                    self.state_problem(serving.id(), FailureReport::of(&error));
+                }
+                return;
+            }
+            self.committed.insert(name.clone(), serving.id().clone());
+            self.shared.event(Some(serving.id()), EventKind::TablesCommitted);
+        }
+        let has_void_rows = tables.all().iter().any(|open| !open.view().table().record().voids.is_empty());
+        let mut sweeps = self.shared.sweeps();
+        let swept = sweeps.get(name).filter(|sweep| sweep.version() == serving.id());
+        if swept.is_some_and(|sweep| !sweep.is_done() || !has_void_rows) {
+            return;
+        }
+        if let Some(before) = sweeps.remove(name) {
+            before.stop();
+        }
+        match TableSweep::start(&self.shared.events, &self.shared.sweep_pauses, entry, &serving) {
+            Ok(sweep) => drop(sweeps.insert(name.clone(), sweep)),
+            Err(error) => {
+                drop(sweeps);
+                let message = format!("no thread to sweep the tables of {name}: {error}");
+                self.problem(Code::HostThread, message);
+            }
+        }
+    }
+
+    /// Whether another version than the one that serves could read or write the
+    /// tables: it is kept ready, is tried, or has calls in flight.
+    fn may_go_back(&self, name: &PluginName, serving: &VersionId) -> bool {
+        let is_tried =
+            self.shared.catalog().get(name.as_str()).is_some_and(|versions| versions.trial().is_some());
+        let is_ready = self.shared.standby().contains_key(name);
+        let leaves = self.shared.unloads().iter().any(|unloading| {
+            let runs = matches!(
+                unloading.status().stage,
+                UnloadStage::Hanging | UnloadStage::Draining | UnloadStage::Stopping | UnloadStage::Dropping
+            );
+            runs && unloading.id.name == *name && unloading.id != *serving
+        });
+        is_tried || is_ready || leaves || self.is_leaving(name)
+    }
+}

@@ -1,0 +1,293 @@
+//! The tables of a host's plugins, and those that one version has open.
+//!
+//! A table belongs to a plugin and stays when its versions go. A version opens
+//! tables while it is prepared and says which schemas it can turn into which;
+//! what follows from that for its deployment is found out here, and decided by
+//! the host.
+
+use crate::{
+    failure::{Code, Failure},
+    id::PluginName,
+    table::{Limits, Table, TableError, View},
+};
+use replug_abi::{Durability, note::is_name};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Tables of one plugin.
+const TABLES_MAX: usize = 256;
+
+/// The tables of all plugins of a host.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    limits: Limits,
+    tables: Mutex<BTreeMap<PluginName, BTreeMap<String, Arc<Table>>>>,
+}
+
+/// The tables that one version has open. While this lives, they may be written
+/// to, from activation on.
+#[derive(Debug)]
+pub(crate) struct OpenTables {
+    plugin: PluginName,
+    tables: Arc<Tables>,
+    // Boxes: the plugin keeps their addresses.
+    open: Mutex<Opening>,
+}
+
+#[derive(Debug, Default)]
+struct Opening {
+    closed: bool,
+    // The plugin keeps the addresses of what is in these.
+    tables: Vec<Arc<OpenTable>>,
+}
+
+/// A table that a version has open.
+#[derive(Debug)]
+pub(crate) struct OpenTable {
+    view: Arc<View>,
+    steps: Vec<(u32, u32)>,
+}
+
+/// What a version says of a table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spec<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) schema: u32,
+    pub(crate) steps: &'a [(u32, u32)],
+    pub(crate) durability: Durability,
+    pub(crate) rows_max: u64,
+    pub(crate) bytes_max: u64,
+}
+
+/// How a version's schema of a table stands to the committed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// It is the same, or the first.
+    Same,
+    /// It is later, and rows can go back.
+    Later,
+    /// It is later, and what it writes cannot go back.
+    OneWay,
+    /// It is earlier.
+    Earlier,
+}
+
+impl Tables {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Tables { limits, tables: Mutex::default() })
+    }
+
+    /// The tables of a plugin, by name.
+    pub(crate) fn of(&self, plugin: &PluginName) -> Vec<Arc<Table>> {
+        self.lock().get(plugin).map(|tables| tables.values().cloned().collect()).unwrap_or_default()
+    }
+
+    fn find_or_make(&self, plugin: &PluginName, spec: &Spec<'_>) -> Result<Arc<Table>, OpenError> {
+        let or = |own: u64, host: u64| if own == 0 { host } else { own.min(host) };
+        let limits = Limits {
+            rows_max: or(spec.rows_max, self.limits.rows_max),
+            bytes_max: or(spec.bytes_max, self.limits.bytes_max),
+        };
+        let mut tables = self.lock();
+        let tables = tables.entry(plugin.clone()).or_default();
+        if let Some(table) = tables.get(spec.name) {
+            table.set_limits(limits);
+            return Ok(Arc::clone(table));
+        }
+        if tables.len() == TABLES_MAX {
+            return Err(OpenError::TooMany { table: spec.name.to_owned() });
+        }
+        let table = Table::new(spec.name, limits);
+        tables.insert(spec.name.to_owned(), Arc::clone(&table));
+        Ok(table)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PluginName, BTreeMap<String, Arc<Table>>>> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OpenTables {
+    pub(crate) fn new(plugin: &PluginName, tables: &Arc<Tables>) -> Arc<Self> {
+        Arc::new(OpenTables { plugin: plugin.clone(), tables: Arc::clone(tables), open: Mutex::default() })
+    }
+
+    /// Opens a table, or gives the one that was opened before. What is returned
+    /// lives as long as this.
+    pub(crate) fn open(&self, spec: &Spec<'_>) -> Result<Arc<OpenTable>, OpenError> {
+        let table = || spec.name.to_owned();
+        if !is_name(spec.name) {
+            return Err(OpenError::Name { table: table() });
+        }
+        let is_step = |(from, to): &(u32, u32)| *from != 0 && *to != 0 && from.abs_diff(*to) == 1;
+        let is_known = [Durability::MEMORY, Durability::PROCESS, Durability::DISK].contains(&spec.durability);
+        if spec.schema == 0 || spec.schema == u32::MAX || !spec.steps.iter().all(is_step) || !is_known {
+            return Err(OpenError::Spec { table: table() });
+        }
+        let mut opening = self.lock();
+        if opening.closed {
+            return Err(OpenError::NotOpen { table: table() });
+        }
+        let known = opening.tables.iter().find(|open| open.view.table().name() == spec.name);
+        if let Some(known) = known {
+            let same = known.view.schema() == spec.schema;
+            return if same { Ok(Arc::clone(known)) } else { Err(OpenError::Spec { table: table() }) };
+        }
+        let view = Arc::new(View::new(&self.tables.find_or_make(&self.plugin, spec)?, spec.schema));
+        let open = Arc::new(OpenTable { view, steps: spec.steps.to_vec() });
+        opening.tables.push(Arc::clone(&open));
+        Ok(open)
+    }
+
+    /// The version is prepared: it opens no more tables.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// Those that are open.
+    pub(crate) fn all(&self) -> Vec<Arc<OpenTable>> {
+        self.lock().tables.clone()
+    }
+
+    /// One of those that are open.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<OpenTable>> {
+        self.lock().tables.iter().find(|open| open.view.table().name() == name).cloned()
+    }
+
+    /// Allows the version to write.
+    pub(crate) fn activate(&self) -> Result<(), TableError> {
+        self.all().iter().try_for_each(|open| open.view.activate().map(drop))
+    }
+
+    /// Allows it no longer: nothing of the version runs any more.
+    pub(crate) fn leave(&self) {
+        self.all().iter().for_each(|open| open.view.leave());
+    }
+
+    /// Takes back what the version wrote in later schemas than the committed
+    /// ones, and what it still writes in its last calls.
+    pub(crate) fn roll_back(&self) -> Result<(), TableError> {
+        self.all().iter().try_for_each(|open| {
+            let table = open.view.table();
+            table.roll_back(open.view.generation(), table.record().base)
+        })
+    }
+
+    /// Makes the schemas of this version the ones that can be gone back to.
+    pub(crate) fn commit(&self) -> Result<(), TableError> {
+        let open = self.all();
+        let mut later = open.iter().filter(|open| !open.is_committed());
+        later.try_for_each(|open| open.view.table().commit(open.view.schema()))
+    }
+
+    /// Whether its schemas are the committed ones.
+    pub(crate) fn is_committed(&self) -> bool {
+        self.all().iter().all(|open| open.is_committed())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Opening> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OpenTable {
+    pub(crate) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// How the version's schema stands to the committed one.
+    pub(crate) fn fit(&self) -> Fit {
+        let (own, base) = (self.view.schema(), self.view.table().record().base);
+        match () {
+            () if base == 0 || base == own => Fit::Same,
+            () if own < base => Fit::Earlier,
+            () if self.goes_down_to(base) => Fit::Later,
+            () => Fit::OneWay,
+        }
+    }
+
+    /// Whether the version can turn its rows into those of an earlier schema.
+    pub(crate) fn goes_down_to(&self, schema: u32) -> bool {
+        (schema..self.view.schema()).all(|to| self.steps.contains(&(to + 1, to)))
+    }
+
+    fn is_committed(&self) -> bool {
+        self.view.table().record().base == self.view.schema()
+    }
+}
+
+/// A table was not opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// Its name is none.
+    #[error("{table:?} is no name of a table: 1 to 64 of a-z, 0-9, - and _, a letter first")]
+    Name { table: String },
+    /// What was said of it makes no sense.
+    #[error(
+        "table {table}: schema, steps or durability are none that this host knows, or differ from those that it was opened with before"
+    )]
+    Spec { table: String },
+    /// It is too late.
+    #[error("table {table} is opened after `prepare`: open tables there and keep them")]
+    NotOpen { table: String },
+    /// There are enough.
+    #[error("table {table} would be one more than the {TABLES_MAX} that a plugin may have")]
+    TooMany { table: String },
+}
+
+impl Failure for OpenError {
+    fn code(&self) -> Code {
+        match self {
+            OpenError::Name { .. } => Code::TableName,
+            OpenError::Spec { .. } => Code::TableSchema,
+            OpenError::NotOpen { .. } => Code::TableNotOpen,
+            OpenError::TooMany { .. } => Code::TableSchema,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> PluginName {
+        "sessions".parse().expect("a name")
+    }
+
+    fn spec(schema: u32, steps: &[(u32, u32)]) -> Spec<'_> {
+        Spec { name: "rows", schema, steps, durability: Durability::MEMORY, rows_max: 0, bytes_max: 0 }
+    }
+
+    #[test]
+    fn a_table_is_opened_while_the_version_is_prepared_and_once() {
+        let tables = Tables::new(Limits::NONE);
+        let open = OpenTables::new(&name(), &tables);
+        let first = open.open(&spec(1, &[])).expect("opens");
+        let again = open.open(&spec(1, &[])).expect("is open");
+        assert!(Arc::ptr_eq(&first, &again));
+        let refused = |spec: &Spec<'_>| open.open(spec).expect_err("is refused").code();
+        assert_eq!(refused(&spec(2, &[])), Code::TableSchema);
+        assert_eq!(refused(&spec(1, &[(1, 3)])), Code::TableSchema, "no such step, and another table's");
+        assert_eq!(refused(&Spec { name: "No", ..spec(1, &[]) }), Code::TableName);
+        open.close();
+        assert_eq!(refused(&spec(1, &[])), Code::TableNotOpen);
+        assert_eq!(tables.of(&name()).len(), 1);
+    }
+
+    #[test]
+    fn how_a_version_fits_follows_from_the_committed_schema_and_its_steps() {
+        let tables = Tables::new(Limits::NONE);
+        let fit = |schema, steps: &[(u32, u32)]| {
+            let open = OpenTables::new(&name(), &tables);
+            open.open(&spec(schema, steps)).expect("opens").fit()
+        };
+        assert_eq!(fit(3, &[]), Fit::Same, "nothing is committed yet");
+        tables.of(&name())[0].commit(2).expect("commits");
+        assert_eq!(fit(2, &[]), Fit::Same);
+        assert_eq!(fit(4, &[(3, 4), (4, 3), (3, 2)]), Fit::Later);
+        assert_eq!(fit(4, &[(3, 4), (4, 3)]), Fit::OneWay);
+        assert_eq!(fit(1, &[]), Fit::Earlier);
+    }
+}
