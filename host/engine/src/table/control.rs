@@ -140,17 +140,23 @@ impl Control {
         }
     }
 
-    /// Whether a version at work still writes void values.
+    /// Whether what a version at work writes is void.
     pub(super) fn has_void_writers(&self) -> bool {
         self.writers.iter().any(|writer| self.is_void(writer.schema, writer.generation))
     }
 
-    /// Whether a version at work writes rows of a schema before this one.
+    /// Whether a version at work writes rows of a schema before this one: an
+    /// older one, or one of whose writes only the images count.
     pub(super) fn has_writers_before(&self, schema: u32) -> bool {
-        self.writers.iter().any(|writer| writer.schema < schema)
+        self.writers.iter().any(|writer| {
+            let void = self.is_void(writer.schema, writer.generation);
+            let image = || self.image_schema(writer.schema, writer.generation);
+            schema > if void { image() } else { writer.schema }
+        })
     }
 
-    fn is_void(&self, schema: u32, generation: u32) -> bool {
+    /// Whether a value of this schema does not count if this generation wrote it.
+    pub(super) fn is_void(&self, schema: u32, generation: u32) -> bool {
         self.record.voids.iter().any(|void| void.meets(schema, generation))
     }
 
@@ -181,10 +187,11 @@ impl Control {
         self.record.base != 0 && row.schema > self.record.base && !self.has_way_back(row)
     }
 
-    /// Whether the row has an image that says what its value says, and that the
-    /// committed version reads.
+    /// Whether the row has an image that says what its value says, in the schema
+    /// of the committed version: one in an older schema may lack what the
+    /// versions between have added.
     pub(super) fn has_way_back(&self, row: &RowRef<'_>) -> bool {
-        row.image.is_some_and(|image| image.fresh && image.schema <= self.record.base)
+        row.image.is_some_and(|image| image.fresh && image.schema == self.record.base)
     }
 
     /// Whether the row's image is of no use, since the committed version reads

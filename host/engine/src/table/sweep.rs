@@ -117,10 +117,11 @@ pub struct Report {
     /// What it did.
     pub progress: Progress,
     /// No row is left of the kinds that it was after, and no version at work
-    /// writes any: rows before the committed schema if that is the sweep's, rows
-    /// after it that lack a way back and that the sweep's version can read,
-    /// void values, spare images, rows that a journal has not heard of. After a
-    /// sweep by the committed version its steps from older schemas may go.
+    /// writes any: rows before the committed schema, if that is the sweep's;
+    /// rows after it that lack a way back, as far as they were written before
+    /// the pass and the sweep's version can read them; void values; spare
+    /// images; rows that a journal has not heard of. After a sweep by the
+    /// committed version its steps from older schemas may go.
     pub complete: bool,
     /// Nothing had to be done.
     pub idle: bool,
@@ -281,8 +282,7 @@ impl Pass {
         let table = view.table();
         self.progress.left += self.out;
         self.progress.shards_done = SHARDS;
-        let void_writers = self.control.has_void_writers();
-        let forget = !self.control.record.voids.is_empty() && !void_writers;
+        let forget = !self.control.record.voids.is_empty() && !self.control.has_void_writers();
         if forget || self.control.record.partial {
             let newer = self.newer;
             let same = table.change_if(&self.control, |control| {
@@ -297,7 +297,7 @@ impl Pass {
         }
         let committed = view.schema() == self.control.record.base;
         let older_writers = committed && self.control.has_writers_before(view.schema());
-        let complete = self.progress.left == 0 && !void_writers && !older_writers;
+        let complete = self.progress.left == 0 && !older_writers;
         let Progress { repaired, converted, left, .. } = self.progress;
         Ok(Some(Report { progress: self.progress, complete, idle: repaired + converted + left == 0 }))
     }

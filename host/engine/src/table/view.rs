@@ -187,7 +187,8 @@ impl View {
         Ok(info)
     }
 
-    /// Writes a row.
+    /// Writes a row. Of a version that has been rolled back only the image is
+    /// written, since nothing else would count.
     ///
     /// # Errors
     /// [`TableError::NotActive`], [`TableError::KeyTooLarge`],
@@ -216,13 +217,16 @@ impl View {
             return Ok(conflict);
         }
         let needed = control.image_schema(schema, generation);
+        let void = control.is_void(schema, generation);
         match (write.image, image) {
-            (NewImage::NoWayBack, _) if needed != 0 => {
+            (NewImage::None | NewImage::NoWayBack, _) if needed == 0 => {}
+            (NewImage::NoWayBack, _) if void => return Ok(unchanged(before.as_ref())),
+            (NewImage::NoWayBack, _) => {
                 let image = before.as_ref().and_then(|before| last_image(before, needed));
                 row = Row::new(&RowRef { image, ..new });
             }
-            (NewImage::NoWayBack | NewImage::None, _) if needed == 0 => {}
-            (NewImage::Of { .. }, Some(image)) if fits(&image, needed, before.as_ref()) => {}
+            (_, Some(image)) if needed == image.schema && void => row = Row::new(&new.fall_back(image)),
+            (_, Some(image)) if needed == image.schema => {}
             _ => return Ok(WriteOutcome::Image),
         }
         let existed = u32::from(before.is_some());
@@ -366,12 +370,11 @@ fn conflict(before: Option<&RowRef<'_>>, expected: u64) -> Option<WriteOutcome> 
     (!met).then_some(WriteOutcome::Conflict(Written { revision, ticket: 0, existed }))
 }
 
-/// Whether this image does where one of schema `needed` is wanted. What the row
-/// was before does in any schema that older versions read: nothing is lost.
-fn fits(image: &Image<'_>, needed: u32, before: Option<&RowRef<'_>>) -> bool {
-    let is_value_before =
-        |row: &RowRef<'_>| row.schema == image.schema && row.schema < needed && row.value == image.bytes;
-    needed != 0 && (image.schema == needed || before.is_some_and(is_value_before))
+/// What becomes of a write of which nothing would count: it has been taken back
+/// before it was made.
+fn unchanged(before: Option<&RowRef<'_>>) -> WriteOutcome {
+    let revision = before.map_or(RowInfo::NO_ROW, |row| row.revision);
+    WriteOutcome::Written(Written { revision, ticket: 0, existed: u32::from(before.is_some()) })
 }
 
 /// What is left to go back to when a row is overwritten without a way back.

@@ -1,0 +1,102 @@
+//! Tables with a journal: what is told it, what happens when it fails, and what
+//! comes back.
+
+use super::*;
+use crate::failure::{Code, Failure};
+
+fn durable(room: Option<usize>) -> (Arc<Table>, Arc<MemoryJournal>) {
+    let journal = Arc::new(MemoryJournal { room, ..MemoryJournal::default() });
+    (super::super::Restore::new("rows", Limits::NONE).finish(Some(journal.clone())), journal)
+}
+
+#[test]
+fn a_restored_table_is_the_one_that_was_written() {
+    let (table, journal) = durable(None);
+    let old = Version::start(&table, 1, true);
+    table.commit(1).expect("room");
+    old.put(b"a", &[1]).expect("room");
+    old.put(b"b", &[2]).expect("room");
+    let written = old.put(b"gone", &[3]).expect("room");
+    assert!(written.ticket != 0 && old.view.wait(written.ticket).is_ok());
+    old.remove(b"gone").expect("room");
+    let new = Version::start(&table, 2, true);
+    new.put(b"b", &[20, 21]).expect("room");
+
+    let restored = journal.restored(None);
+    assert_eq!((restored.size(), restored.record()), (table.size(), table.record()));
+    let old = Version::start(&restored, 1, true);
+    assert!(old.view.generation() > new.view.generation());
+    let rows = BTreeMap::from([(b"a".to_vec(), vec![1]), (b"b".to_vec(), vec![20])]);
+    assert_eq!(old.scan().expect("images"), rows);
+    let again = old.put(b"gone", &[3]).expect("room");
+    assert!(again.revision > written.revision, "also after a removal that nobody remembers");
+    assert_counters_are_exact(&restored);
+}
+
+#[test]
+fn a_failed_journal_stops_writes_and_nothing_else() {
+    let (table, journal) = durable(Some(3));
+    let version = Version::start(&table, 1, true);
+    table.commit(1).expect("room");
+    version.put(b"a", &[1]).expect("room");
+    let before = table.size();
+    for key in [&b"a"[..], b"b"] {
+        let failed = version.put(key, &[9]).expect_err("the journal is full");
+        assert_eq!(failed.code(), Code::TableStoreFailed);
+        let cause = std::error::Error::source(&failed).expect("what the journal said");
+        assert_eq!(cause.to_string(), "no space");
+    }
+    assert!(version.remove(b"a").is_err() && version.view.clear().is_err());
+    assert!(table.roll_back(1, 1).is_ok(), "the record does not change by it");
+    assert!(table.commit(2).is_err());
+    assert_eq!(table.record().base, 1);
+    assert_eq!(version.get(b"a").expect("readable").map(|(_, value)| value), Some(vec![1]));
+    assert_eq!((table.size(), journal.kept.lock().len()), (before, 3));
+    assert_counters_are_exact(&table);
+}
+
+#[test]
+fn a_table_that_becomes_durable_is_whole_in_its_journal_after_one_pass() {
+    let table = Table::new("rows", Limits::NONE);
+    let version = Version::start(&table, 1, true);
+    table.commit(1).expect("no journal");
+    for key in 0..100_u8 {
+        version.put(&[key], &[key]).expect("room");
+    }
+    let journal = Arc::new(MemoryJournal::default());
+    table.attach(journal.clone()).expect("room");
+    assert!(table.attach(journal.clone()).is_err(), "there is one already");
+    version.put(&[3], &[30]).expect("room");
+    version.remove(&[4]).expect("room");
+    assert!(table.record().partial);
+    assert!(version.sweep().complete);
+    assert!(!table.record().partial);
+    assert!(version.sweep().idle);
+    let restored = journal.restored(None);
+    assert_eq!((restored.size(), restored.record()), (table.size(), table.record()));
+    let again = Version::start(&restored, 1, true);
+    assert_eq!(again.scan().expect("readable"), version.scan().expect("readable"));
+}
+
+#[test]
+fn rows_that_no_table_writes_are_refused() {
+    let good = RowRef { key: b"k", value: b"v", schema: 2, generation: 1, revision: 1, image: None };
+    let image = |schema| Some(Image { schema, bytes: b"i", fresh: true });
+    let key = [0; super::super::KEY_BYTES_MAX + 1];
+    let bad = [
+        RowRef { schema: 0, ..good },
+        RowRef { revision: 0, ..good },
+        RowRef { revision: u64::MAX, ..good },
+        RowRef { key: &key, ..good },
+        RowRef { image: image(2), ..good },
+        RowRef { image: image(0), ..good },
+    ];
+    let mut restore = super::super::Restore::new("rows", Limits::NONE);
+    for row in bad {
+        let refused = restore.apply(&Change::Put(row)).expect_err("a table writes none such");
+        assert_eq!(refused.code(), Code::TableCorrupt);
+        assert!(refused.to_string().starts_with("the store of table rows is damaged: row "), "{refused}");
+    }
+    restore.apply(&Change::Put(RowRef { image: image(1), ..good })).expect("a sound row");
+    assert_eq!(restore.finish(None).size().rows, 1);
+}

@@ -1,0 +1,1 @@
+//! The table against a model that does everything at once and at any cost.
