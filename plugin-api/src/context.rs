@@ -254,7 +254,7 @@ mod tests {
     }
 
     const VTABLE: &WithMetadata<HostVtable> =
-        &WithMetadata::new(HostVtable { log, log_level, call, start, poll, cancel, current_chain });
+        &WithMetadata::new(HostVtable { log, log_level, call, start, poll, cancel, current_chain, find });
 
     fn context(seen: &'static Mutex<Vec<Seen>>) -> Context {
         let vtable = VTABLE.static_as_prefix().to_raw_ptr().cast();
@@ -305,6 +305,10 @@ mod tests {
 
     unsafe extern "C" fn current_chain(_: *const c_void) -> u64 {
         77
+    }
+
+    unsafe extern "C" fn find(_: *const c_void, _: RStr<'_>) -> *const c_void {
+        std::ptr::null()
     }
 
     /// They were dropped: nested calls had no deadline, and traces broke.
