@@ -107,7 +107,8 @@ impl<'de> Reader<'de> {
     #[inline]
     fn any_head(&mut self) -> Result<Head, Fault> {
         let start = self.offset;
-        let [first] = self.take()?;
+        let first = self.peek()?;
+        self.offset += 1;
         let argument = match first & 0x1f {
             info @ 0..24 => u64::from(info),
             24 => u64::from(u8::from_be_bytes(self.take()?)),
@@ -141,7 +142,6 @@ impl<'de> Reader<'de> {
     }
 
     /// An integer: whether it is negative, and it or its complement.
-    #[inline]
     fn integer(&mut self) -> Result<(bool, u128), Fault> {
         loop {
             let head = self.any_head()?;
@@ -175,17 +175,29 @@ impl<'de> Reader<'de> {
 
     #[inline]
     fn signed(&mut self) -> Result<i64, Fault> {
-        let (negative, number) = self.integer()?;
+        let (negative, number) = self.narrow()?;
         let number = i64::try_from(number).map_err(|_| Fault::custom("integer too large"))?;
         Ok(if negative { !number } else { number })
     }
 
     #[inline]
     fn unsigned(&mut self) -> Result<u64, Fault> {
-        match self.integer()? {
+        match self.narrow()? {
             (true, _) => Err(Fault::custom("unexpected negative integer")),
-            (false, number) => u64::try_from(number).map_err(|_| Fault::custom("integer too large")),
+            (false, number) => Ok(number),
         }
+    }
+
+    /// As [`integer`](Self::integer), of 64 bits.
+    #[inline]
+    fn narrow(&mut self) -> Result<(bool, u64), Fault> {
+        if self.peek()? >> 5 <= major::NEGATIVE {
+            let head = self.any_head()?;
+            return Ok((head.major() == major::NEGATIVE, head.argument));
+        }
+        let (negative, number) = self.integer()?;
+        let number = u64::try_from(number).map_err(|_| Fault::custom("integer too large"))?;
+        Ok((negative, number))
     }
 
     #[inline]
@@ -632,7 +644,11 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
         de::Deserializer::deserialize_seq(self.content(true)?.reader, visitor)
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Fault> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
         de::Deserializer::deserialize_any(self.content(true)?.reader, visitor)
     }
 }
