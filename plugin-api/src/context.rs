@@ -5,6 +5,8 @@ use crate::glue::outgoing::Outgoing;
 use crate::{
     Reply, Result,
     glue::answer::Answer,
+    state::State,
+    table::{Key, Opened, Table, TableOptions},
     tasks::{StopSignal, Tasks},
 };
 use abi_stable::std_types::{RSlice, RStr};
@@ -69,6 +71,7 @@ pub(crate) struct Shared {
     name: &'static str,
     version: &'static str,
     pub(crate) tasks: Tasks,
+    pub(crate) tables: Opened,
     #[cfg(feature = "async")]
     pub(crate) runtime: crate::runtime::Runtime,
 }
@@ -95,12 +98,18 @@ pub(crate) struct Cause {
 }
 
 impl Context {
-    pub(crate) fn new(host: HostContext, name: &'static str, version: &'static str) -> Self {
+    pub(crate) fn new(
+        host: HostContext,
+        name: &'static str,
+        version: &'static str,
+        with_tables: bool,
+    ) -> Self {
         let shared = Shared {
             host,
             name,
             version,
             tasks: Tasks::default(),
+            tables: Opened::new(with_tables),
             #[cfg(feature = "async")]
             runtime: crate::runtime::Runtime::new(name),
         };
@@ -168,9 +177,33 @@ impl Context {
             if status != Status::PENDING {
                 return answer.into_result(status, method);
             }
-            Outgoing::new(self.clone(), pending, method)
+            Outgoing::new(self.shared.host, pending, method)
         };
         started.await
+    }
+
+    /// Opens a table of the plugin, which the host keeps, with rows of type `V`.
+    /// Only while [`Plugin::prepare`] runs, and once each: a [`Table`] is cheap
+    /// to clone. The export line has `state = tables`.
+    ///
+    /// A name is one of lower-case letters, digits, `-`, `_` and `.`.
+    ///
+    /// [`Plugin::prepare`]: crate::Plugin::prepare
+    ///
+    /// # Errors
+    /// `table.not_declared` without that in the export line,
+    /// `table.opened_twice`, and the host's: `table.not_open` at another time,
+    /// `table.name`, `table.schema`.
+    pub fn table<K: Key, V: State>(&self, name: &str) -> Result<Table<K, V>> {
+        self.table_with(name, TableOptions::new())
+    }
+
+    /// As [`table`](Context::table), with limits, or kept on disk.
+    ///
+    /// # Errors
+    /// As [`table`](Context::table).
+    pub fn table_with<K: Key, V: State>(&self, name: &str, options: TableOptions) -> Result<Table<K, V>> {
+        self.shared.tables.open(self.shared.host, name, options)
     }
 
     /// Runs a thread that the host stops and waits for before it unloads the
@@ -254,11 +287,11 @@ mod tests {
     }
 
     const VTABLE: &WithMetadata<HostVtable> =
-        &WithMetadata::new(HostVtable { log, log_level, call, start, poll, cancel, current_chain });
+        &WithMetadata::new(HostVtable { log, log_level, call, start, poll, cancel, current_chain, find });
 
     fn context(seen: &'static Mutex<Vec<Seen>>) -> Context {
         let vtable = VTABLE.static_as_prefix().to_raw_ptr().cast();
-        Context::new(HostContext { data: std::ptr::from_ref(seen).cast(), vtable }, "test", "1.0.0")
+        Context::new(HostContext { data: std::ptr::from_ref(seen).cast(), vtable }, "test", "1.0.0", false)
     }
 
     unsafe extern "C" fn log(_: *const c_void, _: &LogRecord<'_>) {}
@@ -307,6 +340,10 @@ mod tests {
         77
     }
 
+    unsafe extern "C" fn find(_: *const c_void, _: RStr<'_>) -> *const c_void {
+        std::ptr::null()
+    }
+
     /// They were dropped: nested calls had no deadline, and traces broke.
     #[test]
     fn calls_that_a_call_causes_have_its_deadline_and_its_ids() {
@@ -332,5 +369,21 @@ mod tests {
         assert_eq!(*SEEN.lock().expect("nobody panics"), [expected(0), expected(77), Seen::default()]);
         assert_eq!((owned.request_id(), owned.trace_parent()), ("r-1", "00-1-2-01"));
         assert!(owned.time_left().is_some_and(|left| left > Duration::from_secs(1)));
+    }
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Row;
+
+    impl State for Row {
+        const VERSION: u32 = 1;
+        const PREVIOUS: Option<crate::state::Link> = None;
+    }
+
+    #[test]
+    fn tables_of_which_the_export_line_says_nothing_are_not_opened() {
+        static SEEN: Mutex<Vec<Seen>> = Mutex::new(Vec::new());
+        let refused = context(&SEEN).table::<u64, Row>("rows").expect_err("must be refused");
+        assert_eq!(refused.code(), "table.not_declared");
+        assert!(refused.message().contains("add `state = tables`"), "{refused}");
     }
 }

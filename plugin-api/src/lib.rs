@@ -27,7 +27,9 @@
 //! | the hooks, in the order of an instance's life | [`Plugin`] |
 //! | methods, sync and async | [`Methods`], [`Call`], [`Reply`] |
 //! | the host: identity, calls of other plugins, threads | [`Context`] |
-//! | state that survives the next version | [`Snapshot`], [`state`] |
+//! | state that survives the next version, as a whole | [`Snapshot`], [`state`] |
+//! | state in rows, that several versions can use at once | [`Context::table`], [`table`] |
+//! | a plugin's own tests | [`testing`], with the feature of that name |
 //! | the export line and its options | [`export!`] |
 //! | typed interfaces of one's own | [`interface`] |
 //! | logging | the crate [`tracing`]: its events go to the host's log |
@@ -59,6 +61,7 @@ pub use abi_stable;
 /// | `name = "markdown"` | the package's name | name of the plugin |
 /// | `version = "1.2.0"` | the package's version | version of the plugin |
 /// | `state = snapshot` | `stateless` | the type implements [`Snapshot`] |
+/// | `state = tables` | `stateless` | it keeps rows in [`table`]s of the host; also `snapshot + tables` |
 /// | `allocator = system` | `ledger` | heap blocks are not counted, and not freed after unloading |
 /// | `dependencies = ["templates ^2.1"]` | none | plugins that this one calls |
 /// | `routes = ["/render"]` | none | routes that it asks to be served under |
@@ -113,7 +116,10 @@ mod reply;
 #[cfg(feature = "async")]
 mod runtime;
 pub mod state;
+pub mod table;
 mod tasks;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 #[cfg(feature = "async")]
 pub use tokio;
@@ -124,12 +130,13 @@ pub use error::{Error, Result};
 pub use methods::Methods;
 pub use plugin::{Plugin, Snapshot};
 pub use reply::Reply;
+pub use table::Table;
 pub use tasks::StopSignal;
 
 /// The names that nearly every plugin uses.
 pub mod prelude {
     pub use crate::{
-        Call, Context, Error, Methods, OwnedCall, Plugin, Reply, Result, Snapshot, StopSignal, export,
+        Call, Context, Error, Methods, OwnedCall, Plugin, Reply, Result, Snapshot, StopSignal, Table, export,
     };
 }
 
@@ -137,15 +144,15 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __export {
     pub use crate::glue::{
-        Exports, InstanceTable, LedgerTable, Model, NEEDED, ServiceTable, SnapshotModel, StatelessModel,
+        Exports, InstanceTable, LedgerTable, Model, RowsTable, ServiceTable, SnapshotModel, StatelessModel,
         check_root_symbol, header, instance_row, interface_records,
         ledger::{LedgerHeap, SystemHeap},
-        ledger_row, requirement_records, service_row,
+        ledger_row, requirement_records, requirements, rows_row, service_row,
         typed::Provides,
     };
     pub use crate::heap::LedgerAlloc;
     pub use abi_stable::library::LibHeader;
-    pub use replug_abi::{Interface, note};
+    pub use replug_abi::{Interface, Requirement, note};
 
     /// The version of this package.
     pub const SDK_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -253,7 +253,7 @@ fn bytes_after_the_state_and_items_that_the_type_leaves_unread_are_refused() -> 
     trailing.push(0);
     assert!(decode::<BucketsV1>(&trailing).is_err());
     let report = migrate_step::<Two>(1, 2, &encode(&Three(1, 2, 3))?).expect_err("shorter").report();
-    assert!(report.contains("does not read beyond byte 3"), "{report}");
+    assert!(report.contains("more than the type reads at byte 3"), "{report}");
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 use semver::{Version, VersionReq};
-use std::str::FromStr;
+use std::{mem::replace, str::FromStr};
 use syn::{
     Error, Expr, Ident, LitStr, Result, Token, Type, TypeTraitObject, bracketed,
     parse::{Parse, ParseStream},
@@ -21,12 +21,39 @@ pub(crate) struct Export {
     plugin: Type,
     name: Option<LitStr>,
     version: Option<LitStr>,
-    snapshot: bool,
+    state: Keeps,
     system_allocator: bool,
     interfaces: Vec<Row>,
     dependencies: Vec<LitStr>,
     routes: Vec<LitStr>,
     capabilities: Vec<LitStr>,
+}
+
+/// What `state` says: neither, one, or both.
+#[derive(Default)]
+struct Keeps {
+    snapshot: bool,
+    tables: bool,
+}
+
+impl Parse for Keeps {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let mut keeps = Keeps::default();
+        let words = Punctuated::<Ident, Token![+]>::parse_separated_nonempty(input)?;
+        for word in &words {
+            let twice = match word.to_string().as_str() {
+                "snapshot" => replace(&mut keeps.snapshot, true),
+                "tables" => replace(&mut keeps.tables, true),
+                "stateless" => words.len() > 1,
+                _ => true,
+            };
+            if twice {
+                let expected = "expected `stateless`, `snapshot`, `tables` or `snapshot + tables`";
+                return Err(Error::new(word.span(), expected));
+            }
+        }
+        Ok(keeps)
+    }
 }
 
 /// One of the `interfaces`.
@@ -60,7 +87,7 @@ impl Parse for Export {
             plugin: input.parse()?,
             name: None,
             version: None,
-            snapshot: false,
+            state: Keeps::default(),
             system_allocator: false,
             interfaces: Vec::new(),
             dependencies: Vec::new(),
@@ -94,7 +121,7 @@ impl Export {
                 checked::<Version>(&literal.value(), &literal, "a version")?;
                 self.version = Some(literal);
             }
-            "state" => self.snapshot = choice(input, ["stateless", "snapshot"])?,
+            "state" => self.state = input.parse()?,
             "allocator" => self.system_allocator = choice(input, ["ledger", "system"])?,
             "interfaces" => self.interfaces = list(input)?,
             "dependencies" => self.dependencies = list(input)?,
@@ -132,11 +159,15 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
     let version =
         export.version.as_ref().map_or_else(|| quote!(env!("CARGO_PKG_VERSION")), |text| quote!(#text));
     let sdk = quote!(::replug_plugin_api::__export);
-    let (model, state) = if export.snapshot {
-        (quote!(#sdk::SnapshotModel<#plugin>), quote!(SNAPSHOT))
-    } else {
-        (quote!(#sdk::StatelessModel), quote!(STATELESS))
+    let Keeps { snapshot, tables } = export.state;
+    let model = if snapshot { quote!(#sdk::SnapshotModel<#plugin>) } else { quote!(#sdk::StatelessModel) };
+    let state = match (snapshot, tables) {
+        (false, false) => quote!(STATELESS),
+        (true, false) => quote!(SNAPSHOT),
+        (false, true) => quote!(TABLES),
+        (true, true) => quote!(SNAPSHOT.and(#sdk::note::State::TABLES)),
     };
+    let rows = tables.then(|| quote!(#sdk::rows_row(#sdk::RowsTable::<#plugin>::VTABLE),));
     let (allocator, heap) = allocator(export.system_allocator);
     let interfaces: Vec<_> = export.interfaces.iter().map(|row| row.of(plugin)).collect();
     let options = records(export)?;
@@ -158,12 +189,14 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
             impl #sdk::Exports for __ReplugExported {
                 const NAME: &'static str = #name;
                 const VERSION: &'static str = #version;
+                const TABLES: bool = #tables;
                 const PROVIDES: &'static [#sdk::Interface] = &[
                     #sdk::service_row(#sdk::ServiceTable::<#plugin>::VTABLE),
                     #sdk::instance_row(
                         #sdk::InstanceTable::<#plugin, __ReplugExported, __ReplugModel>::VTABLE
                     ),
                     #sdk::ledger_row(#sdk::LedgerTable::<#heap>::VTABLE),
+                    #rows
                     #(#interfaces,)*
                 ];
             }
@@ -173,6 +206,7 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
             pub static __REPLUG_ROOT: #sdk::LibHeader = #sdk::header::<__ReplugExported>();
 
             const __REPLUG_ROWS: &[#sdk::Interface] = <__ReplugExported as #sdk::Exports>::PROVIDES;
+            const __REPLUG_NEEDS: &[#sdk::Requirement] = #sdk::requirements(#tables);
             const __REPLUG_RECORDS: &[&[#sdk::note::Record<'static>]] = &[
                 &[
                     #sdk::note::Record::Name(#name),
@@ -186,7 +220,7 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
                     #sdk::note::Record::AbiStable(#sdk::note::ABI_STABLE_VERSION),
                 ],
                 &#sdk::interface_records::<{ __REPLUG_ROWS.len() }>(__REPLUG_ROWS),
-                &#sdk::requirement_records(),
+                &#sdk::requirement_records::<{ __REPLUG_NEEDS.len() }>(__REPLUG_NEEDS),
                 &[
                     #sdk::note::Record::Rustc(#sdk::RUSTC),
                     #sdk::note::Record::Target(#sdk::TARGET),
@@ -294,9 +328,28 @@ mod tests {
             ("capabilities = [\"preview/x\"]", "expected a name and a revision"),
             ("name = \"a\", name = \"b\"", "stands twice"),
             ("colour = \"red\"", "unknown option"),
+            ("state = rows", "expected `stateless`"),
+            ("state = stateless + tables", "expected `stateless`"),
+            ("state = tables + tables", "expected `stateless`"),
         ] {
             let message = refusal(options);
             assert!(message.contains(expected), "{options}: {message}");
+        }
+    }
+
+    #[test]
+    fn only_a_plugin_with_tables_converts_rows_and_needs_tables() {
+        for (state, model, tables) in [
+            ("stateless", "State :: STATELESS", false),
+            ("snapshot", "State :: SNAPSHOT ,", false),
+            ("tables", "State :: TABLES ,", true),
+            ("snapshot + tables", "State :: SNAPSHOT . and (", true),
+        ] {
+            let export = syn::parse_str::<Export>(&format!("Plugin, state = {state}")).expect("well-formed");
+            let code = expand(&export).expect("well-formed").to_string();
+            assert!(code.contains(model), "{state}: {code}");
+            assert_eq!(code.contains("rows_row"), tables, "{state}");
+            assert!(code.contains(&format!("requirements ({tables})")), "{state}");
         }
     }
 

@@ -4,7 +4,7 @@
 use crate::{Error, Reply, Result};
 use abi_stable::std_types::RSlice;
 use replug_abi::{Part, Sink, Status};
-use std::ffi::c_void;
+use std::{borrow::Cow, ffi::c_void};
 
 /// What a call that this plugin makes collects.
 #[derive(Default)]
@@ -31,15 +31,40 @@ impl Answer {
         if status.is_ok() {
             return Ok(Reply::from(self.body).with_content_type(self.content_type));
         }
-        let code = if self.error_code.is_empty() { "call.failed".to_owned() } else { self.error_code };
-        let message = if self.error_message.is_empty() {
-            format!("method {method:?}: {status}")
-        } else {
-            self.error_message
-        };
-        let error = Error::new(code, message);
-        Err(if self.retryable { error.retryable() } else { error })
+        Err(self.into_error("call.failed", || format!("method {method:?}: {status}")))
     }
+
+    pub(crate) fn into_body(self) -> Vec<u8> {
+        self.body
+    }
+
+    /// The error of a call that failed, with these words where it has none.
+    pub(crate) fn into_error(self, code: &'static str, message: impl FnOnce() -> String) -> Error {
+        let code = if self.error_code.is_empty() { Cow::Borrowed(code) } else { Cow::Owned(self.error_code) };
+        let message = if self.error_message.is_empty() { message() } else { self.error_message };
+        let error = Error::new(code, message);
+        if self.retryable { error.retryable() } else { error }
+    }
+}
+
+/// What `call` says through a sink if it says anything: most say nothing, and
+/// take no memory.
+#[inline]
+pub(crate) fn outcome(call: impl FnOnce(&Sink) -> Status) -> (Status, Option<Box<Answer>>) {
+    let mut answer = None;
+    // SAFETY: as in `Answer::collect`.
+    let sink = unsafe { Sink::new((&raw mut answer).cast(), collect_lazily) };
+    let status = call(&sink);
+    (status, answer)
+}
+
+/// SAFETY: `context` is the `Option` of a sink made by [`outcome`].
+unsafe extern "C" fn collect_lazily(context: *mut c_void, part: Part, data: RSlice<'_, u8>) -> Status {
+    // SAFETY: as in `collect`.
+    let answer = unsafe { &mut *context.cast::<Option<Box<Answer>>>() };
+    let answer: *mut Answer = &raw mut **answer.get_or_insert_default();
+    // SAFETY: the answer was just borrowed, for this call.
+    unsafe { collect(answer.cast(), part, data) }
 }
 
 /// SAFETY: `context` is the `Answer` of a sink made by [`Answer::collect`].

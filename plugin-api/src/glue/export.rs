@@ -7,7 +7,7 @@ use abi_stable::{
 };
 use replug_abi::{
     HostVtableRef, InstanceVtableRef, Interface, InterfaceVersion, LedgerVtableRef, ROOT_SYMBOL, Requirement,
-    Root, RootRef, ServiceVtableRef, interface, note::Record,
+    Root, RootRef, RowsVtableRef, ServiceVtableRef, TablesVtableRef, interface, note::Record,
 };
 use std::marker::PhantomData;
 
@@ -17,16 +17,19 @@ pub trait Exports: 'static {
     const NAME: &'static str;
     /// The plugin's semver.
     const VERSION: &'static str;
+    /// Whether it keeps state in tables of the host.
+    const TABLES: bool;
     /// The rows of the root module, the service interface first.
     const PROVIDES: &'static [Interface];
 }
 
-/// The host interfaces that code of this SDK uses.
-const REQUIRES: &[Requirement] =
-    &[Requirement::new::<HostVtableRef>(interface::HOST, interface::HOST_VERSION)];
-
-/// How many they are.
-pub const NEEDED: usize = REQUIRES.len();
+/// The host interfaces that the plugin needs.
+pub const fn requirements(tables: bool) -> &'static [Requirement] {
+    const HOST: Requirement = Requirement::new::<HostVtableRef>(interface::HOST, interface::HOST_VERSION);
+    const TABLES: Requirement =
+        Requirement::new::<TablesVtableRef>(interface::TABLES, interface::TABLES_VERSION);
+    if tables { &[HOST, TABLES] } else { &[HOST] }
+}
 
 /// The row of the service interface.
 pub const fn service_row(vtable: ServiceVtableRef) -> Interface {
@@ -43,6 +46,11 @@ pub const fn ledger_row(vtable: LedgerVtableRef) -> Interface {
     Interface::new(interface::LEDGER, interface::LEDGER_VERSION, vtable)
 }
 
+/// The row of the interface that converts rows of tables.
+pub const fn rows_row(vtable: RowsVtableRef) -> Interface {
+    Interface::new(interface::ROWS, interface::ROWS_VERSION, vtable)
+}
+
 /// What the note says about `rows`, all of them.
 pub const fn interface_records<const N: usize>(rows: &[Interface]) -> [Record<'static>; N] {
     assert!(N == rows.len(), "a record for each row");
@@ -55,12 +63,13 @@ pub const fn interface_records<const N: usize>(rows: &[Interface]) -> [Record<'s
     records
 }
 
-/// What the note says about the host interfaces that are needed.
-pub const fn requirement_records() -> [Record<'static>; NEEDED] {
-    let mut records = [Record::Ledger(true); NEEDED];
+/// What the note says about the host interfaces that are needed, all of them.
+pub const fn requirement_records<const N: usize>(needed: &[Requirement]) -> [Record<'static>; N] {
+    assert!(N == needed.len(), "a record for each requirement");
+    let mut records = [Record::Ledger(true); N];
     let mut at = 0;
-    while at < NEEDED {
-        records[at] = Record::Requires { id: REQUIRES[at].id(), version: numbers(REQUIRES[at].version()) };
+    while at < N {
+        records[at] = Record::Requires { id: needed[at].id(), version: numbers(needed[at].version()) };
         at += 1;
     }
     records
@@ -98,7 +107,7 @@ impl<E: Exports> RootTable<E> {
         name: RStr::from_str(E::NAME),
         version: RStr::from_str(E::VERSION),
         provides: RSlice::from_slice(E::PROVIDES),
-        requires: RSlice::from_slice(REQUIRES),
+        requires: RSlice::from_slice(requirements(E::TABLES)),
     });
     const STATIC: &'static WithMetadata<Root> = &Self::VALUE;
     const ROOT: RootRef = RootRef(Self::STATIC.static_as_prefix());

@@ -70,7 +70,7 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
                     return Status::BAD_CONFIG;
                 }
             };
-            let context = Context::new(host, E::NAME, E::VERSION);
+            let context = Context::new(host, E::NAME, E::VERSION, E::TABLES);
             let unless_made = Abandon(&context);
             match P::prepare(config, &context) {
                 Ok(plugin) => {

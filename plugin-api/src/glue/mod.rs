@@ -13,16 +13,19 @@ mod model;
 pub(crate) mod outgoing;
 #[cfg(feature = "async")]
 mod pending;
+mod rows;
 mod service;
+pub(crate) mod tables;
 pub mod typed;
 #[cfg(feature = "async")]
 mod waker;
 
 pub use export::{
-    Exports, NEEDED, check_root_symbol, header, instance_row, interface_records, ledger_row,
-    requirement_records, service_row,
+    Exports, check_root_symbol, header, instance_row, interface_records, ledger_row, requirement_records,
+    requirements, rows_row, service_row,
 };
 pub use instance::InstanceTable;
 pub use ledger::LedgerTable;
 pub use model::{Model, SnapshotModel, StatelessModel};
+pub use rows::RowsTable;
 pub use service::ServiceTable;

@@ -1,8 +1,9 @@
-//! An async call that this plugin makes.
+//! An async call that this plugin makes, or something else that the host has
+//! not finished yet.
 
 use super::answer::Answer;
-use crate::{Context, Reply, Result};
-use replug_abi::{ForeignWaker, Pending, Status};
+use crate::{Reply, Result, context::host_vtable};
+use replug_abi::{ForeignWaker, HostContext, Pending, Status};
 use std::{
     future::Future,
     pin::Pin,
@@ -11,14 +12,14 @@ use std::{
 
 /// Polls the host for an answer; dropping it cancels the call.
 pub(crate) struct Outgoing {
-    context: Context,
+    host: HostContext,
     pending: Pending,
     method: String,
 }
 
 impl Outgoing {
-    pub(crate) fn new(context: Context, pending: Pending, method: &str) -> Self {
-        Outgoing { context, pending, method: method.to_owned() }
+    pub(crate) fn new(host: HostContext, pending: Pending, method: &str) -> Self {
+        Outgoing { host, pending, method: method.to_owned() }
     }
 }
 
@@ -30,7 +31,7 @@ impl Future for Outgoing {
         let (status, answer) = Answer::collect(|sink| {
             // SAFETY: `pending` is live until this value is dropped; waker and
             // sink outlive the call.
-            unsafe { self.context.vtable().poll()(self.pending, &lent, sink) }
+            unsafe { host_vtable(&self.host).poll()(self.pending, &lent, sink) }
         });
         match status {
             Status::PENDING => Poll::Pending,
@@ -43,6 +44,6 @@ impl Drop for Outgoing {
     fn drop(&mut self) {
         // The call is over, whatever the host says about it.
         // SAFETY: the pending call is ended exactly once, here.
-        let _ = unsafe { self.context.vtable().cancel()(self.pending) };
+        let _ = unsafe { host_vtable(&self.host).cancel()(self.pending) };
     }
 }

@@ -1,25 +1,24 @@
-//! State as bytes: CBOR with field names, checked in both directions.
+//! State as bytes: CBOR by field name, of a type that has a version.
 
-use super::cbor;
+use super::cbor::{self, Fault};
 use super::{State, StateError};
 use std::any::type_name;
+
+/// What most states of a few fields fit into.
+const FIRST_BYTES: usize = 128;
 
 /// The bytes of `state`.
 ///
 /// # Errors
 /// [`StateError::Encode`] if a field has no CBOR form or nests deeper than
 /// [`MAX_DEPTH`](super::MAX_DEPTH): such bytes could not be read back.
+#[inline]
 pub fn encode<S: State>(state: &S) -> Result<Vec<u8>, StateError> {
-    let fail = |reason| StateError::Encode { type_name: type_name::<S>(), version: S::VERSION, reason };
-    let mut bytes = Vec::new();
-    ciborium::into_writer(state, &mut bytes).map_err(|error| {
-        fail(match error {
-            ciborium::ser::Error::Value(reason) => reason,
-            ciborium::ser::Error::Io(error) => error.to_string(),
-        })
-    })?;
-    cbor::check(&bytes).map_err(|malformed| fail(malformed.to_string()))?;
-    Ok(bytes)
+    let mut bytes = Vec::with_capacity(FIRST_BYTES);
+    match cbor::write(state, &mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(fault) => Err(not_encoded::<S>(&fault)),
+    }
 }
 
 /// The state that `bytes` hold, by field name: unknown fields are dropped, and
@@ -29,27 +28,17 @@ pub fn encode<S: State>(state: &S) -> Result<Vec<u8>, StateError> {
 /// [`StateError::Decode`] if the bytes are damaged, are more than one item, nest
 /// too deeply, or do not fit the type. Never panics, whatever the bytes, and
 /// reserves no memory that they do not account for.
+#[inline]
 pub fn decode<S: State>(bytes: &[u8]) -> Result<S, StateError> {
-    let fail = |reason| StateError::Decode { type_name: type_name::<S>(), version: S::VERSION, reason };
-    cbor::check(bytes).map_err(|malformed| fail(malformed.to_string()))?;
-    let mut rest = bytes;
-    let state = ciborium::from_reader(&mut rest).map_err(|error| fail(explain(error)))?;
-    // A type may stop reading inside an item: a tuple that became shorter, a
-    // variant that lost its content. What it then reads next is misread.
-    if !rest.is_empty() {
-        let offset = bytes.len() - rest.len();
-        return Err(fail(format!("the type does not read beyond byte {offset}")));
-    }
-    Ok(state)
+    cbor::read(bytes).map_err(|fault| not_decoded::<S>(&fault))
 }
 
-fn explain(error: ciborium::de::Error<std::io::Error>) -> String {
-    use ciborium::de::Error;
-    match error {
-        Error::Io(error) => error.to_string(),
-        Error::Syntax(offset) => format!("malformed text or number at byte {offset}"),
-        Error::Semantic(Some(offset), reason) => format!("{reason} at byte {offset}"),
-        Error::Semantic(None, reason) => reason,
-        Error::RecursionLimitExceeded => "too many levels of nesting".into(),
-    }
+#[cold]
+fn not_encoded<S: State>(fault: &Fault) -> StateError {
+    StateError::Encode { type_name: type_name::<S>(), version: S::VERSION, reason: fault.to_string() }
+}
+
+#[cold]
+fn not_decoded<S: State>(fault: &Fault) -> StateError {
+    StateError::Decode { type_name: type_name::<S>(), version: S::VERSION, reason: fault.to_string() }
 }

@@ -94,6 +94,7 @@ pub use replug_plugin_macros::State;
 
 pub use cbor::MAX_DEPTH;
 pub use codec::{decode, encode};
+pub(crate) use steps::migrate;
 pub use steps::{Link, OneWay, State, Step, StepInfo, StepKind, migrate_step, steps};
 
 use std::error::Error;

@@ -7,7 +7,7 @@
 use super::{StateError, decode, encode};
 use serde::{Serialize, de::DeserializeOwned};
 use std::any::type_name;
-use std::iter;
+use std::{borrow::Cow, iter};
 
 /// A type that is one version of a plugin's state, or of a table's rows.
 ///
@@ -111,6 +111,26 @@ pub fn migrate_step<S: State>(from: u32, to: u32, bytes: &[u8]) -> Result<Vec<u8
         to,
     })?;
     step(bytes).map_err(|source| StateError::Step { from, to, source: Box::new(source) })
+}
+
+/// The bytes of schema `to`, from those of schema `from`, over every step in
+/// between.
+///
+/// # Errors
+/// As [`migrate_step`].
+pub(crate) fn migrate<S: State>(from: u32, to: u32, bytes: &[u8]) -> Result<Cow<'_, [u8]>, StateError> {
+    let oldest = links::<S>().last().map_or(S::VERSION, |link| link.older);
+    let (mut at, mut bytes) = (from, Cow::Borrowed(bytes));
+    while at != to {
+        let next = match at < to {
+            true if at < oldest && oldest <= to => oldest,
+            true => at + 1,
+            false => at - 1,
+        };
+        bytes = Cow::Owned(migrate_step::<S>(at, next, &bytes)?);
+        at = next;
+    }
+    Ok(bytes)
 }
 
 fn find_step<S: State>(from: u32, to: u32) -> Option<Run> {
