@@ -147,7 +147,7 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
     Ok(quote! {
         #[cfg(not(test))]
         #[doc(hidden)]
-        #[allow(unsafe_code, missing_docs, unreachable_pub)]
+        #[allow(unsafe_code, missing_docs, unreachable_pub, clippy::undocumented_unsafe_blocks)]
         mod __replug_export {
             use super::*;
 
@@ -159,11 +159,15 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
                 const NAME: &'static str = #name;
                 const VERSION: &'static str = #version;
                 const PROVIDES: &'static [#sdk::Interface] = &[
-                    #sdk::service_row(#sdk::ServiceTable::<#plugin>::VTABLE),
-                    #sdk::instance_row(
-                        #sdk::InstanceTable::<#plugin, __ReplugExported, __ReplugModel>::VTABLE
-                    ),
-                    #sdk::ledger_row(#sdk::LedgerTable::<#heap>::VTABLE),
+                    // SAFETY: the tables of the SDK, for the plugin of this line.
+                    unsafe { #sdk::service_row(#sdk::ServiceTable::<#plugin>::VTABLE) },
+                    unsafe {
+                        #sdk::instance_row(
+                            #sdk::InstanceTable::<#plugin, __ReplugExported, __ReplugModel>::VTABLE
+                        )
+                    },
+                    unsafe { #sdk::ledger_row(#sdk::LedgerTable::<#heap>::VTABLE) },
+                    // Outside of these blocks: an author's row says `unsafe` itself.
                     #(#interfaces,)*
                 ];
             }

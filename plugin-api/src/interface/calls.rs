@@ -3,7 +3,8 @@
 //!
 //! All calls share one sink for errors, which keeps what a plugin says for the
 //! thread that it says it on: a call that succeeds makes nothing for the case
-//! that it does not, and looks at its status only.
+//! that it does not. Words that no failure follows go with the call that they
+//! were said in.
 
 use abi_stable::std_types::RSlice;
 use replug_abi::{Fault, Instance, InterfaceVersion, Part, Sink, SliceSink, Status, TextSink, pushed};
@@ -63,6 +64,9 @@ pub unsafe fn value<R: Copy>(
     let status = call(out.as_mut_ptr(), &ERRORS.0);
     if !status.is_ok() {
         return Err(fault(method, status));
+    }
+    if NOTED.get() {
+        forget();
     }
     // SAFETY: the status is that of success, and the caller's promise.
     Ok(unsafe { out.assume_init() })
@@ -126,6 +130,9 @@ thread_local! {
     /// What the plugin said about the error of the call that is about to end on
     /// this thread.
     static WORDS: Cell<Option<Box<Words>>> = const { Cell::new(None) };
+    /// Whether it said anything. By itself, since it needs no drop: every call
+    /// that succeeds asks for it, which costs one load so.
+    static NOTED: Cell<bool> = const { Cell::new(false) };
 }
 
 #[derive(Default)]
@@ -135,19 +142,26 @@ struct Words {
     retryable: bool,
 }
 
-/// Why a call has no result. Nothing else is called on this thread between what
-/// a plugin says of its error and this.
+/// Why a call has no result. What was said last on this thread was said of this
+/// call: a call that ends takes its words with it, whatever its status is.
 #[cold]
 #[inline(never)]
 fn fault(method: &'static str, status: Status) -> Fault {
-    // Without a word, and where thread-locals are gone already, texts are empty.
-    let words = WORDS.try_with(Cell::take).ok().flatten();
-    let Words { code, message, retryable } = words.map(|words| *words).unwrap_or_default();
+    let Words { code, message, retryable } = forget().map(|words| *words).unwrap_or_default();
     match status {
         Status::PANIC => Fault::Panicked { method, message },
         Status::ERROR => Fault::Refused { method, code, message, retryable },
         status => Fault::Broken { method, status },
     }
+}
+
+/// Takes what was said. Without a word, and where thread-locals are gone already,
+/// there is nothing.
+#[cold]
+#[inline(never)]
+fn forget() -> Option<Box<Words>> {
+    NOTED.set(false);
+    WORDS.try_with(Cell::take).ok().flatten()
 }
 
 unsafe extern "C" fn note(_: *mut c_void, part: Part, data: RSlice<'_, u8>) -> Status {
@@ -165,6 +179,7 @@ unsafe extern "C" fn note(_: *mut c_void, part: Part, data: RSlice<'_, u8>) -> S
             _ => {}
         }
         cell.set(Some(words));
+        NOTED.set(true);
     });
     if noted.is_ok() { Status::OK } else { Status::REFUSED }
 }
@@ -189,4 +204,32 @@ unsafe extern "C" fn append<T: Copy>(context: *mut c_void, new: *const T, count:
     }
     items.items.extend_from_slice(new);
     Status::OK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status: Status, say: impl FnOnce(&Sink)) -> Result<(), Fault> {
+        // SAFETY: there is no value to be written.
+        unsafe {
+            value::<()>("method", |_, errors| {
+                say(errors);
+                status
+            })
+        }
+    }
+
+    #[test]
+    fn words_that_no_failure_follows_are_not_told_of_a_later_one() {
+        let silent = Err(Fault::Panicked { method: "method", message: String::new() });
+        for status in [Status::OK, Status::DEADLINE] {
+            let _ = answered(status, |errors| errors.error("early", "of another call", true));
+            assert_eq!(answered(Status::PANIC, |_| {}), silent, "after {status}");
+        }
+        let told = answered(Status::ERROR, |errors| errors.error("late", "of this one", true));
+        let (code, message) = ("late".to_owned(), "of this one".to_owned());
+        assert_eq!(told, Err(Fault::Refused { method: "method", code, message, retryable: true }));
+        assert_eq!(answered(Status::PANIC, |_| {}), silent, "told once");
+    }
 }

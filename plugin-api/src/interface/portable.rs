@@ -94,6 +94,10 @@ where
 #[doc(hidden)]
 pub const fn portable<'call, T: Portable<'call>>() {}
 
+/// As [`portable`], for a field of a type that is to be portable.
+#[doc(hidden)]
+pub const fn held<'call, T: Portable<'call>>(_: &mut T) {}
+
 /// As [`portable`], for what a plugin may write to: it could leave a pointer
 /// behind in a value that lives on, so that there may be none in it.
 #[doc(hidden)]
