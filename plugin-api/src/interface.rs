@@ -210,7 +210,7 @@ pub use replug_plugin_macros::interface;
 pub mod __support {
     pub use super::{
         calls,
-        portable::{held, portable, writable},
+        portable::{is, portable, writable},
     };
     pub use crate::{
         Plugin, Result,

@@ -1,14 +1,14 @@
 //! `#[derive(Portable)]`: every field has to be portable for the lifetime of
 //! what the type borrows.
 //!
-//! The fields are looked at where the compiler knows them, in a pattern that
-//! names each: an attribute macro may change the type after it was read here, and
-//! a field that it adds, or gives another type, has to stop the build.
+//! That these are the fields is said to the compiler, in a pattern that names
+//! each: an attribute macro may change the type after it was read here, and a
+//! field that it adds, or gives another type, has to stop the build.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, Data, DeriveInput, Error, Fields, GenericParam, Ident, Lifetime, Meta, Result, Token,
+    Attribute, Data, DeriveInput, Error, Field, Fields, GenericParam, Ident, Lifetime, Meta, Result, Token,
     punctuated::Punctuated, spanned::Spanned,
 };
 
@@ -26,7 +26,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         unsafe impl<#lent> ::replug_plugin_api::interface::Portable<#lent> for #name<#(#arguments),*> {}
 
         const _: () = {
-            // Exclusive, so that no field is taken for one with a shorter lifetime.
+            // Exclusive, so that no lifetime in a field is taken for a shorter one.
             fn fields<#lent>(value: &mut #name<#(#used),*>) {
                 #demands
             }
@@ -99,9 +99,10 @@ fn demands(input: &DeriveInput, lent: &Lifetime) -> Result<TokenStream> {
 fn taken_apart(fields: &Fields, lent: &Lifetime) -> (TokenStream, TokenStream) {
     let members = fields.members();
     let names: Vec<Ident> = (0..fields.len()).map(|number| format_ident!("__field{number}")).collect();
-    let demands = fields.iter().zip(&names).map(|(field, name)| {
-        quote_spanned! {field.ty.span()=>
-            ::replug_plugin_api::interface::__support::held::<#lent, _>(#name);
+    let demands = fields.iter().zip(&names).map(|(Field { ty, .. }, name)| {
+        quote_spanned! {ty.span()=>
+            ::replug_plugin_api::interface::__support::portable::<#lent, #ty>();
+            ::replug_plugin_api::interface::__support::is::<#ty>(#name);
         }
     });
     (quote!(#(#members: #names),*), quote!(#(#demands)*))
@@ -128,5 +129,18 @@ mod tests {
         }
         let input = syn::parse_str("#[repr(C, align(8))] struct A(u8);").expect("an item");
         assert!(expand(&input).is_ok());
+    }
+
+    #[test]
+    fn every_field_that_was_read_is_named_and_no_other_is_let_through() {
+        for (item, expected) in [
+            ("#[repr(C)] struct A<'a> { b: &'a u8, c: u8 }", "A { b : __field0 , c : __field1 } = value"),
+            ("#[repr(C)] struct A(u8, u8);", "A { 0 : __field0 , 1 : __field1 } = value"),
+            ("#[repr(u8)] enum A { B, C(u8) }", "A :: B { } => { } A :: C { 0 : __field0 } =>"),
+        ] {
+            let input = syn::parse_str(item).expect("an item");
+            let output = expand(&input).expect("portable").to_string();
+            assert!(output.contains(expected), "{output}");
+        }
     }
 }
