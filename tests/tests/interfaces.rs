@@ -176,12 +176,14 @@ fn what_changed_by_order_by_number_or_by_name_is_refused_at_its_place() {
         refused::<dyn report_louder::Report>("report", "report@1.0.0"),
         refused::<dyn report_renamed::Report>("report", "report@1.0.0"),
     ];
-    let words = [["letters", "words"], ["volume", "Highest"], ["Length", "Size"]];
-    for ((code, message), words) in refusals.iter().zip(words) {
+    let places = [
+        "0: expected field letters: AFunctionPointer, found words: AFunctionPointer (and 1 more differences)",
+        "volume.param_2.0: TooManyVariants(ExpectedFound { expected: 3, found: 2 })",
+        "size.param_2.0: expected type Length, found Size",
+    ];
+    for ((code, message), place) in refusals.iter().zip(places) {
         assert_eq!(code, "abi.layout_mismatch");
-        assert!(message.starts_with("the layout of pairs.report differs at "), "{message}");
-        assert!(words.iter().all(|word| message.contains(word)), "{words:?} {refusals:?}");
-        assert!(!message.contains('\n'), "{message}");
+        assert_eq!(message, &format!("the layout of pairs.report differs at {place}"));
     }
 }
 
