@@ -7,7 +7,7 @@ use quote::format_ident;
 use semver::Version;
 use syn::{
     Attribute, Error, Expr, ExprLit, FnArg, GenericParam, Ident, ItemTrait, Lifetime, Lit, LitStr, Meta, Pat,
-    Result, Signature, Token, TraitItem, TraitItemFn, Type,
+    PatType, Receiver, Result, Signature, Token, TraitItem, TraitItemFn, Type,
     ext::IdentExt,
     parse::{Parse, ParseStream},
     spanned::Spanned,
@@ -124,12 +124,15 @@ impl Method {
         }
         let signature = &function.sig;
         let lifetime = check_signature(signature)?;
+        for input in &signature.inputs {
+            let (FnArg::Typed(PatType { attrs, .. }) | FnArg::Receiver(Receiver { attrs, .. })) = input;
+            if let Some(attribute) = attrs.first() {
+                return Err(Error::new(attribute.span(), "an argument of an interface has no attributes"));
+            }
+        }
         let mut parameters = Vec::new();
         for (number, input) in signature.inputs.iter().skip(1).enumerate() {
             let FnArg::Typed(typed) = input else { continue };
-            if let Some(attribute) = typed.attrs.first() {
-                return Err(Error::new(attribute.span(), "an argument of an interface has no attributes"));
-            }
             let kind = Argument::of(&typed.ty, lifetime.as_ref())?;
             let name = name_of(&typed.pat, number)?;
             parameters.push(Parameter { name, ty: (*typed.ty).clone(), kind });

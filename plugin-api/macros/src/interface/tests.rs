@@ -71,6 +71,7 @@ fn a_method_that_has_no_place_in_a_vtable_is_refused_with_what_to_write() {
         ("#[cfg(unix)] fn a(&self);", "#", "the same in every build"),
         ("#[cfg_attr(unix, cfg(unix))] fn a(&self);", "#", "the same in every build"),
         ("fn a(&self, #[cfg(unix)] b: u8);", "#", "has no attributes"),
+        ("fn a(#[cfg(unix)] &self);", "#", "has no attributes"),
         ("fn a(&self, #[allow(unused)] b: u8);", "#", "has no attributes"),
         ("fn has_b(&self); #[since = \"1.1\"] fn b(&self);", "has_b", "choose another name"),
         ("fn has_r(&self); #[since = \"1.1\"] fn r#r(&self);", "has_r", "choose another name"),
