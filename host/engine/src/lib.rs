@@ -56,8 +56,9 @@ mod pipeline;
 mod host;
 
 pub use host::{
-    Host, HostBuilder, HostError, HostStatus, LeaseStatus, Outcome, PluginState, PluginStatus, RemovalPolicy,
-    RolledBack, SameVersion, SweepStatus, TableStatus, TrialStatus, UnloadingStatus, VersionStatus,
+    Host, HostBuilder, HostError, HostStatus, LeaseStatus, Outcome, PinnedCaller, PinnedTo, PluginState,
+    PluginStatus, RemovalPolicy, RolledBack, SameVersion, SweepStatus, TableStatus, TrialStatus,
+    UnloadingStatus, VersionStatus,
 };
 pub use pipeline::ReadError;
 pub use replug_abi::{Fault, TypedInterface};

@@ -222,6 +222,8 @@ impl Control {
         for Loss { table, rows } in taken.losses {
             self.shared.event(Some(id), EventKind::TableLoss { table, rows });
         }
+        // The first version is committed before a second one can be there.
+        self.settle_tables_of(&entry);
         Ok(())
     }
 

@@ -30,6 +30,6 @@ pub use options::{HostBuilder, RemovalPolicy, SameVersion};
 pub use outcome::Outcome;
 pub use rollback::RolledBack;
 pub use status::{
-    HostStatus, LeaseStatus, PluginState, PluginStatus, SweepStatus, TableStatus, TrialStatus,
-    UnloadingStatus, VersionStatus,
+    HostStatus, LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, SweepStatus, TableStatus,
+    TrialStatus, UnloadingStatus, VersionStatus,
 };

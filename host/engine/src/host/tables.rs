@@ -28,7 +28,8 @@ impl Control {
         }
     }
 
-    fn settle_tables_of(&mut self, entry: &Arc<Entry>) {
+    /// The same for one plugin.
+    pub(super) fn settle_tables_of(&mut self, entry: &Arc<Entry>) {
         let name = &entry.name;
         let Some(serving) = entry.slot.look(Holder::new("tables", monotonic_ns())) else {
             return;

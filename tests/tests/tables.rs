@@ -1,0 +1,253 @@
+//! Rows that stay in the host while versions come, serve side by side, and go
+//! back: the sample plugin `sessions` in three versions.
+
+use replug_host::{CallOptions, HostBuilder, Plugin, TableStatus, event::EventKind, id::PluginName};
+use replug_tests::{
+    artifacts,
+    harness::{Harness, How, is, wait_until},
+};
+use serde_json::{Value, json};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+/// Longer than any test.
+const LONG: Duration = Duration::from_secs(3_600);
+
+fn name() -> PluginName {
+    "sessions".parse().expect("a name")
+}
+
+fn on_probation(host: HostBuilder) -> HostBuilder {
+    host.probation(LONG)
+}
+
+fn deploy(harness: &mut Harness, major: u32) {
+    let library = artifacts::plugin(&format!("sessions-v{major}"));
+    harness.deploy(&library, &format!("sessions-{major}.0.0.so"), &format!("sessions@{major}.0.0"));
+}
+
+/// Drops a version and chooses an earlier one.
+fn stay_with(harness: &mut Harness, major: u32, later: u32) {
+    deploy(harness, major);
+    harness.activate("sessions", &format!("{major}.0.0")).expect("serves");
+    let library = artifacts::plugin(&format!("sessions-v{later}"));
+    harness.drop_file(How::Rename, &library, &format!("sessions-{later}.0.0.so"));
+    harness.expect("passing over it", |event| matches!(event.kind, EventKind::Superseded { .. }));
+}
+
+fn call(sessions: &Plugin, method: &str, body: &str) -> String {
+    let reply = sessions.call(method, body.as_bytes()).expect("no call fails");
+    reply.text().expect("text").to_owned()
+}
+
+fn session(sessions: &Plugin, token: &str) -> Value {
+    serde_json::from_str(&call(sessions, "get", token)).expect("JSON")
+}
+
+fn open(sessions: &Plugin, token: &str, user: &str) {
+    call(sessions, "open", &json!({"token": token, "user": user}).to_string());
+}
+
+fn table(harness: &Harness, table: &str) -> TableStatus {
+    let status = harness.host.status();
+    let tables = &status.plugin("sessions").expect("is known").tables;
+    tables.iter().find(|status| status.name == table).expect("is open").clone()
+}
+
+/// Waits until the tables are those of a version, and swept.
+fn swept(harness: &Harness, schema: u32) -> TableStatus {
+    wait_until("the sweep", || {
+        let table = table(harness, "sessions");
+        table.schema == schema && table.sweep.is_some_and(|sweep| sweep.done)
+    });
+    table(harness, "sessions")
+}
+
+fn audit(sessions: &Plugin) -> (u64, u64, u64) {
+    let audit: Value = serde_json::from_str(&call(sessions, "audit", "")).expect("JSON");
+    let number = |name: &str| audit[name].as_u64().expect("a number");
+    (number("sessions"), number("hits"), number("strays"))
+}
+
+#[test]
+fn rows_are_read_by_each_version_in_its_own_shape_and_swept_into_it() {
+    let mut harness = Harness::new();
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 2000}"#);
+    for _ in 0..3 {
+        call(&sessions, "touch", "t7");
+    }
+    assert_eq!(session(&sessions, "t7")["hits"], 3);
+
+    deploy(&mut harness, 2);
+    let seven = session(&sessions, "t7");
+    assert_eq!((&seven["hits"], &seven["last_used_ms"]), (&json!(3), &seven["opened_ms"]));
+    let table = swept(&harness, 2);
+    assert_eq!((table.rows, table.sweep.map(|sweep| sweep.failed)), (2000, Some(0)));
+
+    deploy(&mut harness, 3);
+    assert_eq!(session(&sessions, "t7")["visits"], 3);
+    swept(&harness, 3);
+    assert_eq!(audit(&sessions), (2000, 3, 0));
+    assert_eq!(call(&sessions, "of", "u1"), r#"["t4","t5","t6","t7"]"#);
+}
+
+#[test]
+fn a_rollback_keeps_what_the_newer_version_wrote() {
+    let mut harness = Harness::with(on_probation);
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    open(&sessions, "old", "ada");
+    deploy(&mut harness, 2);
+    call(&sessions, "touch", "old");
+    open(&sessions, "new", "ada");
+    call(&sessions, "touch", "new");
+    call(&sessions, "touch", "new");
+    assert_eq!(session(&sessions, "new")["hits"], 2);
+
+    harness.host.roll_back(&name(), None).expect("goes back");
+    assert_eq!(session(&sessions, "old")["hits"], 1);
+    assert_eq!(session(&sessions, "new")["hits"], 2);
+    assert!(session(&sessions, "new").get("last_used_ms").is_none(), "it is in the shape of 1.0.0");
+    assert_eq!(call(&sessions, "of", "ada"), r#"["old","new"]"#);
+    harness.unloaded("sessions@2.0.0");
+    swept(&harness, 1);
+    assert_eq!(audit(&sessions), (2, 3, 0));
+}
+
+#[test]
+fn a_plugin_goes_back_over_two_versions_after_they_were_committed() {
+    let mut harness = Harness::new();
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 1000}"#);
+    deploy(&mut harness, 2);
+    swept(&harness, 2);
+    deploy(&mut harness, 3);
+    swept(&harness, 3);
+    call(&sessions, "touch", "t1");
+    open(&sessions, "late", "bob");
+
+    harness.activate("sessions", "1.0.0").expect("goes back to the first");
+    assert_eq!(session(&sessions, "t1")["hits"], 1);
+    assert_eq!(session(&sessions, "late")["user"], "bob");
+    swept(&harness, 1);
+    assert_eq!(audit(&sessions), (1001, 1, 0));
+    // And forth again.
+    harness.activate("sessions", "3.0.0").expect("goes forth");
+    swept(&harness, 3);
+    assert_eq!(session(&sessions, "t1")["visits"], 1);
+    assert_eq!(audit(&sessions), (1001, 1, 0));
+}
+
+/// Callers that count on the same rows through both arms of a trial.
+struct Counting {
+    stop: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<u64>>,
+}
+
+impl Counting {
+    fn on(sessions: &Plugin) -> Counting {
+        let stop = Arc::<AtomicBool>::default();
+        let threads = (0..3).map(|_| {
+            let (sessions, stop) = (sessions.clone(), Arc::clone(&stop));
+            thread::spawn(move || {
+                let mut made = 0;
+                // Relaxed: joined before anything else is looked at.
+                while !stop.load(Ordering::Relaxed) {
+                    let token = format!("t{}", made % 7);
+                    sessions.call("touch", token.as_bytes()).expect("no call fails");
+                    made += 1;
+                }
+                made
+            })
+        });
+        let threads = threads.collect();
+        Counting { stop, threads }
+    }
+
+    fn made(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().map(|thread| thread.join().expect("does not panic")).sum()
+    }
+}
+
+#[test]
+fn two_versions_that_write_the_same_rows_lose_no_update() {
+    let mut harness = Harness::with(on_probation);
+    stay_with(&mut harness, 1, 2);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 7}"#);
+    let share = replug_host::dispatch::Share::from_basis_points(5_000).expect("a half");
+    harness.host.try_version(&name(), "2.0.0".parse().expect("a version"), share).wait().expect("is tried");
+
+    let counting = Counting::on(&sessions);
+    let both = || {
+        let status = harness.host.status();
+        let plugin = status.plugin("sessions").expect("is known");
+        plugin.calls > 3_000 && plugin.trial.as_ref().is_some_and(|trial| trial.calls > 3_000)
+    };
+    wait_until("both versions to write", both);
+    harness.host.promote(&name()).wait().expect("is promoted");
+    harness.host.commit(&name()).wait().expect("is committed");
+    let before = calls(&harness);
+    wait_until("calls after the commit", || calls(&harness) > before + 1_000);
+    let made = counting.made();
+    assert_eq!(audit(&sessions), (7, made, 0));
+
+    harness.activate("sessions", "1.0.0").expect("goes back");
+    let counting = Counting::on(&sessions);
+    let before = calls(&harness);
+    wait_until("calls after the rollback", || calls(&harness) > before + 1_000);
+    let made = made + counting.made();
+    assert_eq!(audit(&sessions), (7, made, 0));
+}
+
+fn calls(harness: &Harness) -> u64 {
+    harness.host.status().plugin("sessions").map_or(0, |plugin| plugin.calls)
+}
+
+#[test]
+fn a_sweep_can_be_paused_and_goes_on() {
+    let mut harness = Harness::new();
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 1000}"#);
+    harness.host.pause_sweep(&name(), true);
+    deploy(&mut harness, 2);
+    harness.expect("the commit", |event| {
+        matches!(event.kind, EventKind::TablesCommitted) && is(event, "sessions@2.0.0")
+    });
+    wait_until("the new schema", || table(&harness, "sessions").schema == 2);
+    assert!(!table(&harness, "sessions").sweep.is_some_and(|sweep| sweep.done));
+    // What is read is converted all the same.
+    assert_eq!(session(&sessions, "t9")["hits"], 0);
+    harness.host.pause_sweep(&name(), false);
+    swept(&harness, 2);
+    harness.expect("the end of the sweep", |event| {
+        matches!(&event.kind, EventKind::TableSwept { table, converted: 999, left: 0, .. } if table == "sessions")
+    });
+}
+
+#[test]
+fn a_table_that_is_full_refuses_a_new_row_and_nothing_else() {
+    let full = |host: HostBuilder| host.config("sessions", json!({"rows_max": 2}));
+    let mut harness = Harness::with(full);
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    open(&sessions, "a", "ada");
+    open(&sessions, "b", "ada");
+    let refused = sessions.call_with("open", br#"{"token":"c","user":"ada"}"#, &CallOptions::default());
+    let refused = refused.expect_err("there is no room");
+    assert!(refused.to_string().contains("table.rows_max"), "{refused}");
+    assert_eq!(call(&sessions, "touch", "a"), "1");
+    assert_eq!(call(&sessions, "close", "b"), "true");
+    open(&sessions, "c", "ada");
+}
