@@ -1,7 +1,10 @@
 //! Rows that stay in the host while versions come, serve side by side, and go
 //! back: the sample plugin `sessions` in three versions.
 
-use replug_host::{CallOptions, HostBuilder, Plugin, TableStatus, event::EventKind, id::PluginName};
+use replug_host::{
+    CallOptions, HostBuilder, Plugin, TableStatus, dispatch::Share, event::EventKind, failure::Failure,
+    id::PluginName,
+};
 use replug_tests::{
     artifacts,
     harness::{Harness, How, is, wait_until},
@@ -185,7 +188,7 @@ fn two_versions_that_write_the_same_rows_lose_no_update() {
     stay_with(&mut harness, 1, 2);
     let sessions = harness.plugin("sessions");
     call(&sessions, "fill", r#"{"from": 0, "count": 7}"#);
-    let share = replug_host::dispatch::Share::from_basis_points(5_000).expect("a half");
+    let share = Share::from_basis_points(5_000).expect("a half");
     harness.host.try_version(&name(), "2.0.0".parse().expect("a version"), share).wait().expect("is tried");
 
     let counting = Counting::on(&sessions);
@@ -250,4 +253,86 @@ fn a_table_that_is_full_refuses_a_new_row_and_nothing_else() {
     assert_eq!(call(&sessions, "touch", "a"), "1");
     assert_eq!(call(&sessions, "close", "b"), "true");
     open(&sessions, "c", "ada");
+}
+
+fn deploy_example(harness: &mut Harness, example: &str, version: &str) {
+    let library = artifacts::example("sessions-core", example);
+    harness.deploy(&library, &format!("sessions-{version}.so"), &format!("sessions@{version}"));
+}
+
+#[test]
+fn a_version_that_cannot_go_back_serves_alone_and_a_rollback_past_its_rows_is_refused() {
+    let mut harness = Harness::with(on_probation);
+    deploy(&mut harness, 1);
+    harness.activate("sessions", "1.0.0").expect("serves");
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 100}"#);
+    let library = artifacts::example("sessions-core", "one-way");
+    harness.drop_file(How::Rename, &library, "sessions-2.1.0.so");
+    harness.expect("passing over it", |event| matches!(event.kind, EventKind::Superseded { .. }));
+
+    let share = Share::from_basis_points(100).expect("one in a hundred");
+    let tried = harness.host.try_version(&name(), "2.1.0".parse().expect("a version"), share).wait();
+    assert_eq!(tried.expect_err("both cannot serve").code().as_str(), "route.shared_state");
+
+    // Calls go on meanwhile; none of them sees a row that it cannot read.
+    let counting = Counting::on(&sessions);
+    harness.activate("sessions", "2.1.0").expect("takes over");
+    let before = calls(&harness);
+    wait_until("calls on it", || calls(&harness) > before + 500);
+    let made = counting.made();
+    assert_eq!(audit(&sessions), (100, made, 0));
+    let error = harness.host.roll_back(&name(), None).expect_err("nothing is kept ready");
+    assert_eq!(error.code().as_str(), "rollback.not_warm");
+    let refused = harness.activate("sessions", "1.0.0").expect_err("its rows cannot go back");
+    assert_eq!(refused.code, "state.no_path");
+    assert!(refused.message.contains("rows of table sessions have schema 2"), "{refused}");
+    assert_eq!(audit(&sessions), (100, made, 0));
+}
+
+#[test]
+fn a_loss_that_is_allowed_is_counted_and_the_rest_is_kept() {
+    let mut harness = Harness::with(|host| host.allow_state_loss(true));
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 50}"#);
+    // What nobody has touched is still in the shape of 1.0.0.
+    harness.host.pause_sweep(&name(), true);
+    deploy_example(&mut harness, "one-way", "2.1.0");
+    for token in 0..10 {
+        call(&sessions, "touch", &format!("t{token}"));
+    }
+    harness.activate("sessions", "1.0.0").expect("goes back");
+    let loss = harness.expect("the loss", |event| matches!(event.kind, EventKind::TableLoss { .. }));
+    assert!(
+        matches!(&loss.kind, EventKind::TableLoss { table, rows: 10 } if table == "sessions"),
+        "{loss:?}"
+    );
+    let (left, hits, _) = audit(&sessions);
+    assert_eq!((left, hits), (40, 0));
+}
+
+#[test]
+fn rows_that_cannot_be_converted_stay_and_are_told() {
+    let mut harness = Harness::new();
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    for (token, user) in [("a", "ada"), ("b", "panics"), ("c", "refused"), ("d", "dan")] {
+        open(&sessions, token, user);
+    }
+    deploy_example(&mut harness, "broken-step", "2.2.0");
+    let swept = swept(&harness, 2);
+    assert_eq!((swept.rows, swept.sweep.map(|sweep| sweep.failed)), (4, Some(2)));
+    harness.expect("the sweep's failure", |event| {
+        matches!(&event.kind, EventKind::StateProblem { failure } if failure.message.starts_with("convert"))
+    });
+    assert_eq!(call(&sessions, "touch", "a"), "1");
+    for (token, words) in [("b", "nobody said what to do"), ("c", "this user is not wanted")] {
+        let error = sessions.call("touch", token.as_bytes()).expect_err("it cannot be read");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    // Going back leaves them as they were.
+    harness.activate("sessions", "1.0.0").expect("goes back");
+    assert_eq!(call(&sessions, "touch", "b"), "1");
+    assert_eq!(audit(&sessions), (4, 2, 0));
 }

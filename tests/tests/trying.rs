@@ -364,3 +364,24 @@ fn nothing_is_kept_ready_behind_a_version_with_state() {
     let refused = harness.host.roll_back(&limiter, None).expect_err("its state went on");
     assert_eq!(refused.code().as_str(), "rollback.not_warm");
 }
+
+#[test]
+fn what_was_gone_back_from_stays_so_when_the_host_starts_again() {
+    let mut harness = Harness::with(|host| host.probation(LONG));
+    harness.deploy(&artifacts::plugin("markdown-v1"), "markdown-1.0.0.so", "markdown@1.0.0");
+    harness.deploy(&artifacts::plugin("markdown-v2"), "markdown-2.0.0.so", "markdown@2.0.0");
+    harness.host.roll_back(&name(), None).expect("goes back");
+    let (_, home) = harness.shutdown();
+    let mut harness = Harness::again(home, |host| host);
+    harness.published("markdown@1.0.0");
+    let status = status(&harness);
+    assert!(
+        status.versions.iter().any(|version| version.id.starts_with("markdown@2.0.0") && version.refused)
+    );
+    // Chosen, it serves, and so it does the next time.
+    harness.activate("markdown", "2.0.0").expect("serves");
+    harness.activate("markdown", "1.0.0").expect("serves");
+    let (_, home) = harness.shutdown();
+    let mut harness = Harness::again(home, |host| host);
+    harness.published("markdown@1.0.0");
+}

@@ -4,7 +4,10 @@
 //! something unusable still stands for its version, which is then not deployed
 //! from it: what serves is never taken away by a bad file.
 
-use super::versions::{Added, Arrival, Removed, Versions};
+use super::{
+    choices::Choice,
+    versions::{Added, Arrival, Removed, Versions},
+};
 use crate::{id::PluginName, pipeline::Candidate};
 use semver::Version;
 use std::{
@@ -18,9 +21,21 @@ use std::{
 pub(super) struct Catalog {
     plugins: BTreeMap<PluginName, Versions>,
     paths: BTreeMap<PathBuf, (PluginName, Version)>,
+    /// What was decided about plugins of which no file was seen yet.
+    kept: BTreeMap<PluginName, Choice>,
 }
 
 impl Catalog {
+    /// No files yet, and what was decided before.
+    pub(super) fn with(kept: BTreeMap<PluginName, Choice>) -> Self {
+        Catalog { kept, ..Catalog::default() }
+    }
+
+    /// What has to be known when a host starts again.
+    pub(super) fn choices(&self) -> Vec<(PluginName, Choice)> {
+        self.plugins.iter().map(|(name, versions)| (name.clone(), versions.choice())).collect()
+    }
+
     /// A file was read: what it means, and another file that has to be read
     /// because this one held its version before.
     pub(super) fn add(&mut self, candidate: Candidate, arrival: Arrival) -> (Added, Option<PathBuf>) {
@@ -33,7 +48,10 @@ impl Catalog {
             read_too = Some(other);
         }
         self.paths.insert(path.clone(), (id.name.clone(), id.version.clone()));
-        (self.plugins.entry(id.name.clone()).or_default().add(path, candidate, arrival), read_too)
+        let kept = &mut self.kept;
+        let versions = self.plugins.entry(id.name.clone());
+        let versions = versions.or_insert_with(|| Versions::kept(kept.remove(&id.name).unwrap_or_default()));
+        (versions.add(path, candidate, arrival), read_too)
     }
 
     /// A file is gone, and with it the version that only it held.

@@ -74,6 +74,8 @@ pub(super) struct Control {
     pub(super) committed: BTreeMap<PluginName, VersionId>,
     /// Versions whose export hangs, which was reported.
     pub(super) hanging_exports: BTreeSet<VersionId>,
+    /// Why choices could not be kept, which was reported.
+    pub(super) choices_failed: Option<String>,
     /// When a watch that ended is started again.
     pub(super) rewatch_at: Option<Instant>,
     /// When a host that ends waits no longer; nothing is deployed any more.
@@ -161,13 +163,15 @@ impl Control {
         // Whoever asked may have gone away meanwhile.
         match command {
             Command::Activate { name, version, done } => {
-                let _ = done.send(self.activate(&name, version));
+                let active = self.activate(&name, version);
+                let _ = done.send(active.and_then(|id| self.shared.keep_choices().map(|()| id)));
             }
             Command::Try { name, version, share, done } => {
                 let _ = done.send(self.try_version(&name, &version, share));
             }
             Command::Promote { name, done } => {
-                let _ = done.send(self.promote(&name));
+                let active = self.promote(&name);
+                let _ = done.send(active.and_then(|id| self.shared.keep_choices().map(|()| id)));
             }
             Command::Commit { name, done } => {
                 let _ = done.send(self.commit(&name));
@@ -190,6 +194,17 @@ impl Control {
         let due = self.shared.catalog().pass_time(now);
         self.reconcile_all(due);
         self.settle_tables();
+        self.keep_choices();
+    }
+
+    /// Files that went may have taken a choice with them.
+    fn keep_choices(&mut self) {
+        let kept = self.shared.keep_choices();
+        let failed = kept.as_ref().err().map(ToString::to_string);
+        if let (Err(failure), true) = (kept, failed != self.choices_failed) {
+            self.shared.event(None, EventKind::HostProblem { failure });
+        }
+        self.choices_failed = failed;
     }
 
     fn take_reports(&mut self, first: Report, more: &Receiver<Report>) {

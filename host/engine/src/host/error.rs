@@ -1,5 +1,6 @@
 //! Why a host cannot start, or not do what it was asked for.
 
+use super::choices::ChoicesError;
 use crate::{
     artifact::{stage::StageError, watch::WatchError},
     event::FailureReport,
@@ -37,6 +38,9 @@ pub enum HostError {
     /// The snapshot store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What was decided about versions before cannot be read.
+    #[error(transparent)]
+    Choices(#[from] ChoicesError),
     /// The system gives no more threads.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -75,6 +79,7 @@ impl Failure for HostError {
             HostError::Locked { .. } => Code::HostDataLocked,
             HostError::Watch(error) => error.code(),
             HostError::Stage(error) => error.code(),
+            HostError::Choices(error) => error.code(),
             HostError::Store(error) => error.code(),
             HostError::Thread(_) => Code::HostThread,
             HostError::Failed(report) => Code::from_name(report.code).unwrap_or(Code::HostStopped),

@@ -2,6 +2,7 @@
 
 use super::{
     backoff::Backoff,
+    choices::Choices,
     control::{Command, Control},
     error::HostError,
     lock::lock,
@@ -93,12 +94,13 @@ impl Host {
             StoreOptions { max_state_bytes: options.state_bytes_max as u64, ..StoreOptions::default() };
         let store = SnapshotStore::open(data_dir.join("state"), store_options)?;
         let tables = Tables::new(options.table_limits);
+        let choices = Choices::open(data_dir.join("choices.json"))?;
         let directory = Directory::new(options.service, options.interfaces.clone(), tables);
         let directory = Arc::new(directory.map_err(HostError::Thread)?);
         let events = Arc::new(EventLog::default());
         let worker = Worker::start(options.unload.hook_timeout).map_err(HostError::Thread)?;
         let watcher = Watcher::start(&plugin_dir, options.watch.clone())?;
-        let shared = Arc::new(Shared::new(directory, events, watcher.mode_reader()));
+        let shared = Arc::new(Shared::new(directory, events, watcher.mode_reader(), choices));
         let (commands, queue) = channel::bounded(COMMANDS_MAX);
         let control = Control {
             options,
@@ -112,6 +114,7 @@ impl Host {
             in_memory: BTreeMap::new(),
             committed: BTreeMap::new(),
             hanging_exports: BTreeSet::new(),
+            choices_failed: None,
             rewatch_at: None,
             ends_at: None,
         };

@@ -1,6 +1,7 @@
 //! The host: options, the command loop that owns what is live, and the
 //! embedder's handle to both.
 
+mod choices;
 mod error;
 mod lock;
 mod options;

@@ -75,6 +75,10 @@ impl Shared {
             self.event(Some(&from), EventKind::StateProblem { failure: FailureReport::of(&problem) });
         }
         self.nudge();
+        // It is done; that a host which starts again knows of it is another matter.
+        if let Err(failure) = self.keep_choices() {
+            self.event(Some(&from), EventKind::StateProblem { failure });
+        }
         Ok(RolledBack { from, to, stored, barrier, in_flight })
     }
 

@@ -3,12 +3,13 @@
 
 use super::{
     catalog::Catalog,
+    choices::Choices,
     sweeps::{Pauses, TableSweep},
 };
 use crate::{
     artifact::watch::WatchMode,
     dispatch::Retired,
-    event::{Event, EventKind, EventLog},
+    event::{Event, EventKind, EventLog, FailureReport},
     id::{PluginName, VersionId},
     pipeline::Unloading,
     service::{Directory, Serving},
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) directory: Arc<Directory>,
     pub(super) events: Arc<EventLog>,
     catalog: Mutex<Catalog>,
+    choices: Choices,
     leaving: Mutex<Vec<Leaving>>,
     unloads: Mutex<Vec<Unloading>>,
     standby: Mutex<BTreeMap<PluginName, Standby>>,
@@ -78,11 +80,17 @@ pub(super) struct Record {
 }
 
 impl Shared {
-    pub(super) fn new(directory: Arc<Directory>, events: Arc<EventLog>, watching: ModeReader) -> Self {
+    pub(super) fn new(
+        directory: Arc<Directory>,
+        events: Arc<EventLog>,
+        watching: ModeReader,
+        choices: Choices,
+    ) -> Self {
         Shared {
             directory,
             events,
-            catalog: Mutex::default(),
+            catalog: Mutex::new(Catalog::with(choices.all())),
+            choices,
             leaving: Mutex::default(),
             unloads: Mutex::default(),
             standby: Mutex::default(),
@@ -108,6 +116,11 @@ impl Shared {
 
     pub(super) fn catalog(&self) -> MutexGuard<'_, Catalog> {
         lock(&self.catalog)
+    }
+
+    /// Keeps what was decided about versions until a host starts again.
+    pub(super) fn keep_choices(&self) -> Result<(), FailureReport> {
+        self.choices.keep(|| self.catalog().choices()).map_err(|error| FailureReport::of(&error))
     }
 
     /// Versions that wait for their last calls, so that their state can be

@@ -1,7 +1,7 @@
 //! The versions of one plugin: which files hold them, which was chosen, which
 //! serves, and which must not or not yet be tried.
 
-use super::backoff::Backoff;
+use super::{backoff::Backoff, choices::Choice};
 use crate::{
     id::{Digest, VersionId},
     pipeline::Candidate,
@@ -28,8 +28,14 @@ pub(super) struct Versions {
     /// The version that serves a share of the calls beside it.
     trial: Option<VersionId>,
     went_back: bool,
+    /// The file of the version that was gone back to, also by a host before.
+    stays: Option<Digest>,
     /// Files that were refused; they are not tried again until they change.
     refused: BTreeSet<Digest>,
+    /// Of these, those of versions that were gone back from.
+    left: BTreeSet<Digest>,
+    /// Of these, those that a host before has refused and this one has not seen.
+    unseen: BTreeSet<Digest>,
     /// Versions whose deployment failed through no fault of theirs.
     backoff: Backoff<Digest>,
     /// Until when the version that serves is kept, its file being gone.
@@ -102,6 +108,27 @@ pub(super) enum Removed {
     Nothing,
 }
 
+/// What outlives the host.
+impl Versions {
+    /// No files yet, and what was decided before.
+    pub(super) fn kept(choice: Choice) -> Self {
+        let Choice { chosen, stays, left } = choice;
+        Versions {
+            pinned: chosen,
+            stays,
+            refused: left.clone(),
+            unseen: left.clone(),
+            left,
+            ..Versions::default()
+        }
+    }
+
+    /// What has to be known when a host starts again.
+    pub(super) fn choice(&self) -> Choice {
+        Choice { chosen: self.pinned.clone(), stays: self.stays, left: self.left.clone() }
+    }
+}
+
 /// Files of one plugin.
 impl Versions {
     /// A file was read.
@@ -124,7 +151,10 @@ impl Versions {
         if known {
             return Added::Known;
         }
-        self.went_back = false;
+        if self.active.is_some() {
+            self.went_back = false;
+            self.stays = None;
+        }
         Added::New
     }
 
@@ -132,7 +162,8 @@ impl Versions {
     /// again, whatever was said of it: somebody wants that. That a new watch
     /// reports the file as it stands there is no wish.
     fn see(&mut self, before: Option<Content>, now: Content) {
-        if before != Some(now) {
+        // Nor is it that a host which starts sees it for the first time.
+        if before != Some(now) && !self.unseen.remove(&now.digest) {
             self.try_again(&now.digest);
         }
     }
@@ -222,7 +253,8 @@ impl Versions {
                 present.files.values().map(|content| content.digest).chain([present.id.digest])
             })
             .collect();
-        self.refused.retain(|digest| there.contains(digest));
+        self.refused.retain(|digest| there.contains(digest) || self.unseen.contains(digest));
+        self.left.retain(|digest| self.refused.contains(digest));
         self.backoff.keep(|digest| there.contains(digest));
     }
 }
@@ -236,7 +268,14 @@ impl Versions {
             let digest = &present.id.digest;
             !self.refused.contains(digest) && !self.backoff.is_waiting(digest)
         };
-        match &self.pinned {
+        let stays = self.stays.filter(|_| self.active.is_none());
+        let stays =
+            stays.and_then(|digest| self.present.values().find(|present| present.id.digest == digest));
+        if let Some(stays) = stays.filter(may_be_tried) {
+            return Some(stays);
+        }
+        // The choice of a host before may not be there any more.
+        match self.pinned.as_ref().filter(|pinned| self.present.contains_key(pinned)) {
             Some(pinned) => self.present.get(pinned).filter(may_be_tried),
             None => self.present.values().rev().find(may_be_tried),
         }
@@ -252,8 +291,11 @@ impl Versions {
         if let Some(id) = &id {
             self.backoff.forget(&id.digest);
         }
+        if let Some(id) = &id {
+            self.stays = self.stays.filter(|stays| *stays == id.digest);
+        }
+        self.went_back = id.is_some() && self.stays.is_some();
         self.active = id;
-        self.went_back = false;
         self.gone_until = None;
     }
 
@@ -287,12 +329,13 @@ impl Versions {
     pub(super) fn rolled_back(&mut self, from: &VersionId, to: &VersionId) {
         let was_trial = self.trial.take().is_some();
         self.refuse(from);
+        self.left.insert(from.digest);
         if self.pinned.as_ref() == Some(&from.version) {
             self.pinned = self.present.contains_key(&to.version).then(|| to.version.clone());
         }
         if !was_trial {
+            self.stays = Some(to.digest);
             self.set_active(Some(to.clone()));
-            self.went_back = true;
         }
     }
 
@@ -317,6 +360,7 @@ impl Versions {
     /// before; or none, and then what waits is tried now.
     pub(super) fn pin(&mut self, version: Option<Version>) {
         self.went_back = false;
+        self.stays = None;
         match &version {
             Some(version) => {
                 if let Some(present) = self.present.get(version) {
@@ -363,6 +407,7 @@ impl Versions {
 
     fn try_again(&mut self, digest: &Digest) {
         self.refused.remove(digest);
+        self.left.remove(digest);
         self.backoff.forget(digest);
     }
 }

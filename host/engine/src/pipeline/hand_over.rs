@@ -73,7 +73,8 @@ pub(super) fn hand_over<'a>(
 
 /// Makes `version` the one that serves when the last call on the version before
 /// has returned, and hands nothing over: rows of tables stay where they are, but
-/// the version before could not read what this one writes.
+/// one of the two could not read what the other writes. Its tables are committed
+/// with it.
 pub(super) fn pass_gate<'a>(
     entry: &'a Entry,
     version: Version<Serving>,
@@ -101,7 +102,13 @@ pub(super) fn pass_gate<'a>(
     let activated =
         means.worker.run(&progress, move || enter(&lease, Hook::Activate, |new| activate(new, &inside)));
     match activated {
-        Ok(Ok(())) => Ok(Behind { begun, barrier, in_flight }.open(entry, sealed, version, None)),
+        Ok(Ok(())) => match version.payload().tables().commit() {
+            Ok(()) => Ok(Behind { begun, barrier, in_flight }.open(entry, sealed, version, None)),
+            Err(error) => {
+                sealed.reopen();
+                Err(Refused::new(version, error))
+            }
+        },
         Ok(Err(error)) => {
             sealed.reopen();
             Err(Refused::new(version, error))

@@ -9,7 +9,7 @@
 //! | that of the committed version | | nothing |
 //! | later | yes | nothing: it leaves images |
 //! | later | no | callers wait at the gate until the calls on the version before have ended |
-//! | earlier | | the version that serves makes images of all rows first, beside calls |
+//! | earlier | | the version that serves makes images of all rows first, beside calls; if it cannot, and that loss is allowed, callers wait as above |
 
 use super::{
     error::DeployError,
@@ -40,10 +40,10 @@ pub(crate) const BATCH_ROWS: usize = 128;
 /// Passes over a table, each of which finds what was written during the last.
 const PASSES_MAX: usize = 8;
 
-/// How a version gets past the one that serves.
-pub(crate) fn passage(new: &Serving) -> Passage {
+/// How a version gets past the one that serves, with these losses.
+pub(crate) fn passage(new: &Serving, losses: &[Loss]) -> Passage {
     let is_one_way = new.tables().all().iter().any(|table| table.fit() == Fit::OneWay);
-    if is_one_way { Passage::Gated } else { Passage::Open }
+    if is_one_way || !losses.is_empty() { Passage::Gated } else { Passage::Open }
 }
 
 /// Whether two versions can serve at once, as far as tables are concerned.

@@ -33,7 +33,7 @@ pub(crate) fn take_over<'a>(
         Ok(losses) => losses,
         Err(error) => return Err(Refused::new(version, error)),
     };
-    let passage = tables::passage(new);
+    let passage = tables::passage(new, &losses);
     // State that the version before does not have would be left behind.
     let may_go_back = !new.manifest().state.snapshot && passage == Passage::Open;
     let old = match entry.slot.lease(Holder::new(DEPLOYMENT, monotonic_ns())) {

@@ -177,9 +177,9 @@ impl OpenTables {
 
     /// Makes the schemas of this version the ones that can be gone back to.
     pub(crate) fn commit(&self) -> Result<(), TableError> {
-        let open = self.all();
-        let mut later = open.iter().filter(|open| !open.is_committed());
-        later.try_for_each(|open| open.view.table().commit(open.view.schema()))
+        // Also where the schema is the committed one already: what is void then
+        // was not before.
+        self.all().iter().try_for_each(|open| open.view.table().commit(open.view.schema()))
     }
 
     /// Whether its schemas are the committed ones.
