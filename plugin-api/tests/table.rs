@@ -444,7 +444,7 @@ fn a_table_on_disk_is_awaited() -> Result<()> {
     fn is_send<T: Send>(future: T) -> T {
         future
     }
-    let runtime = replug_plugin_api::tokio::runtime::Builder::new_current_thread().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     for durability in [Durability::Memory, Durability::Disk] {
         let options = TableOptions::new().durability(durability);
         runtime.block_on(is_send(all(testing::context().table_with("rows", options)?)))?;

@@ -7,48 +7,12 @@
 //! side by side, a canary and what it is to replace, on the same rows.
 //!
 //! ```
-//! use replug_plugin_api::{prelude::*, state::State};
-//! use serde::{Deserialize, Serialize};
-//!
-//! #[derive(Debug, PartialEq, Serialize, Deserialize, State)]
-//! #[state(version = 1)]
-//! struct Visits {
-//!     count: u64,
-//! }
-//!
-//! struct Counter {
-//!     visits: Table<String, Visits>,
-//! }
-//!
-//! impl Plugin for Counter {
-//!     type Config = ();
-//!
-//!     fn prepare((): (), context: &Context) -> Result<Self> {
-//!         Ok(Counter { visits: context.table("visits")? })
-//!     }
-//!
-//!     fn methods(methods: &mut Methods<Self>) {
-//!         methods.method("visit", "Counts a visitor by name", |counter, call| {
-//!             let visits = counter.visits.update(call.text()?, |old| {
-//!                 Some(Visits { count: old.map_or(0, |old| old.count) + 1 })
-//!             })?;
-//!             Ok(visits.map_or(0, |visits| visits.count).to_string())
-//!         });
-//!     }
-//! }
-//!
-//! export!(Counter, name = "counter", state = tables);
-//!
-//! # fn main() -> Result<()> {
-//! // In a test, with the feature "testing":
-//! let host = replug_plugin_api::testing::Host::new();
-//! let counter = Counter::prepare((), &host.context())?;
-//! counter.visits.put("alice", &Visits { count: 7 })?;
-//! assert_eq!(counter.visits.get("alice")?, Some(Visits { count: 7 }));
-//! assert_eq!(counter.visits.get("bob")?, None);
-//! # Ok(())
-//! # }
+#![doc = include_str!("../../examples/tally.rs")]
+//! # fn main() {}
 //! ```
+//!
+//! Its own tests need no daemon: the module `testing` has a host in memory, with
+//! which the next version's steps can be tried as well.
 //!
 //! # What a version promises
 //!
