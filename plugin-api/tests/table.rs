@@ -40,12 +40,12 @@ struct V4 {
 
 impl Step<V1> for V2 {
     fn up(old: V1) -> Result<Self, StateError> {
-        MEANWHILE.with_borrow_mut(Option::take).map(|act| act());
+        act_meanwhile();
         Ok(V2 { total: old.hits, unit: "hits".into() })
     }
 
     fn down(self) -> Result<V1, StateError> {
-        MEANWHILE.with_borrow_mut(Option::take).map(|act| act());
+        act_meanwhile();
         match self.unit.as_str() {
             "hits" => Ok(V1 { hits: self.total }),
             other => Err(StateError::new(format!("{other:?} are no hits"))),
@@ -66,6 +66,12 @@ thread_local! {
 
 fn meanwhile(act: impl FnOnce() + 'static) {
     MEANWHILE.set(Some(Box::new(act)));
+}
+
+fn act_meanwhile() {
+    if let Some(act) = MEANWHILE.with_borrow_mut(Option::take) {
+        act();
+    }
 }
 
 /// A version's table, on the same rows as every other version's.
