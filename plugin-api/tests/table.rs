@@ -1,5 +1,7 @@
 //! Tables as a plugin's author uses them, on the host in memory: every way that
 //! a row goes between versions, and what happens when others write meanwhile.
+//!
+//! long: the ways share their four versions of one type
 
 use replug_plugin_api::{
     prelude::*,
