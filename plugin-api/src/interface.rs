@@ -110,44 +110,60 @@
 //! whose arguments are borrowed for the call and whose results go to an out
 //! argument. Later minors append functions behind the one that is marked as the
 //! last of the prefix. A function that can panic catches it with
-//! [`std::panic::catch_unwind`] and answers [`Status::PANIC`].
+//! [`std::panic::catch_unwind`] and answers [`Status::PANIC`]. One that says an
+//! error to a sink answers with one then, and not with OK after all.
+//!
+//! A host that calls the row through [`TypedInterface`], which it then implements
+//! itself, hands the plugin's [`Instance`] over as the first argument;
+//! [`plugin_of`] makes the plugin of it. That all of this is so, the one who makes
+//! the row promises to [`Interface::new`].
 //!
 //! ```
 //! // The shared crate.
 //! use abi_stable::{StableAbi, prefix_type::WithMetadata};
-//! use replug_plugin_api::interface::{Interface, InterfaceVersion, Status};
+//! use replug_plugin_api::interface::{Instance, Interface, InterfaceVersion, Status, plugin_of};
 //! use replug_plugin_api::prelude::*;
 //!
 //! #[repr(C)]
 //! #[derive(StableAbi)]
 //! #[sabi(kind(Prefix(prefix_ref = ScaleVtableRef, prefix_fields = ScaleVtablePrefix)))]
 //! pub struct ScaleVtable {
-//!     /// Writes `factor` times `x` to `out`. Thread: any, concurrently.
+//!     /// Writes the plugin's factor times `x` to `out`. Thread: any, concurrently.
 //!     #[sabi(last_prefix_field)]
-//!     pub scale: extern "C" fn(factor: f64, x: f64, out: &mut f64) -> Status,
+//!     pub scale: unsafe extern "C" fn(instance: Instance, x: f64, out: &mut f64) -> Status,
 //! }
 //!
-//! pub const fn row(vtable: ScaleVtableRef) -> Interface {
-//!     Interface::new("example.scale", InterfaceVersion::new(1, 0, 0), vtable)
+//! /// # Safety
+//! /// As for [`Interface::new`].
+//! pub const unsafe fn row(vtable: ScaleVtableRef) -> Interface {
+//!     // SAFETY: the caller's promise.
+//!     unsafe { Interface::new("example.scale", InterfaceVersion::new(1, 0, 0), vtable) }
 //! }
 //!
 //! // The plugin.
-//! struct Scale;
+//! struct Scale {
+//!     factor: f64,
+//! }
 //!
 //! impl Plugin for Scale {
 //!     type Config = ();
 //!     fn prepare((): (), _: &Context) -> Result<Self> {
-//!         Ok(Scale)
+//!         Ok(Scale { factor: 2.5 })
 //!     }
 //! }
 //!
-//! extern "C" fn scale(factor: f64, x: f64, out: &mut f64) -> Status {
-//!     *out = factor * x;
+//! /// SAFETY: `instance` is a live instance of `Scale`.
+//! unsafe extern "C" fn scale(instance: Instance, x: f64, out: &mut f64) -> Status {
+//!     // SAFETY: see above; only the export line of `Scale` lists the row.
+//!     let plugin = unsafe { plugin_of::<Scale>(&instance) };
+//!     *out = plugin.factor * x;
 //!     Status::OK
 //! }
 //!
 //! const TABLE: &WithMetadata<ScaleVtable> = &WithMetadata::new(ScaleVtable { scale });
-//! const ROW: Interface = row(ScaleVtableRef(TABLE.static_as_prefix()));
+//! // SAFETY: `scale` takes an instance of `Scale`, which lists the row below; it
+//! // writes `out` before it answers, keeps nothing, and cannot panic.
+//! const ROW: Interface = unsafe { row(ScaleVtableRef(TABLE.static_as_prefix())) };
 //!
 //! export!(Scale, name = "scale", interfaces = [ROW]);
 //! # fn main() {}
@@ -157,8 +173,9 @@
 pub mod calls;
 mod portable;
 
+pub use crate::glue::typed::plugin_of;
 pub use portable::Portable;
-pub use replug_abi::{Fault, Interface, InterfaceVersion, Status, TypedInterface};
+pub use replug_abi::{Fault, Instance, Interface, InterfaceVersion, Status, TypedInterface};
 /// Derives [`trait@Portable`].
 pub use replug_plugin_macros::Portable;
 /// Makes a trait an interface between hosts and plugins; the
@@ -187,12 +204,14 @@ pub use replug_plugin_macros::Portable;
 /// for: it can `deny(unsafe_code)`, but not `forbid` it.
 pub use replug_plugin_macros::interface;
 
-/// Names for the output of [`macro@interface`].
+/// Names for the output of [`macro@interface`], and for nothing else: they are
+/// outside of what versions promise, and what is `unsafe` about them is the
+/// macro's promise.
 #[doc(hidden)]
 pub mod __support {
     pub use super::{
         calls,
-        portable::{portable, writable},
+        portable::{is, portable, writable},
     };
     pub use crate::{
         Plugin, Result,

@@ -140,7 +140,8 @@ pub mod prelude {
     };
 }
 
-/// Names for the output of [`export!`].
+/// Names for the output of [`export!`], and for nothing else: they are outside of
+/// what versions promise, and what is `unsafe` about them is the macro's promise.
 #[doc(hidden)]
 pub mod __export {
     pub use crate::glue::{

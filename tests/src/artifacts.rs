@@ -1,4 +1,4 @@
-//! The plugins that tests drop: built by cargo, once.
+//! The plugins that tests drop, and programs that they run: built by cargo.
 
 use std::{
     collections::HashMap,
@@ -29,6 +29,17 @@ pub fn plugin(package: &str) -> PathBuf {
 pub fn example(package: &str, example: &str) -> PathBuf {
     let extra = ["--release".into(), "--example".into(), example.into()];
     built_target(package, example, &workspace(), &extra)
+}
+
+/// The program that is an example of a package, built as tests are.
+///
+/// # Panics
+/// As [`plugin`].
+pub fn program(package: &str, example: &str) -> PathBuf {
+    let built = cargo_build(package, &workspace(), &["--example".into(), example.into()]);
+    let is_it = |message: &&serde_json::Value| message["target"]["name"] == example;
+    let file = built.iter().filter(is_it).find_map(|message| message["executable"].as_str());
+    file.map(PathBuf::from).unwrap_or_else(|| panic!("cargo built no program {example} of {package}"))
 }
 
 /// The library of a package of `plugins/hostile`.
@@ -115,18 +126,8 @@ fn built_target(package: &str, target: &str, folder: &Path, extra: &[OsString]) 
 }
 
 fn build(package: &str, target: &str, folder: &Path, extra: &[OsString]) -> PathBuf {
-    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(folder)
-        .args(["build", "--quiet", "--message-format=json-render-diagnostics", "-p", package])
-        .args(extra)
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "cargo build -p {package} failed with {}", output.status);
-    let messages = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+    cargo_build(package, folder, extra)
+        .iter()
         .filter(|message| message["target"]["crate_types"][0] == "cdylib")
         .filter(|message| {
             message["target"]["name"].as_str().is_some_and(|name| name.replace('_', "-") == target)
@@ -137,4 +138,18 @@ fn build(package: &str, target: &str, folder: &Path, extra: &[OsString]) -> Path
             Some(PathBuf::from(file))
         })
         .unwrap_or_else(|| panic!("cargo built no library {target} of {package}"))
+}
+
+/// What cargo says that it built.
+fn cargo_build(package: &str, folder: &Path, extra: &[OsString]) -> Vec<serde_json::Value> {
+    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(folder)
+        .args(["build", "--quiet", "--message-format=json-render-diagnostics", "-p", package])
+        .args(extra)
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "cargo build -p {package} failed with {}", output.status);
+    let messages = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
+    messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }

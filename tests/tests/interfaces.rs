@@ -6,7 +6,7 @@ use abi_stable::std_types::{ROption, RSome};
 use pairs::{
     changed,
     every::{Every, Level, Span},
-    v1_0, v1_1, v1_2, v2_0, words, words_lent,
+    report, report_exchanged, report_louder, report_renamed, v1_0, v1_1, v1_2, v2_0, words, words_lent,
 };
 use replug_host::{CallError, Fault, HostBuilder, TypedInterface, failure::Failure};
 use replug_tests::{
@@ -149,6 +149,73 @@ fn a_plugin_with_two_majors_serves_a_host_that_knows_either() {
     let harness = serving::<dyn v2_0::Store>("two", "store@3.0.0");
     let store = harness.plugin("store").typed::<dyn v2_0::Store>().expect("is registered");
     assert_eq!(store.call(|store| store.get("four")), Ok(4));
+}
+
+/// Host 1.2, plugin 1.2 that lost a method of 1.2.
+#[test]
+fn a_later_method_that_was_taken_away_again_is_missing_or_refused() {
+    let (code, message) = refused::<dyn v1_2::Store>("store-without-name", "store@1.2.1");
+    assert_eq!(code, "abi.layout_mismatch");
+    assert!(message.starts_with("the layout of pairs.store differs at"), "{message}");
+    // Who never knew the method misses nothing.
+    let harness = serving::<dyn v1_1::Store>("store-without-name", "store@1.2.1");
+    let store = harness.plugin("store").typed::<dyn v1_1::Store>().expect("is registered");
+    assert_eq!(store.call(|store| store.count()), Ok(7));
+}
+
+/// Methods, variants and types by the same version, but not the same.
+#[test]
+fn what_changed_by_order_by_number_or_by_name_is_refused_at_its_place() {
+    let harness = serving::<dyn report::Report>("report", "report@1.0.0");
+    let report = harness.plugin("report").typed::<dyn report::Report>().expect("is registered");
+    let told = report.call(|report| Ok((report.size("one two!")?.bytes, report.volume("!")?)));
+    assert_eq!(told, Ok((8, report::Volume::High)));
+    assert_eq!(report.call(|report| Ok((report.words("a b")?, report.letters("a b")?))), Ok((2, 3)));
+    let refusals = [
+        refused::<dyn report_exchanged::Report>("report", "report@1.0.0"),
+        refused::<dyn report_louder::Report>("report", "report@1.0.0"),
+        refused::<dyn report_renamed::Report>("report", "report@1.0.0"),
+    ];
+    let places = [
+        "0: expected field letters: AFunctionPointer, found words: AFunctionPointer (and 1 more differences)",
+        "volume.param_2.0: TooManyVariants(ExpectedFound { expected: 3, found: 2 })",
+        "size.param_2.0: expected type Length, found Size",
+    ];
+    for ((code, message), place) in refusals.iter().zip(places) {
+        assert_eq!(code, "abi.layout_mismatch");
+        assert_eq!(message, &format!("the layout of pairs.report differs at {place}"));
+    }
+}
+
+/// Once, the first of the two rows was taken without a word.
+#[test]
+fn two_rows_of_one_interface_and_major_are_refused() {
+    let (code, message) = refused::<dyn v1_1::Store>("twice", "store@1.1.2");
+    assert_eq!(code, "abi.interface_major");
+    let expected = "it offers interface pairs.store twice, as 1.0.0 and as 1.1.0: \
+                    one row of each major version is enough";
+    assert_eq!(message, expected);
+}
+
+/// A handle is of the plugin, not of a version of it.
+#[test]
+fn a_typed_handle_goes_over_a_swap_and_says_when_the_host_has_ended() {
+    let mut harness = serving::<dyn v1_2::Store>("store-v1-0", "store@1.0.0");
+    let store = harness.plugin("store").typed::<dyn v1_2::Store>().expect("is registered");
+    assert_eq!(store.call(|store| Ok((store.get(1)?, store.has_name()))), Ok((10, false)));
+    harness.deploy(&artifacts::example("pairs", "store-v1-2"), "later.so", "store@1.2.0");
+    let named = store.call(|store| Ok((store.get(2)?, store.name()?.to_owned())));
+    assert_eq!(named, Ok((20, "tens".to_owned())));
+    harness.unloaded("store@1.0.0");
+    let (_, home) = harness.shutdown();
+    let mut ran = false;
+    let ended = store.call(|_| {
+        ran = true;
+        Ok(())
+    });
+    let ended = ended.expect_err("the host has ended");
+    assert!(!ran && matches!(*ended, CallError::Stopped), "{ended}");
+    drop(home);
 }
 
 /// Host 1.2, plugin 1.1 with another argument: also where one side has more.

@@ -1,7 +1,7 @@
 //! Two versions at once, and the way back: trials, routing, probation.
 
 use replug_host::{
-    CallOptions, HostError, Plugin, PluginState, PluginStatus,
+    CallOptions, HostError, PinnedCaller, PinnedTo, Plugin, PluginState, PluginStatus,
     dispatch::{Arm, Share},
     event::EventKind,
     failure::Failure,
@@ -69,6 +69,7 @@ fn a_version_that_is_tried_gets_its_exact_share_and_then_all() {
     assert!(seen.active.is_some_and(|id| id.starts_with("markdown@1.0.0")));
     let trial = seen.trial.expect("one is tried");
     assert_eq!((trial.share_basis_points, trial.calls, trial.errors), (500, 10, 0));
+    assert_eq!((trial.in_flight, trial.leases.as_slice()), (0, &[][..]));
 
     try_second(&harness, 5_000);
     assert_eq!(second_of(&markdown, 200, &plain), 100);
@@ -107,6 +108,11 @@ fn a_key_stays_with_its_version_and_a_pinned_caller_with_its_own() {
     harness.host.pin_callers(&name(), pins).expect("the plugin is there");
     assert_eq!(second_of(&markdown, 20, &keyed(0).caller("tester")), 20);
     assert_eq!(second_of(&markdown, 20, &keyed(0).caller("bank")), 0);
+    let pinned = |caller: &str, to| PinnedCaller { caller: caller.to_owned(), to };
+    assert_eq!(
+        status(&harness).pinned_callers,
+        [pinned("bank", PinnedTo::Active), pinned("tester", PinnedTo::Trial)]
+    );
 }
 
 #[test]
@@ -128,6 +134,33 @@ fn rolling_back_a_trial_sends_every_call_to_the_version_before() {
     assert!(log.failed.is_empty(), "{:?}", log.failed);
     let seen = status(&harness);
     assert!(seen.versions.iter().any(|version| version.id.starts_with("markdown@2.0.0") && version.refused));
+}
+
+/// Once, who served and who was tried was read in several steps, between which it
+/// could change: one version was seen in two places, or a trial of nothing.
+#[test]
+fn status_is_of_one_moment_while_trials_come_and_go() {
+    let mut harness = Harness::with(|options| options.probation(LONG));
+    first_of_two(&mut harness);
+    let harness = &harness;
+    std::thread::scope(|scope| {
+        let trials = scope.spawn(|| {
+            for _ in 0..10 {
+                try_second(harness, 5_000);
+                harness.host.roll_back(&name(), None).expect("is tried");
+                try_second(harness, 5_000);
+                harness.host.promote(&name()).wait().expect("is tried");
+                harness.host.roll_back(&name(), None).expect("1.0.0 is kept ready");
+            }
+        });
+        while !trials.is_finished() {
+            let seen = status(harness);
+            let tried = seen.trial.as_ref().map(|trial| trial.id.clone());
+            assert_eq!(seen.state == PluginState::Split, tried.is_some(), "{seen:?}");
+            assert!(seen.active.is_some(), "{seen:?}");
+            assert!(seen.active != tried && seen.active != seen.standby, "{seen:?}");
+        }
+    });
 }
 
 #[test]
@@ -279,9 +312,14 @@ fn what_was_gone_back_to_stays_until_a_new_file_or_a_choice() {
     harness.published("markdown@2.0.0");
     harness.host.roll_back(&name(), None).expect("1.0.0 is kept ready");
     harness.delete("markdown.so");
-    harness.expect("the end of the file", |event| matches!(event.kind, EventKind::Gone { .. }));
-    // A few turns of the loop, one of them beyond the grace of a file that is gone.
-    harness.unloaded("markdown@2.0.0");
+    // In whatever order.
+    let (mut gone, mut unloaded) = (false, false);
+    harness.expect("the end of the file and of 2.0.0", |event| {
+        gone |= matches!(event.kind, EventKind::Gone { .. });
+        unloaded |= matches!(event.kind, EventKind::Unloaded { .. }) && is(event, "markdown@2.0.0");
+        gone && unloaded
+    });
+    // A few more turns of the loop.
     harness.deploy(&artifacts::plugin("threads-v1"), "threads.so", "threads@1.0.0");
     harness.host.save_state().wait().expect("the host runs");
     assert!(status(&harness).active.is_some_and(|id| id.starts_with("markdown@1.0.0")));

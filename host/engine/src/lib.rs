@@ -54,8 +54,8 @@ mod pipeline;
 mod host;
 
 pub use host::{
-    Host, HostBuilder, HostError, HostStatus, LeaseStatus, Outcome, PluginState, PluginStatus, RemovalPolicy,
-    RolledBack, SameVersion, TrialStatus, UnloadingStatus, VersionStatus,
+    Host, HostBuilder, HostError, HostStatus, LeaseStatus, Outcome, PinnedCaller, PinnedTo, PluginState,
+    PluginStatus, RemovalPolicy, RolledBack, SameVersion, TrialStatus, UnloadingStatus, VersionStatus,
 };
 pub use pipeline::ReadError;
 pub use replug_abi::{Fault, TypedInterface};

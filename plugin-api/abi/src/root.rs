@@ -85,11 +85,15 @@ impl std::fmt::Display for InterfaceVersion {
 /// }
 ///
 /// const TABLE: &WithMetadata<ClockVtable> = &WithMetadata::new(ClockVtable { seconds });
-/// const ROW: Interface = Interface::new(
-///     "example.clock",
-///     InterfaceVersion::new(1, 0, 0),
-///     ClockVtableRef(TABLE.static_as_prefix()),
-/// );
+/// // SAFETY: `seconds` writes `out` before it answers with OK, keeps nothing of
+/// // its argument, cannot panic, and asks for no instance.
+/// const ROW: Interface = unsafe {
+///     Interface::new(
+///         "example.clock",
+///         InterfaceVersion::new(1, 0, 0),
+///         ClockVtableRef(TABLE.static_as_prefix()),
+///     )
+/// };
 /// assert_eq!(ROW.id(), "example.clock");
 /// ```
 #[repr(C)]
@@ -117,9 +121,22 @@ impl Interface {
     ///
     /// // Sixteen bytes: no vtable reference.
     /// const ROW: Interface =
-    ///     Interface::new("example.clock", InterfaceVersion::new(1, 0, 0), [0_u64; 2]);
+    ///     unsafe { Interface::new("example.clock", InterfaceVersion::new(1, 0, 0), [0_u64; 2]) };
     /// ```
-    pub const fn new<R>(id: &'static str, version: InterfaceVersion, vtable: R) -> Self
+    ///
+    /// # Safety
+    /// A host compares layouts; it cannot see what functions do. `vtable` is the
+    /// prefix reference of a vtable of which every function
+    /// - keeps what its type says: it takes every value of its arguments' types,
+    ///   results live as long as their types say, and nothing that is lent for the
+    ///   call is kept;
+    /// - treats its first argument, if that is an [`Instance`](crate::Instance), as
+    ///   an instance of the plugin type of the export line that lists the row; the
+    ///   row is listed in no other;
+    /// - has written its out argument when it returns
+    ///   [`Status::OK`](crate::Status::OK);
+    /// - never unwinds.
+    pub const unsafe fn new<R>(id: &'static str, version: InterfaceVersion, vtable: R) -> Self
     where
         R: StableAbi + Copy + Send + Sync + 'static,
     {

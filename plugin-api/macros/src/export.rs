@@ -167,7 +167,7 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
         (false, true) => quote!(TABLES),
         (true, true) => quote!(SNAPSHOT.and(#sdk::note::State::TABLES)),
     };
-    let rows = tables.then(|| quote!(#sdk::rows_row(#sdk::RowsTable::<#plugin>::VTABLE),));
+    let rows = tables.then(|| quote!(unsafe { #sdk::rows_row(#sdk::RowsTable::<#plugin>::VTABLE) },));
     let (allocator, heap) = allocator(export.system_allocator);
     let interfaces: Vec<_> = export.interfaces.iter().map(|row| row.of(plugin)).collect();
     let options = records(export)?;
@@ -178,7 +178,7 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
     Ok(quote! {
         #[cfg(not(test))]
         #[doc(hidden)]
-        #[allow(unsafe_code, missing_docs, unreachable_pub)]
+        #[allow(unsafe_code, missing_docs, unreachable_pub, clippy::undocumented_unsafe_blocks)]
         mod __replug_export {
             use super::*;
 
@@ -191,12 +191,16 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
                 const VERSION: &'static str = #version;
                 const TABLES: bool = #tables;
                 const PROVIDES: &'static [#sdk::Interface] = &[
-                    #sdk::service_row(#sdk::ServiceTable::<#plugin>::VTABLE),
-                    #sdk::instance_row(
-                        #sdk::InstanceTable::<#plugin, __ReplugExported, __ReplugModel>::VTABLE
-                    ),
-                    #sdk::ledger_row(#sdk::LedgerTable::<#heap>::VTABLE),
+                    // SAFETY: the tables of the SDK, for the plugin of this line.
+                    unsafe { #sdk::service_row(#sdk::ServiceTable::<#plugin>::VTABLE) },
+                    unsafe {
+                        #sdk::instance_row(
+                            #sdk::InstanceTable::<#plugin, __ReplugExported, __ReplugModel>::VTABLE
+                        )
+                    },
+                    unsafe { #sdk::ledger_row(#sdk::LedgerTable::<#heap>::VTABLE) },
                     #rows
+                    // Outside of these blocks: an author's row says `unsafe` itself.
                     #(#interfaces,)*
                 ];
             }

@@ -32,23 +32,39 @@ pub const fn requirements(tables: bool) -> &'static [Requirement] {
 }
 
 /// The row of the service interface.
-pub const fn service_row(vtable: ServiceVtableRef) -> Interface {
-    Interface::new(interface::SERVICE, interface::SERVICE_VERSION, vtable)
+///
+/// # Safety
+/// `vtable` is the table of this SDK for the plugin type of the export line.
+pub const unsafe fn service_row(vtable: ServiceVtableRef) -> Interface {
+    // SAFETY: the caller's promise, and the tables of this SDK keep the rules.
+    unsafe { Interface::new(interface::SERVICE, interface::SERVICE_VERSION, vtable) }
 }
 
 /// The row of the instance interface.
-pub const fn instance_row(vtable: InstanceVtableRef) -> Interface {
-    Interface::new(interface::INSTANCE, interface::INSTANCE_VERSION, vtable)
+///
+/// # Safety
+/// As for [`service_row`].
+pub const unsafe fn instance_row(vtable: InstanceVtableRef) -> Interface {
+    // SAFETY: as in `service_row`.
+    unsafe { Interface::new(interface::INSTANCE, interface::INSTANCE_VERSION, vtable) }
 }
 
 /// The row of the ledger interface.
-pub const fn ledger_row(vtable: LedgerVtableRef) -> Interface {
-    Interface::new(interface::LEDGER, interface::LEDGER_VERSION, vtable)
+///
+/// # Safety
+/// As for [`service_row`].
+pub const unsafe fn ledger_row(vtable: LedgerVtableRef) -> Interface {
+    // SAFETY: as in `service_row`.
+    unsafe { Interface::new(interface::LEDGER, interface::LEDGER_VERSION, vtable) }
 }
 
 /// The row of the interface that converts rows of tables.
-pub const fn rows_row(vtable: RowsVtableRef) -> Interface {
-    Interface::new(interface::ROWS, interface::ROWS_VERSION, vtable)
+///
+/// # Safety
+/// As for [`service_row`].
+pub const unsafe fn rows_row(vtable: RowsVtableRef) -> Interface {
+    // SAFETY: as in `service_row`.
+    unsafe { Interface::new(interface::ROWS, interface::ROWS_VERSION, vtable) }
 }
 
 /// What the note says about `rows`, all of them.

@@ -19,6 +19,18 @@ pub unsafe trait Provides<P> {
     const ROW: Interface;
 }
 
+/// The plugin behind an instance, for functions of a row that is made by hand.
+///
+/// A panic of what is then called must not leave the function: catch it.
+///
+/// # Safety
+/// `instance` is a live instance of `P`, as the first argument of a function is
+/// that a host calls through a row of the export line of `P`.
+pub unsafe fn plugin_of<P: Plugin>(instance: &Instance) -> &P {
+    // SAFETY: the caller's promise.
+    &unsafe { Cell::<P>::borrow(instance) }.plugin
+}
+
 /// A result by value goes to `out`.
 ///
 /// # Safety

@@ -94,6 +94,10 @@ where
 #[doc(hidden)]
 pub const fn portable<'call, T: Portable<'call>>() {}
 
+/// Stops the build where what is pointed to is no `T`, to the lifetimes in it.
+#[doc(hidden)]
+pub const fn is<T>(_: *mut T) {}
+
 /// As [`portable`], for what a plugin may write to: it could leave a pointer
 /// behind in a value that lives on, so that there may be none in it.
 #[doc(hidden)]

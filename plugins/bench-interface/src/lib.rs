@@ -41,6 +41,10 @@ pub struct AddVtable {
 pub type Add = unsafe extern "C" fn(state: *const u64, x: u64, out: *mut u64) -> Status;
 
 /// The row of the root module that offers `vtable`.
-pub const fn row(vtable: AddVtableRef) -> Interface {
-    Interface::new(ID, VERSION, vtable)
+///
+/// # Safety
+/// The function of `vtable` does what [`AddVtable::add`] says, and never unwinds.
+pub const unsafe fn row(vtable: AddVtableRef) -> Interface {
+    // SAFETY: the caller's promise; the function asks for no instance.
+    unsafe { Interface::new(ID, VERSION, vtable) }
 }

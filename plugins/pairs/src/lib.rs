@@ -129,3 +129,134 @@ pub mod words_lent {
         fn first<'a>(&'a self, line: &'a str) -> &'a str;
     }
 }
+
+/// A mistake: version 1.2 again, without one of its later methods.
+pub mod without_name {
+    use replug_plugin_api::interface::interface;
+
+    /// Numbers by place.
+    #[interface(id = "pairs.store", version = "1.2.0")]
+    pub trait Store {
+        /// The number at `index`.
+        fn get(&self, index: u32) -> u64;
+        /// How many numbers there are.
+        #[since = "1.1"]
+        fn count(&self) -> u64;
+    }
+}
+
+/// What is told of a line, before it was changed.
+pub mod report {
+    use abi_stable::StableAbi;
+    use replug_plugin_api::interface::{Portable, interface};
+
+    /// How loud a line is.
+    #[repr(u8)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, StableAbi, Portable)]
+    pub enum Volume {
+        /// Not loud.
+        Low,
+        /// Loud.
+        High,
+    }
+
+    /// Lengths.
+    #[repr(C)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, StableAbi, Portable)]
+    pub struct Size {
+        /// In bytes.
+        pub bytes: u32,
+    }
+
+    /// Tells of lines.
+    #[interface(id = "pairs.report", version = "1.0.0")]
+    pub trait Report {
+        /// How long the line is.
+        fn size(&self, line: &str) -> Size;
+        /// How loud it is.
+        fn volume(&self, line: &str) -> Volume;
+        /// How many words it has.
+        fn words(&self, line: &str) -> u64;
+        /// How many characters.
+        fn letters(&self, line: &str) -> u64;
+    }
+}
+
+/// A mistake: two methods exchanged, which have the same types.
+pub mod report_exchanged {
+    pub use crate::report::{Size, Volume};
+    use replug_plugin_api::interface::interface;
+
+    /// Tells of lines.
+    #[interface(id = "pairs.report", version = "1.0.0")]
+    pub trait Report {
+        /// How long the line is.
+        fn size(&self, line: &str) -> Size;
+        /// How loud it is.
+        fn volume(&self, line: &str) -> Volume;
+        /// How many characters it has.
+        fn letters(&self, line: &str) -> u64;
+        /// How many words.
+        fn words(&self, line: &str) -> u64;
+    }
+}
+
+/// A mistake: an enum with one variant more.
+pub mod report_louder {
+    pub use crate::report::Size;
+    use abi_stable::StableAbi;
+    use replug_plugin_api::interface::{Portable, interface};
+
+    /// How loud a line is.
+    #[repr(u8)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, StableAbi, Portable)]
+    pub enum Volume {
+        /// Not loud.
+        Low,
+        /// Loud.
+        High,
+        /// Louder.
+        Highest,
+    }
+
+    /// Tells of lines.
+    #[interface(id = "pairs.report", version = "1.0.0")]
+    pub trait Report {
+        /// How long the line is.
+        fn size(&self, line: &str) -> Size;
+        /// How loud it is.
+        fn volume(&self, line: &str) -> Volume;
+        /// How many words it has.
+        fn words(&self, line: &str) -> u64;
+        /// How many characters.
+        fn letters(&self, line: &str) -> u64;
+    }
+}
+
+/// A mistake: a type by another name.
+pub mod report_renamed {
+    pub use crate::report::Volume;
+    use abi_stable::StableAbi;
+    use replug_plugin_api::interface::{Portable, interface};
+
+    /// Lengths.
+    #[repr(C)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, StableAbi, Portable)]
+    pub struct Length {
+        /// In bytes.
+        pub bytes: u32,
+    }
+
+    /// Tells of lines.
+    #[interface(id = "pairs.report", version = "1.0.0")]
+    pub trait Report {
+        /// How long the line is.
+        fn size(&self, line: &str) -> Length;
+        /// How loud it is.
+        fn volume(&self, line: &str) -> Volume;
+        /// How many words it has.
+        fn words(&self, line: &str) -> u64;
+        /// How many characters.
+        fn letters(&self, line: &str) -> u64;
+    }
+}

@@ -1,4 +1,4 @@
-//! Nor does it behind another name.
+//! What a plugin lends does not live for ever, by its own name or behind another.
 
 use abi_stable::std_types::RStr;
 use replug_plugin_api::interface::interface;
@@ -7,7 +7,6 @@ type Name = RStr<'static>;
 
 #[interface(id = "bad.name", version = "1.0.0")]
 pub trait Named {
-    fn name(&self) -> Name;
     fn names(&self) -> &'static [u8];
 }
 

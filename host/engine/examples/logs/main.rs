@@ -19,7 +19,8 @@
 //!    every line that was kept was taken apart once.
 //!
 //! It ends with 0 only if the books are right. The library of each plugin is
-//! looked for where cargo put this program; another folder can be named.
+//! looked for where cargo put this program; another folder can be named, and
+//! behind it another number of lines for each pair of versions.
 
 mod books;
 mod pipeline;
@@ -38,13 +39,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Lines that are to pass each pair of versions before the next is dropped.
+/// Lines that are to pass each pair of versions before the next is dropped, if
+/// no other number is named.
 const LINES_EACH: u64 = 100_000;
 /// All of it takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let libraries = env::args_os().nth(1).map_or_else(beside_this_program, |folder| Ok(folder.into()))?;
+    let each = env::args().nth(2).map_or(Ok(LINES_EACH), |number| number.parse())?;
     let home = tempfile::tempdir()?;
     let plugins = home.path().join("plugins");
     fs::create_dir(&plugins)?;
@@ -64,11 +67,11 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         let worker = scope.spawn(|| pipeline::run(&log, &source, &filter, &enrich, &books));
         // The file ends also when something fails here, and with it the pipeline.
         let swapped = (|| -> Result<(), Box<dyn Error + Send + Sync>> {
-            books.wait_for([LINES_EACH, 0], [LINES_EACH, 0], PATIENCE)?;
+            books.wait_for([each, 0], [each, 0], PATIENCE)?;
             drop_in("filter", 2)?;
-            books.wait_for([LINES_EACH, LINES_EACH], [LINES_EACH, 0], PATIENCE)?;
+            books.wait_for([each, each], [each, 0], PATIENCE)?;
             drop_in("enrich", 2)?;
-            books.wait_for([LINES_EACH, LINES_EACH], [LINES_EACH, LINES_EACH], PATIENCE)
+            books.wait_for([each, each], [each, each], PATIENCE)
         })();
         source.end();
         worker.join().map_err(|_| "the pipeline panicked")??;

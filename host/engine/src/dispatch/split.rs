@@ -9,7 +9,7 @@
 use super::counters::Counters;
 use super::gate::GateRefused;
 use super::lease::{Holder, Lease};
-use super::retire::Retired;
+use super::retire::{InFlight, Retired};
 use super::route::{Arm, Share};
 use super::slot::{Control, Gate, NotPublished, SPLIT, Slot, marker};
 use super::sync::{MutexGuard, Ordering, lock};
@@ -95,6 +95,19 @@ impl<P: Payload> Slot<P> {
     pub fn counters_at(&self, arm: Arm) -> Option<Counters> {
         let control = lock(&self.control);
         control.arm(arm).map(Owned::counters)
+    }
+
+    /// What runs in the version in an arm, as [`in_flight`](Self::in_flight); none
+    /// without a split.
+    pub fn in_flight_at(&self, arm: Arm) -> Option<InFlight> {
+        let control = lock(&self.control);
+        control.arm(arm).map(|version| InFlight::of(version.header()))
+    }
+
+    /// Who holds leases on the version in an arm; none without a split.
+    pub fn holders_at(&self, arm: Arm) -> Option<Vec<Holder>> {
+        let control = lock(&self.control);
+        control.arm(arm).map(Owned::holders)
     }
 
     fn end_split(&self, winner: Arm) -> Result<Retired<P>, NotSplit> {

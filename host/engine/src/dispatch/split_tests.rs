@@ -69,14 +69,16 @@ fn clean_up(slot: &Slot<Plugin>) -> (u64, u64) {
     (finish(slot.withdraw().expect("live")), challenger)
 }
 
-pub(super) fn finish(retired: Retired<Plugin>) -> u64 {
+/// Frees a version that left, on whatever threads it was used; how many calls it
+/// served.
+pub(super) fn finish<P: Payload>(retired: Retired<P>) -> u64 {
     let mut drained = retired.try_drained().expect("idle");
     loop {
         drained.detach_threads();
         drained.abandon();
         match drained.finish() {
             Ok(finished) => return finished.counters.calls,
-            // A thread that ends is just detaching.
+            // A thread that ends is just detaching; it will be done.
             Err(not_yet) => drained = not_yet,
         }
         thread::yield_now();

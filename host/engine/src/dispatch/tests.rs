@@ -5,6 +5,7 @@
 //!
 //! long: one test for each promise of the core, in the order of its documentation.
 
+use super::split_tests::finish;
 use super::*;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -57,21 +58,9 @@ fn replace(slot: &Slot<Plugin>, name: u64) -> Retired<Plugin> {
     slot.publish(version(name)).expect("open").expect("one was live")
 }
 
-/// Empties a slot and frees its version, on whatever threads it was used;
-/// returns how many calls it served.
+/// Empties a slot and frees its version; how many calls that served.
 fn clean_up(slot: &Slot<Plugin>) -> u64 {
-    let retired = slot.withdraw().expect("live");
-    let mut drained = retired.try_drained().expect("idle");
-    loop {
-        drained.detach_threads();
-        drained.abandon();
-        match drained.finish() {
-            Ok(finished) => return finished.counters.calls,
-            // A thread that ends is just detaching; it will be done.
-            Err(not_yet) => drained = not_yet,
-        }
-        thread::yield_now();
-    }
+    finish(slot.withdraw().expect("live"))
 }
 
 /// A thread that stays inside of a call until it is told to leave.

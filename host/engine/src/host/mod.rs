@@ -28,5 +28,6 @@ pub use options::{HostBuilder, RemovalPolicy, SameVersion};
 pub use outcome::Outcome;
 pub use rollback::RolledBack;
 pub use status::{
-    HostStatus, LeaseStatus, PluginState, PluginStatus, TrialStatus, UnloadingStatus, VersionStatus,
+    HostStatus, LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, TrialStatus, UnloadingStatus,
+    VersionStatus,
 };

@@ -1,8 +1,12 @@
-//! Taking the status of a plugin. Waits for nothing, and counts as no call.
+//! Taking the status of a plugin. Waits for nothing but a version that is being
+//! stored just now, and counts as no call.
 
 use super::{
     shared::{Leaving, Returned, Shared},
-    status::{LeaseStatus, PluginState, PluginStatus, TrialStatus, UnloadingStatus, VersionStatus},
+    status::{
+        LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, TrialStatus, UnloadingStatus,
+        VersionStatus,
+    },
 };
 use crate::{
     clock::monotonic_ns,
@@ -17,12 +21,14 @@ use std::{
 
 impl Shared {
     pub(super) fn status_of(&self, entry: &Entry) -> PluginStatus {
-        let counters = entry.slot.counters();
         let record = self.records().get(&entry.name).copied().unwrap_or_default();
+        // Who serves stands in the slot and in the catalog: both are read while
+        // neither may be changed, which is for moments only.
+        let change = entry.change();
+        let counters = entry.slot.counters();
         // Before the look below, which is a lease itself.
         let leases = leases(&entry.slot.holders());
         let looked = entry.slot.look(Holder::new("status", monotonic_ns()));
-        let loaded = looked.as_ref().map(|lease| lease.loaded());
         let mut status = PluginStatus {
             name: entry.name.to_string(),
             state: match entry.slot.state() {
@@ -31,7 +37,7 @@ impl Shared {
                 SlotState::Split { .. } => PluginState::Split,
                 SlotState::Closed(_) | SlotState::Sealed(_) => PluginState::HandingOver,
             },
-            active: None,
+            active: looked.as_ref().map(|lease| lease.id().to_string()),
             pinned: None,
             calls: counters.calls,
             errors: counters.errors,
@@ -39,10 +45,11 @@ impl Shared {
             deadlines_passed: entry.deadlines_passed.load(Ordering::Relaxed),
             in_flight: entry.slot.in_flight().stack as u64,
             leases,
-            heap_bytes: loaded.and_then(|loaded| loaded.heap()).map(|heap| heap.bytes),
-            threads: loaded.map_or(0, |loaded| loaded.threads().count()),
+            heap_bytes: None,
+            threads: 0,
             versions: Vec::new(),
             trial: trial(entry),
+            pinned_callers: pinned_callers(entry),
             standby: self
                 .standby()
                 .get(&entry.name)
@@ -51,10 +58,8 @@ impl Shared {
             last_pause_us: record.last_pause_us,
             unloads_proven: record.unloads_proven,
         };
-        drop(looked);
         let now = Instant::now();
         if let Some(versions) = self.catalog().get(entry.name.as_str()) {
-            status.active = versions.active().map(ToString::to_string);
             status.pinned = versions.pinned().map(ToString::to_string);
             status.versions = versions
                 .present()
@@ -65,6 +70,12 @@ impl Shared {
                     retry_in_ms: versions.retry_in(&present.id, now).map(|left| left.as_millis() as u64),
                 })
                 .collect();
+        }
+        drop(change);
+        // What the version itself is asked for, it may take its time for.
+        if let Some(loaded) = looked.as_ref().map(|lease| lease.loaded()) {
+            status.heap_bytes = loaded.heap().map(|heap| heap.bytes);
+            status.threads = loaded.threads().count();
         }
         status
     }
@@ -84,18 +95,35 @@ impl Shared {
     }
 }
 
+/// The version that is being tried; none of it changes meanwhile.
 fn trial(entry: &Entry) -> Option<TrialStatus> {
     let SlotState::Split { share, .. } = entry.slot.state() else {
         return None;
     };
-    let challenger = entry.slot.look_at(Arm::Challenger, Holder::new("status", monotonic_ns()))?;
     let counters = entry.slot.counters_at(Arm::Challenger)?;
+    let in_flight = entry.slot.in_flight_at(Arm::Challenger)?.stack as u64;
+    // Before the look below, as above.
+    let leases = leases(&entry.slot.holders_at(Arm::Challenger)?);
+    let challenger = entry.slot.look_at(Arm::Challenger, Holder::new("status", monotonic_ns()))?;
     Some(TrialStatus {
         id: challenger.id().to_string(),
         share_basis_points: share.basis_points(),
         calls: counters.calls,
         errors: counters.errors,
+        in_flight,
+        leases,
     })
+}
+
+fn pinned_callers(entry: &Entry) -> Vec<PinnedCaller> {
+    let pinned = |(caller, arm): (&String, &Arm)| PinnedCaller {
+        caller: caller.clone(),
+        to: match arm {
+            Arm::Baseline => PinnedTo::Active,
+            Arm::Challenger => PinnedTo::Trial,
+        },
+    };
+    entry.pins().iter().map(pinned).collect()
 }
 
 fn of_leaving(leaving: &Leaving) -> UnloadingStatus {

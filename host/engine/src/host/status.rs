@@ -54,6 +54,9 @@ pub struct PluginStatus {
     pub versions: Vec<VersionStatus>,
     /// The version that serves a share of the calls beside the active one.
     pub trial: Option<TrialStatus>,
+    /// The callers that go to one version of a trial whatever its share is, by
+    /// name; they stay pinned between trials.
+    pub pinned_callers: Vec<PinnedCaller>,
     /// The version that is kept ready to serve again at once.
     pub standby: Option<String>,
     /// Versions on their way out.
@@ -89,6 +92,29 @@ pub struct TrialStatus {
     pub calls: u64,
     /// Of these, those that failed.
     pub errors: u64,
+    /// Calls that run in it now.
+    pub in_flight: u64,
+    /// Leases on it.
+    pub leases: Vec<LeaseStatus>,
+}
+
+/// A caller that is pinned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PinnedCaller {
+    /// What it calls itself.
+    pub caller: String,
+    /// Where its calls go.
+    pub to: PinnedTo,
+}
+
+/// A version of a trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PinnedTo {
+    /// The active one.
+    Active,
+    /// The one that is being tried.
+    Trial,
 }
 
 /// A version whose file is present.
@@ -106,7 +132,7 @@ pub struct VersionStatus {
 }
 
 /// Somebody who keeps a version.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeaseStatus {
     /// What for.
     pub holder: String,

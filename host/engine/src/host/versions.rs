@@ -9,6 +9,8 @@ use crate::{
 use semver::Version;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::Metadata,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -41,12 +43,30 @@ pub(super) struct Present {
     pub(super) path: PathBuf,
     /// All files that hold the version, with what they held when they were
     /// read.
-    files: BTreeMap<PathBuf, Digest>,
+    files: BTreeMap<PathBuf, Content>,
     /// The private copy, until it is loaded or given up; a later deployment
     /// makes another.
     candidate: Option<Candidate>,
     /// When the file was noticed, and how long its first stages took.
     pub(super) arrival: Arrival,
+}
+
+/// What a file held when it was read, and which file that was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Content {
+    digest: Digest,
+    /// Device and inode.
+    place: (u64, u64),
+    /// When the inode was changed last, by a write, a rename or a link: seconds
+    /// and nanoseconds.
+    changed: (i64, i64),
+}
+
+impl Content {
+    fn of(digest: Digest, file: &Metadata) -> Self {
+        let (place, changed) = ((file.dev(), file.ino()), (file.ctime(), file.ctime_nsec()));
+        Content { digest, place, changed }
+    }
 }
 
 /// The first stages of a file.
@@ -90,9 +110,9 @@ impl Versions {
         let before = self.present.remove(&id.version);
         let known = before.as_ref().is_some_and(|present| present.id == id);
         let mut files = before.map(|present| present.files).unwrap_or_default();
-        files.insert(path.clone(), id.digest);
-        // Dropped again on purpose: tried again.
-        self.try_again(&id.digest);
+        let content = Content::of(id.digest, &candidate.staged.metadata);
+        let stood_there = files.insert(path.clone(), content);
+        self.see(stood_there, content);
         let serves = self.active.as_ref() == Some(&id);
         if serves {
             self.gone_until = None;
@@ -108,6 +128,15 @@ impl Versions {
         Added::New
     }
 
+    /// What a file holds that was put there since it was read before is tried
+    /// again, whatever was said of it: somebody wants that. That a new watch
+    /// reports the file as it stands there is no wish.
+    fn see(&mut self, before: Option<Content>, now: Content) {
+        if before != Some(now) {
+            self.try_again(&now.digest);
+        }
+    }
+
     /// A file that held `version` is gone.
     pub(super) fn remove(&mut self, version: &Version, path: &Path, now: Instant) -> Removed {
         let Some(present) = self.present.get_mut(version) else {
@@ -115,12 +144,12 @@ impl Versions {
         };
         let was_read_last = present.path == path;
         present.files.remove(path);
-        if let Some((other, digest)) = present.files.first_key_value() {
+        if let Some((other, content)) = present.files.first_key_value() {
             if !was_read_last {
                 return Removed::Nothing;
             }
             present.path = other.clone();
-            if *digest == present.id.digest {
+            if content.digest == present.id.digest {
                 return Removed::Nothing;
             }
             return Removed::ReadInstead(other.clone());
@@ -189,8 +218,9 @@ impl Versions {
         let there: BTreeSet<Digest> = self
             .present
             .values()
-            .flat_map(|present| present.files.values().chain([&present.id.digest]))
-            .copied()
+            .flat_map(|present| {
+                present.files.values().map(|content| content.digest).chain([present.id.digest])
+            })
             .collect();
         self.refused.retain(|digest| there.contains(digest));
         self.backoff.keep(|digest| there.contains(digest));
@@ -334,5 +364,30 @@ impl Versions {
     fn try_again(&mut self, digest: &Digest) {
         self.refused.remove(digest);
         self.backoff.forget(digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Once, a watch that was started again let a version be tried again that
+    /// had been rolled back: it reports all files, and each was taken for dropped.
+    #[test]
+    fn a_verdict_stands_until_its_file_is_dropped_again() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let (file, beside) = (home.path().join("plugin.so"), home.path().join("beside"));
+        let digest = Digest::of(b"plugin");
+        let read = || Content::of(digest, &std::fs::metadata(&file).expect("it is there"));
+        let mut versions = Versions::default();
+        std::fs::write(&file, "plugin").expect("writes");
+        let first = read();
+        versions.refused.insert(digest);
+        versions.see(Some(first), read());
+        assert!(versions.refused.contains(&digest), "nobody touched the file");
+        std::fs::write(&beside, "plugin").expect("writes");
+        std::fs::rename(&beside, &file).expect("renames");
+        versions.see(Some(first), read());
+        assert!(!versions.refused.contains(&digest), "the same bytes were dropped again");
     }
 }

@@ -130,6 +130,7 @@ impl Handshake {
 pub(super) fn shake(library: &Library) -> Result<Handshake, HandshakeError> {
     let root = root_module(library)?;
     let rows: Vec<Interface> = root.provides().iter().copied().collect();
+    check_rows(&rows)?;
     for requirement in root.requires() {
         check_requirement(requirement)?;
     }
@@ -171,6 +172,19 @@ fn root_module(library: &Library) -> Result<RootRef, HandshakeError> {
     // SAFETY: the layout was checked in the line above.
     unsafe { header.init_root_module_with_unchecked_layout::<RootRef>() }
         .map_err(|error| HandshakeError::Header(one_line(&error.to_string())))
+}
+
+/// Of two rows of one interface nobody could say which is meant.
+fn check_rows(rows: &[Interface]) -> Result<(), HandshakeError> {
+    for (at, second) in rows.iter().enumerate() {
+        let is_same =
+            |first: &&Interface| first.id() == second.id() && first.version().major == second.version().major;
+        if let Some(first) = rows[..at].iter().find(is_same) {
+            let (id, first, second) = (second.id().to_owned(), first.version(), second.version());
+            return Err(HandshakeError::Twice { id, first, second });
+        }
+    }
+    Ok(())
 }
 
 fn check_requirement(requirement: &Requirement) -> Result<(), HandshakeError> {
@@ -233,6 +247,18 @@ pub enum HandshakeError {
         /// The plugin's version.
         found: InterfaceVersion,
     },
+    /// Two rows of one interface and major.
+    #[error(
+        "it offers interface {id} twice, as {first} and as {second}: one row of each major version is enough"
+    )]
+    Twice {
+        /// The interface.
+        id: String,
+        /// The version of the row that comes first.
+        first: InterfaceVersion,
+        /// The version of the other.
+        second: InterfaceVersion,
+    },
     /// The plugin uses a later minor of a host interface than this host has.
     #[error("it needs host interface {id} {found}, this host has {expected}")]
     NewerThanHost {
@@ -269,7 +295,7 @@ impl Failure for HandshakeError {
             HandshakeError::NoRoot => Code::InspectNoRoot,
             HandshakeError::Header(_) => Code::AbiHeader,
             HandshakeError::Layout { .. } => Code::AbiLayoutMismatch,
-            HandshakeError::Major { .. } => Code::AbiInterfaceMajor,
+            HandshakeError::Major { .. } | HandshakeError::Twice { .. } => Code::AbiInterfaceMajor,
             HandshakeError::Ledger { .. } => Code::AbiLedger,
             HandshakeError::MissingInterface { .. }
             | HandshakeError::MissingHostInterface { .. }

@@ -94,6 +94,11 @@ impl Entry {
         self.pins.store(Arc::new(pins));
     }
 
+    /// The callers that go to one arm, by name.
+    pub(crate) fn pins(&self) -> Arc<BTreeMap<String, Arm>> {
+        self.pins.load_full()
+    }
+
     /// Counts a call as late if its answer came after its deadline, or if the
     /// plugin itself gave up at it.
     pub(super) fn note_deadline(&self, deadline_ns: u64, status: Status) {

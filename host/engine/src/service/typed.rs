@@ -108,6 +108,11 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
     /// While a hand-over goes on, the call waits for it, up to the host's
     /// `gate_timeout`.
     ///
+    /// A [`Fault`] does not say whose it is: one that leaves the closure is taken
+    /// for this plugin's. Inside of a closure, deal with what a call of another
+    /// plugin answers there, or hand it on in the `Ok`:
+    /// `outer.call(|outer| Ok(inner.call(|inner| …)))??`.
+    ///
     /// # Errors
     /// [`CallError`]: the closure's [`Fault`], which counts as a failed call of
     /// the version; or why there was no call at all, and then the closure was

@@ -32,7 +32,7 @@ pub(crate) fn expand(arguments: Arguments, mut item: ItemTrait) -> Result<TokenS
         #item
         #declared
         // Names that are made here take the place of none of the author's.
-        #[allow(unsafe_code, non_camel_case_types, missing_docs, clippy::undocumented_unsafe_blocks)]
+        #[allow(unsafe_code, non_camel_case_types, non_snake_case, missing_docs, clippy::undocumented_unsafe_blocks)]
         const _: () = {
             use ::replug_plugin_api::interface::__support;
             #vtable
@@ -198,7 +198,7 @@ fn call_through(method: &Method, text: &str, lent: &Lifetime) -> TokenStream {
 /// The question whether an optional method is there.
 fn has_method(method: &Method, interface: &Interface) -> Option<TokenStream> {
     let since = method.since.as_ref()?;
-    let (name, has) = (&method.name, format_ident!("has_{}", method.name));
+    let (name, has) = (&method.name, format_ident!("{}", method.question()));
     let docs = format!(
         "Whether the plugin has [`{name}`](Self::{name}), which is there since version {}.{} of `{}`.",
         since.major,
@@ -224,19 +224,23 @@ fn adapter(name: &Ident, interface: &Interface) -> TokenStream {
         struct __Adapter<__P>(::core::marker::PhantomData<__P>);
 
         impl<__P: __support::Plugin + #name> __Adapter<__P> {
-            const VALUE: __support::WithMetadata<#vtable> =
+            const __VALUE: __support::WithMetadata<#vtable> =
                 __support::WithMetadata::new(#vtable { #(#names: Self::#names),* });
-            const TABLE: &'static __support::WithMetadata<#vtable> = &Self::VALUE;
+            const __TABLE: &'static __support::WithMetadata<#vtable> = &Self::__VALUE;
 
             #(#functions)*
         }
 
         unsafe impl<__P: __support::Plugin + #name> __support::Provides<__P> for dyn #name {
-            const ROW: __support::Interface = __support::Interface::new(
-                <dyn #name as __support::TypedInterface>::ID,
-                <dyn #name as __support::TypedInterface>::VERSION,
-                #vtable_ref(__Adapter::<__P>::TABLE.static_as_prefix()),
-            );
+            // SAFETY: the adapters take instances of `__P`, and are made of
+            // `__support::adapter`, which keeps the rules behind its fence.
+            const ROW: __support::Interface = unsafe {
+                __support::Interface::new(
+                    <dyn #name as __support::TypedInterface>::ID,
+                    <dyn #name as __support::TypedInterface>::VERSION,
+                    #vtable_ref(__Adapter::<__P>::__TABLE.static_as_prefix()),
+                )
+            };
         }
     }
 }

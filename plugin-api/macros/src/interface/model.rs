@@ -7,7 +7,8 @@ use quote::format_ident;
 use semver::Version;
 use syn::{
     Attribute, Error, Expr, ExprLit, FnArg, GenericParam, Ident, ItemTrait, Lifetime, Lit, LitStr, Meta, Pat,
-    Result, Signature, Token, TraitItem, TraitItemFn, Type,
+    PatType, Receiver, Result, Signature, Token, TraitItem, TraitItemFn, Type,
+    ext::IdentExt,
     parse::{Parse, ParseStream},
     spanned::Spanned,
 };
@@ -100,6 +101,7 @@ impl Interface {
             check_since(&method, methods.last(), numbers)?;
             methods.push(method);
         }
+        check_questions(&methods)?;
         if methods.is_empty() {
             return Err(Error::new(item.ident.span(), "an interface has at least one method"));
         }
@@ -117,11 +119,17 @@ impl Method {
         let since = take_since(&mut function.attrs)?;
         let attributes = function.attrs.iter();
         let docs = attributes.filter(|attribute| attribute.path().is_ident("doc")).cloned().collect();
-        if let Some(other) = function.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
-            return Err(Error::new(other.span(), "an interface is the same in every build: no `cfg` here"));
+        for attribute in &function.attrs {
+            check_attribute(attribute)?;
         }
         let signature = &function.sig;
         let lifetime = check_signature(signature)?;
+        for input in &signature.inputs {
+            let (FnArg::Typed(PatType { attrs, .. }) | FnArg::Receiver(Receiver { attrs, .. })) = input;
+            if let Some(attribute) = attrs.first() {
+                return Err(Error::new(attribute.span(), "an argument of an interface has no attributes"));
+            }
+        }
         let mut parameters = Vec::new();
         for (number, input) in signature.inputs.iter().skip(1).enumerate() {
             let FnArg::Typed(typed) = input else { continue };
@@ -130,8 +138,13 @@ impl Method {
             parameters.push(Parameter { name, ty: (*typed.ty).clone(), kind });
         }
         let (outcome, fallible) = Outcome::of(&signature.output, lifetime.as_ref())?;
-        let name = signature.ident.clone();
+        let name = own_name(&signature.ident)?;
         Ok(Method { docs, name, lifetime, parameters, outcome, fallible, since })
+    }
+
+    /// The name of the question whether the method is there.
+    pub(super) fn question(&self) -> String {
+        format!("has_{}", self.name.unraw())
     }
 }
 
@@ -168,6 +181,9 @@ fn numbers(literal: &LitStr) -> Result<[u32; 3]> {
 }
 
 fn check_trait(item: &ItemTrait) -> Result<()> {
+    for attribute in &item.attrs {
+        check_attribute(attribute)?;
+    }
     if let Some(word) = &item.unsafety {
         return Err(Error::new(word.span(), "an interface is a safe trait: implementations write no unsafe"));
     }
@@ -184,6 +200,32 @@ fn check_trait(item: &ItemTrait) -> Result<()> {
         return Err(Error::new(bound.span(), message));
     }
     Ok(())
+}
+
+/// An interface is the same in every build. `cfg_attr` is refused whatever it
+/// adds, since that is known only later.
+fn check_attribute(attribute: &Attribute) -> Result<()> {
+    if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {
+        let message = "an interface is the same in every build: no `cfg` and no `cfg_attr` here";
+        return Err(Error::new(attribute.span(), message));
+    }
+    Ok(())
+}
+
+/// A proxy answers `has_x` for each later method `x`.
+fn check_questions(methods: &[Method]) -> Result<()> {
+    let questions: Vec<String> =
+        methods.iter().filter(|method| method.since.is_some()).map(Method::question).collect();
+    match methods.iter().find(|method| questions.contains(&method.name.unraw().to_string())) {
+        None => Ok(()),
+        Some(method) => {
+            let message = format!(
+                "`{}` is what the proxy has for the method that it asks for: choose another name",
+                method.name
+            );
+            Err(Error::new(method.name.span(), message))
+        }
+    }
 }
 
 /// Later methods stand behind earlier ones, as their functions in the vtable.
@@ -243,6 +285,10 @@ fn check_signature(signature: &Signature) -> Result<Option<Lifetime>> {
     let mut parameters = signature.generics.params.iter();
     let lifetime = match parameters.next() {
         None => None,
+        Some(GenericParam::Lifetime(parameter)) if parameter.lifetime.ident == "call" => {
+            let message = "`'call` is the lifetime of the proxy: call this one `'a`";
+            return Err(Error::new(parameter.span(), message));
+        }
         Some(GenericParam::Lifetime(parameter)) if parameter.bounds.is_empty() => {
             Some(parameter.lifetime.clone())
         }
@@ -268,10 +314,18 @@ fn generic(parameter: &GenericParam) -> Error {
     Error::new(parameter.span(), message)
 }
 
+/// A name that is none of those that are made here.
+fn own_name(name: &Ident) -> Result<Ident> {
+    if name.unraw().to_string().starts_with("__") {
+        return Err(Error::new(name.span(), "names that begin with `__` are the attribute's own"));
+    }
+    Ok(name.clone())
+}
+
 fn name_of(pattern: &Pat, number: usize) -> Result<Ident> {
     match pattern {
         Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => {
-            Ok(pattern.ident.clone())
+            own_name(&pattern.ident)
         }
         Pat::Wild(_) => Ok(Ident::new(&format!("argument{number}"), pattern.span())),
         _ => Err(Error::new(pattern.span(), "give the argument a name")),

@@ -65,7 +65,16 @@ fn a_method_that_has_no_place_in_a_vtable_is_refused_with_what_to_write() {
         ("fn a<'a>(&self, b: &'a str);", "&", "write `&'a self`"),
         ("fn a(&self) where Self: Sized;", "where", "no conditions"),
         ("fn a(&self, (b, c): Tuple2<u8, u8>);", "(", "give the argument a name"),
+        ("fn a<'call>(&'call self, b: &'call str);", "'call", "call this one `'a`"),
+        ("fn __a(&self);", "__a", "the attribute's own"),
+        ("fn a(&self, __out: u8);", "__out", "the attribute's own"),
         ("#[cfg(unix)] fn a(&self);", "#", "the same in every build"),
+        ("#[cfg_attr(unix, cfg(unix))] fn a(&self);", "#", "the same in every build"),
+        ("fn a(&self, #[cfg(unix)] b: u8);", "#", "has no attributes"),
+        ("fn a(#[cfg(unix)] &self);", "#", "has no attributes"),
+        ("fn a(&self, #[allow(unused)] b: u8);", "#", "has no attributes"),
+        ("fn has_b(&self); #[since = \"1.1\"] fn b(&self);", "has_b", "choose another name"),
+        ("fn has_r(&self); #[since = \"1.1\"] fn r#r(&self);", "has_r", "choose another name"),
     ] {
         let (place, message) = refusal(GOOD, &format!("trait A {{ {method} }}"));
         assert!(place.starts_with(at), "{method}: at {place:?}");
