@@ -1,5 +1,7 @@
 //! Tables as a plugin's author uses them, on the host in memory: every way that
 //! a row goes between versions, and what happens when others write meanwhile.
+//!
+//! long: the ways share their four versions of one type
 
 use replug_plugin_api::{
     prelude::*,
@@ -40,12 +42,12 @@ struct V4 {
 
 impl Step<V1> for V2 {
     fn up(old: V1) -> Result<Self, StateError> {
-        MEANWHILE.with_borrow_mut(Option::take).map(|act| act());
+        act_meanwhile();
         Ok(V2 { total: old.hits, unit: "hits".into() })
     }
 
     fn down(self) -> Result<V1, StateError> {
-        MEANWHILE.with_borrow_mut(Option::take).map(|act| act());
+        act_meanwhile();
         match self.unit.as_str() {
             "hits" => Ok(V1 { hits: self.total }),
             other => Err(StateError::new(format!("{other:?} are no hits"))),
@@ -66,6 +68,12 @@ thread_local! {
 
 fn meanwhile(act: impl FnOnce() + 'static) {
     MEANWHILE.set(Some(Box::new(act)));
+}
+
+fn act_meanwhile() {
+    if let Some(act) = MEANWHILE.with_borrow_mut(Option::take) {
+        act();
+    }
 }
 
 /// A version's table, on the same rows as every other version's.
@@ -444,7 +452,7 @@ fn a_table_on_disk_is_awaited() -> Result<()> {
     fn is_send<T: Send>(future: T) -> T {
         future
     }
-    let runtime = replug_plugin_api::tokio::runtime::Builder::new_current_thread().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     for durability in [Durability::Memory, Durability::Disk] {
         let options = TableOptions::new().durability(durability);
         runtime.block_on(is_send(all(testing::context().table_with("rows", options)?)))?;

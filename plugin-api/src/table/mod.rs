@@ -7,48 +7,12 @@
 //! side by side, a canary and what it is to replace, on the same rows.
 //!
 //! ```
-//! use replug_plugin_api::{prelude::*, state::State};
-//! use serde::{Deserialize, Serialize};
-//!
-//! #[derive(Debug, PartialEq, Serialize, Deserialize, State)]
-//! #[state(version = 1)]
-//! struct Visits {
-//!     count: u64,
-//! }
-//!
-//! struct Counter {
-//!     visits: Table<String, Visits>,
-//! }
-//!
-//! impl Plugin for Counter {
-//!     type Config = ();
-//!
-//!     fn prepare((): (), context: &Context) -> Result<Self> {
-//!         Ok(Counter { visits: context.table("visits")? })
-//!     }
-//!
-//!     fn methods(methods: &mut Methods<Self>) {
-//!         methods.method("visit", "Counts a visitor by name", |counter, call| {
-//!             let visits = counter.visits.update(call.text()?, |old| {
-//!                 Some(Visits { count: old.map_or(0, |old| old.count) + 1 })
-//!             })?;
-//!             Ok(visits.map_or(0, |visits| visits.count).to_string())
-//!         });
-//!     }
-//! }
-//!
-//! export!(Counter, name = "counter", state = tables);
-//!
-//! # fn main() -> Result<()> {
-//! // In a test, with the feature "testing":
-//! let host = replug_plugin_api::testing::Host::new();
-//! let counter = Counter::prepare((), &host.context())?;
-//! counter.visits.put("alice", &Visits { count: 7 })?;
-//! assert_eq!(counter.visits.get("alice")?, Some(Visits { count: 7 }));
-//! assert_eq!(counter.visits.get("bob")?, None);
-//! # Ok(())
-//! # }
+#![doc = include_str!("../../examples/tally.rs")]
+//! # fn main() {}
 //! ```
+//!
+//! Its own tests need no daemon: the module `testing` has a host in memory, with
+//! which the next version's steps can be tried as well.
 //!
 //! # What a version promises
 //!
@@ -96,23 +60,21 @@
 //! what does not make it larger is always possible. Until the version is being
 //! activated its tables can be read, not written (`table.not_active`).
 
+mod access;
 mod key;
 mod opened;
+mod options;
 mod rows;
 mod scan;
 
 pub use key::{AsKey, Key};
 pub(crate) use opened::Opened;
+pub use options::{Durability, TableOptions};
 pub use scan::Scan;
 
-use crate::{
-    Error, Result,
-    glue::tables::{HostTable, Outcome},
-    state::{self, State, StateError},
-};
-use replug_abi::{RowInfo, RowWrite, Written};
-use rows::{Image, Row};
-use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc, thread};
+use crate::{Result, glue::tables::HostTable, state::State};
+use replug_abi::RowInfo;
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 /// A table of the host: rows of type `V` by keys of type `K`.
 ///
@@ -138,79 +100,6 @@ struct Inner {
     name: String,
 }
 
-/// When a write to a table is acknowledged; the [module](self) has more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Durability {
-    /// When it is in memory.
-    #[default]
-    Memory,
-    /// When it survives the end of the process.
-    Process,
-    /// When it survives a loss of power.
-    Disk,
-}
-
-impl Durability {
-    fn into_abi(self) -> replug_abi::Durability {
-        match self {
-            Durability::Memory => replug_abi::Durability::MEMORY,
-            Durability::Process => replug_abi::Durability::PROCESS,
-            Durability::Disk => replug_abi::Durability::DISK,
-        }
-    }
-}
-
-/// What is asked of a table beside its name.
-///
-/// ```
-/// use replug_plugin_api::table::{Durability, TableOptions};
-///
-/// const ORDERS: TableOptions = TableOptions::new().durability(Durability::Disk).rows_max(100_000);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TableOptions {
-    durability: Durability,
-    rows_max: u64,
-    bytes_max: u64,
-}
-
-impl TableOptions {
-    /// In memory, with the host's limits.
-    pub const fn new() -> Self {
-        TableOptions { durability: Durability::Memory, rows_max: 0, bytes_max: 0 }
-    }
-
-    /// At least so durable.
-    #[must_use]
-    pub const fn durability(mut self, durability: Durability) -> Self {
-        self.durability = durability;
-        self
-    }
-
-    /// At most so many rows.
-    #[must_use]
-    pub const fn rows_max(mut self, rows: u64) -> Self {
-        self.rows_max = rows;
-        self
-    }
-
-    /// At most so many bytes of keys and values, with what the host keeps for
-    /// each row.
-    #[must_use]
-    pub const fn bytes_max(mut self, bytes: u64) -> Self {
-        self.bytes_max = bytes;
-        self
-    }
-}
-
-/// What a read takes from the stack; longer rows are read again from the heap.
-const NEAR_BYTES: usize = 512;
-/// So often is an image made anew in one write: it is asked for when a version
-/// is committed or gone back to, which happens once in a write at most.
-const IMAGES_MAX: u32 = 16;
-/// After so many conflicts in one update others get the processor first.
-const CONFLICTS_IN_A_ROW: u32 = 4;
-
 impl<K: Key, V: State> Table<K, V> {
     /// The row of a key. One of an older schema is converted, and written back
     /// unless that is refused, or somebody else was faster.
@@ -218,20 +107,7 @@ impl<K: Key, V: State> Table<K, V> {
     /// # Errors
     /// As the [type](Table) says.
     pub fn get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<V>> {
-        key.with_bytes(|key| {
-            loop {
-                let read = self.inner.fetch(key, |info, bytes| match info.schema {
-                    0 => Ok(Some(None)),
-                    schema if schema == V::VERSION => state::decode(bytes)
-                        .map(|value| Some(Some(value)))
-                        .map_err(|error| self.bad_row(key, &error)),
-                    _ => self.upgrade(key, info, bytes).map(|value| value.map(Some)),
-                })??;
-                if let Some(row) = read {
-                    return Ok(row);
-                }
-            }
-        })
+        key.with_bytes(|key| self.read(key))
     }
 
     /// Writes a row, whatever it was.
@@ -391,134 +267,6 @@ impl<K: Key, V: State> Table<K, V> {
         F: FnMut(Option<V>) -> Option<V>,
     {
         self.try_update_async(key, |row| Ok(change(row))).await
-    }
-
-    /// The value of an older row, which is written back with it; none if the
-    /// row was changed meanwhile.
-    #[cold]
-    fn upgrade(&self, key: &[u8], info: &RowInfo, bytes: &[u8]) -> Result<Option<V>> {
-        let mut images = 0..IMAGES_MAX;
-        loop {
-            let row = rows::upgrade::<V>(info.schema, bytes, self.inner.host.image_schema())
-                .map_err(|error| self.bad_row(key, &error))?;
-            match self.inner.host.put(key, &row.write(info.revision)) {
-                Ok(Outcome::Conflict) => return Ok(None),
-                Ok(Outcome::Image) if images.next().is_some() => {}
-                // A refusal is none of the reader's: the row stays as it is.
-                Ok(_) | Err(_) => {
-                    return state::decode(&row.value).map(Some).map_err(|error| self.bad_row(key, &error));
-                }
-            }
-        }
-    }
-
-    /// Calls `change` until its result could be written.
-    fn swap<F>(&self, key: &[u8], mut change: F) -> Result<(Option<V>, Written)>
-    where
-        F: FnMut(Option<V>) -> Result<Option<V>>,
-    {
-        for conflicts in 0..u32::MAX {
-            if conflicts >= CONFLICTS_IN_A_ROW {
-                thread::yield_now();
-            }
-            let (old, revision) = self
-                .inner
-                .fetch(key, |info, bytes| match info.schema {
-                    0 => Ok((None, RowInfo::NO_ROW)),
-                    _ => rows::value(info, bytes).map(|value| (Some(value), info.revision)),
-                })?
-                .map_err(|error| self.bad_row(key, &error))?;
-            let Some(new) = change(old)? else {
-                if revision == RowInfo::NO_ROW {
-                    return Ok((None, Written::NOTHING));
-                }
-                match self.inner.host.remove(key, revision)? {
-                    Outcome::Done(written) => return Ok((None, written)),
-                    Outcome::Conflict | Outcome::Image => continue,
-                }
-            };
-            if let Some(written) = self.write(key, &new, revision)? {
-                return Ok((Some(new), written));
-            }
-        }
-        Err(self.row_error("table.conflict", key, "others never ceased to change the row"))
-    }
-
-    /// Writes a row with this revision; none if it has another.
-    #[inline]
-    fn write(&self, key: &[u8], value: &V, expected: u64) -> Result<Option<Written>> {
-        let bytes = state::encode(value).map_err(|error| self.bad_row(key, &error))?;
-        for _ in 0..IMAGES_MAX {
-            let image: Image<'_> = rows::image::<V>(&bytes, self.inner.host.image_schema())
-                .map_err(|error| self.bad_row(key, &error))?;
-            let row = Row { value: Cow::Borrowed(&bytes), image };
-            match self.inner.host.put(key, &row.write(expected))? {
-                Outcome::Done(written) => return Ok(Some(written)),
-                Outcome::Conflict => return Ok(None),
-                Outcome::Image => {}
-            }
-        }
-        Err(self.row_error("table.failed", key, "the host never ceased to ask for other images"))
-    }
-
-    #[inline]
-    fn write_any(&self, key: &[u8], value: &V) -> Result<Written> {
-        self.write(key, value, RowWrite::ANY)?.ok_or_else(|| self.conflict(key))
-    }
-
-    fn take_away(&self, key: &[u8]) -> Result<Written> {
-        match self.inner.host.remove(key, RowWrite::ANY)? {
-            Outcome::Done(written) => Ok(written),
-            Outcome::Conflict | Outcome::Image => Err(self.conflict(key)),
-        }
-    }
-
-    /// Waits where the table's durability asks for it.
-    #[inline]
-    fn settle(&self, written: Written) -> Result<()> {
-        if written.ticket == 0 { Ok(()) } else { self.inner.host.wait(written.ticket) }
-    }
-
-    #[cfg(feature = "async")]
-    async fn settle_async(&self, written: Written) -> Result<()> {
-        if written.ticket == 0 { Ok(()) } else { self.inner.host.wait_async(written.ticket).await }
-    }
-
-    #[cold]
-    fn conflict(&self, key: &[u8]) -> Error {
-        self.row_error("table.failed", key, "the host refused a write as a conflict that cannot be one")
-    }
-
-    #[cold]
-    fn bad_row(&self, key: &[u8], error: &StateError) -> Error {
-        self.row_error(rows::code(error), key, &error.report())
-    }
-
-    #[cold]
-    fn row_error(&self, code: &'static str, key: &[u8], what: &str) -> Error {
-        /// As much of a key as a message has.
-        const SHOWN: usize = 64;
-        let shown = key[..key.len().min(SHOWN)].escape_ascii();
-        Error::new(code, format!("table {:?}, row \"{shown}\": {what}", self.inner.name))
-    }
-}
-
-impl Inner {
-    /// What `read` makes of a row's bytes.
-    #[inline]
-    fn fetch<R>(&self, key: &[u8], read: impl FnOnce(&RowInfo, &[u8]) -> R) -> Result<R> {
-        let mut near = [0; NEAR_BYTES];
-        let mut info = self.host.get(key, &mut near)?;
-        if let Some(bytes) = near.get(..info.bytes) {
-            return Ok(read(&info, bytes));
-        }
-        let mut far = Vec::new();
-        // Again if it grew meanwhile.
-        while far.len() < info.bytes {
-            far.resize(info.bytes, 0);
-            info = self.host.get(key, &mut far)?;
-        }
-        Ok(read(&info, &far[..info.bytes]))
     }
 }
 

@@ -6,6 +6,32 @@
 //! replug-plugin-api = { version = "0.1", features = ["testing"] }
 //! ```
 //!
+//! ```
+//! use replug_plugin_api::{prelude::*, state::State, testing};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Debug, PartialEq, Serialize, Deserialize, State)]
+//! #[state(version = 1)]
+//! struct Visits { count: u64 }
+//!
+//! struct Tally { visits: Table<String, Visits> }
+//!
+//! impl Plugin for Tally {
+//!     type Config = ();
+//!     fn prepare((): (), context: &Context) -> Result<Self> {
+//!         Ok(Tally { visits: context.table("visits")? })
+//!     }
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! // In a function with the attribute `test`.
+//! let tally = Tally::prepare((), &testing::context())?;
+//! tally.visits.put("alice", &Visits { count: 7 })?;
+//! assert_eq!(tally.visits.get("alice")?, Some(Visits { count: 7 }));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! It keeps tables as the ABI says: revisions, images, limits. It has no other
 //! plugins, writes no log, and keeps nothing on a disk. What a host leaks here
 //! ends with the test's process.

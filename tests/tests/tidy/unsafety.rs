@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("plugin-api/src/glue", "the plugin's side of the ABI"),
     ("plugin-api/src/heap", "the allocator"),
     ("plugin-api/src/interface", "the caller's side of typed calls, and what may cross"),
+    ("plugin-api/src/testing/abi.rs", "the host of plugins' own tests, as they call it"),
     ("plugins/bench-interface", "a typed interface, as an embedder writes it by hand"),
     ("plugins/bench-target", "the same"),
     ("plugins/hostile", "faults on purpose"),

@@ -1,4 +1,6 @@
 //! From bytes to values.
+//!
+//! long: serde asks for a method for each kind of value
 
 use super::{Fault, MAX_DEPTH, UNTIL_BREAK, byte, major};
 use serde::de::{

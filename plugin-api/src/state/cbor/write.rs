@@ -2,6 +2,8 @@
 //!
 //! Never writes what [`read`](super::read()) would refuse: depth and the number
 //! of items are checked on the way.
+//!
+//! long: serde asks for a method for each kind of value
 
 use super::{Fault, MAX_DEPTH, UNTIL_BREAK, byte, major};
 use serde::ser::{self, Error as _, Serialize};
