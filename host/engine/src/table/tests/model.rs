@@ -192,10 +192,11 @@ impl World {
         }
     }
 
-    /// Versions before the committed one read what a sweep has left to them,
-    /// which says nothing.
+    /// A version before the committed one, but for the one that is being gone
+    /// back to, reads what the sweep has left to it: the model does not say.
     fn reader(&self, who: Who) -> Option<&Actor> {
-        self.actor(who).filter(|actor| actor.version.schema() >= self.model.base)
+        let least = if who == Who::Lower { 0 } else { self.committed.version.schema() };
+        self.actor(who).filter(|actor| actor.version.schema() >= least)
     }
 
     fn act(&mut self, act: &Act) {
@@ -225,6 +226,7 @@ impl World {
         let mut model = std::mem::take(&mut self.model);
         if let Some(actor) = self.actor(who) {
             let version = &actor.version;
+            let reads = self.reader(who).is_some();
             match *act {
                 Act::Put(_, key, first) => {
                     let value: Value =
@@ -232,7 +234,7 @@ impl World {
                     version.put(&[key], &value).expect("a sound journal");
                     model.put(actor, key, &value);
                 }
-                Act::Update(_, key) if version.schema() >= model.base => {
+                Act::Update(_, key) if reads => {
                     if let Seen::Value(mut value) | Seen::Image(mut value) = model.seen(version.schema(), key)
                     {
                         let revision = version.read(&[key]).expect("as the model").0.revision;
