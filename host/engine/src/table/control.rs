@@ -131,13 +131,11 @@ impl Control {
     }
 
     /// Forgets void values after a pass over the table that left none, and in
-    /// which no row was above the committed schema unless `newer`.
-    pub(super) fn forget_voids(&mut self, newer: bool) {
+    /// which no row had a schema later than `newest`.
+    pub(super) fn forget_voids(&mut self, newest: u32) {
         self.record.voids.clear();
-        if !newer {
-            let writers = self.writers.iter().map(|writer| writer.schema);
-            self.record.newest = writers.fold(self.record.base, u32::max);
-        }
+        let writers = self.writers.iter().map(|writer| writer.schema);
+        self.record.newest = writers.fold(self.record.base.max(newest), u32::max);
     }
 
     /// Whether what a version at work writes is void.
@@ -263,7 +261,7 @@ mod tests {
         assert_eq!(control.image_schema(3, third), 2);
         control.commit(1);
         assert_eq!(control.record.voids, [Void { first: 1, last: 4, above: 1 }]);
-        control.forget_voids(false);
+        control.forget_voids(1);
         assert_eq!((control.record.voids.len(), control.record.newest), (0, 3), "version 3 is at work");
     }
 

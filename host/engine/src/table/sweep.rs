@@ -136,8 +136,8 @@ struct Pass {
     waiting: Vec<SweptRow>,
     /// Handed out and not settled yet.
     out: u64,
-    /// Whether a row above the committed schema was seen.
-    newer: bool,
+    /// The latest schema that was seen.
+    newest: u32,
     progress: Progress,
 }
 
@@ -223,7 +223,7 @@ impl Sweep {
 impl Pass {
     fn new(control: Arc<Control>) -> Pass {
         let progress = Progress::default();
-        Pass { control, at: 0, waiting: Vec::new(), out: 0, newer: false, progress }
+        Pass { control, at: 0, waiting: Vec::new(), out: 0, newest: 0, progress }
     }
 
     /// Goes through one shard; false if the control has changed.
@@ -238,8 +238,7 @@ impl Pass {
             for row in shard.rows() {
                 self.progress.rows_done += 1;
                 let effective = self.control.effective(row.parts());
-                let newer = effective.is_some_and(|row| row.schema > self.control.record.base);
-                self.newer |= newer;
+                self.newest = effective.map_or(self.newest, |row| self.newest.max(row.schema));
                 if needs_repair(&self.control, row)
                     || effective.is_some_and(|row| wanted(&self.control, &row, view.schema()).is_some())
                 {
@@ -284,11 +283,11 @@ impl Pass {
         self.progress.shards_done = SHARDS;
         let forget = !self.control.record.voids.is_empty() && !self.control.has_void_writers();
         if forget || self.control.record.partial {
-            let newer = self.newer;
+            let newest = self.newest;
             let same = table.change_if(&self.control, |control| {
                 control.record.partial = false;
                 if forget {
-                    control.forget_voids(newer);
+                    control.forget_voids(newest);
                 }
             })?;
             if !same {

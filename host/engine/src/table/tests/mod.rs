@@ -70,7 +70,7 @@ impl Version {
             let image_from = if needed >= info.schema { &bytes } else { &value };
             let can = needed >= info.schema || self.down;
             match self.write(key, &value, image_from, can, info.revision)? {
-                WriteOutcome::Written(_) => return Ok(Some((self.read(key)?.0.revision, value))),
+                WriteOutcome::Written(written) => return Ok(Some((written.revision, value))),
                 WriteOutcome::Conflict(_) | WriteOutcome::Image => {}
             }
         }
