@@ -195,6 +195,7 @@ codes! {
     TableCorrupt = "table.corrupt", Host, "restore the data directory from a copy; the rows that the message names are damaged";
     TableName = "table.name", Plugin, "name the table as plugins are named: a letter, then letters, digits, '_' and '-'";
     TableSchema = "table.schema", Plugin, "correct what the message names in the declaration of the table";
+    TableLoss = "table.loss", Operator, "restore the data directory from a copy, or accept the loss that the message names with accept_table_loss";
 }
 
 impl fmt::Display for Code {

@@ -57,8 +57,8 @@ mod pipeline;
 mod host;
 
 pub use host::{
-    Host, HostBuilder, HostError, HostStatus, LeaseStatus, Outcome, PinnedCaller, PinnedTo, PluginState,
-    PluginStatus, RemovalPolicy, RolledBack, SameVersion, SweepStatus, TableStatus, TrialStatus,
+    Host, HostBuilder, HostError, HostStatus, Kept, LeaseStatus, Outcome, PinnedCaller, PinnedTo,
+    PluginState, PluginStatus, RemovalPolicy, RolledBack, SameVersion, SweepStatus, TableStatus, TrialStatus,
     UnloadingStatus, VersionStatus,
 };
 pub use pipeline::ReadError;

@@ -81,6 +81,7 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::TableNotOpen
         | Code::TableNotActive
         | Code::TableNewerRow
+        | Code::TableLoss
         | Code::TableName
         | Code::TableSchema => StatusCode::UNPROCESSABLE_ENTITY,
 

@@ -151,6 +151,9 @@ impl Control {
             return Err(DeployError::Replaced { wanted: id.to_string(), found: candidate.id.to_string() });
         }
         allow(&candidate)?;
+        if candidate.manifest.state.tables {
+            self.shared.directory.tables.load(&id.name)?;
+        }
         let mut stages = StageTimes {
             notice_us: (arrival.taken_ns - arrival.noticed_ns.min(arrival.taken_ns)) / 1_000,
             stage_us: (arrival.staged_ns - arrival.taken_ns) / 1_000,

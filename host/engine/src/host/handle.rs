@@ -21,6 +21,7 @@ use crate::{
     pipeline::Worker,
     service::{Directory, Plugin, Tables},
     state::store::{SnapshotStore, StoreOptions},
+    table_store::TableStoreOptions,
 };
 use crossbeam::channel::{self, Sender, TrySendError};
 use std::{
@@ -93,7 +94,8 @@ impl Host {
         let store_options =
             StoreOptions { max_state_bytes: options.state_bytes_max as u64, ..StoreOptions::default() };
         let store = SnapshotStore::open(data_dir.join("state"), store_options)?;
-        let tables = Tables::new(options.table_limits);
+        let store_options = TableStoreOptions { accept_loss: options.accept_table_loss };
+        let tables = Tables::new(options.table_limits, data_dir.join("tables"), store_options);
         let choices = Choices::open(data_dir.join("choices.json"))?;
         let directory = Directory::new(options.service, options.interfaces.clone(), tables);
         let directory = Arc::new(directory.map_err(HostError::Thread)?);

@@ -12,7 +12,7 @@ use crate::{
     artifact::inspect::Manifest,
     dispatch::{Retired, Scan},
     event::{EventKind, EventLog},
-    failure::Code,
+    failure::{Code, Failure},
     id::{PluginName, VersionId},
     pipeline::{UnloadStage, Unloading},
     service::Serving,
@@ -161,6 +161,12 @@ impl Control {
             thread::sleep(LOOK_EVERY);
         }
         self.shared.directory.stop();
+        for (_, sweep) in std::mem::take(&mut *self.shared.sweeps()) {
+            sweep.stop();
+        }
+        if let Err(error) = self.shared.directory.tables.close() {
+            self.problem(error.code(), format!("the tables were not closed: {error}"));
+        }
     }
 
     /// What the serving versions say about themselves.

@@ -31,6 +31,6 @@ pub use options::{HostBuilder, RemovalPolicy, SameVersion};
 pub use outcome::Outcome;
 pub use rollback::RolledBack;
 pub use status::{
-    HostStatus, LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, SweepStatus, TableStatus,
-    TrialStatus, UnloadingStatus, VersionStatus,
+    HostStatus, Kept, LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, SweepStatus,
+    TableStatus, TrialStatus, UnloadingStatus, VersionStatus,
 };

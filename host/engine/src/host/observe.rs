@@ -4,7 +4,7 @@
 use super::{
     shared::{Leaving, Returned, Shared},
     status::{
-        LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, SweepStatus, TableStatus,
+        Kept, LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, SweepStatus, TableStatus,
         TrialStatus, UnloadingStatus, VersionStatus,
     },
     sweeps::{Swept, TableSweep},
@@ -13,7 +13,7 @@ use crate::{
     clock::monotonic_ns,
     dispatch::{Arm, Holder, Retired, SlotState},
     pipeline::Unloading,
-    service::{Entry, Serving},
+    service::{Entry, Serving, TableOf},
 };
 use std::{
     sync::atomic::Ordering,
@@ -86,7 +86,7 @@ impl Shared {
         let swept = self.sweeps().get(&entry.name).map(TableSweep::progress).unwrap_or_default();
         let paused = self.sweep_pauses.contains(&entry.name);
         let tables = self.directory.tables.of(&entry.name);
-        let status = tables.iter().map(|table| {
+        let status = tables.iter().map(|TableOf { table, durability }| {
             let size = table.size();
             let swept = swept.iter().find(|swept| swept.table == table.name());
             TableStatus {
@@ -94,6 +94,7 @@ impl Shared {
                 rows: size.rows,
                 bytes: size.bytes,
                 schema: table.record().base,
+                durability: Kept::of(*durability),
                 sweep: swept.map(|swept| of_sweep(swept, paused)),
             }
         });

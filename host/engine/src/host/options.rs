@@ -64,6 +64,7 @@ pub struct HostBuilder {
     pub(super) service: ServiceLimits,
     pub(super) interfaces: Interfaces,
     pub(super) table_limits: Limits,
+    pub(super) accept_table_loss: bool,
     too_many_interfaces: bool,
     pub(super) unload: UnloadOptions,
     pub(super) quiesce_timeout: Duration,
@@ -94,6 +95,7 @@ impl HostBuilder {
             },
             interfaces: Interfaces::default(),
             table_limits: Limits { rows_max: 100_000_000, bytes_max: 8 * 1024 * 1024 * 1024 },
+            accept_table_loss: false,
             too_many_interfaces: false,
             unload: UnloadOptions {
                 hook_timeout: Duration::from_secs(10),
@@ -224,6 +226,14 @@ impl HostBuilder {
     /// and 8 GiB; a plugin can ask for less.
     pub fn table_limits(mut self, limits: Limits) -> Self {
         self.table_limits = limits;
+        self
+    }
+
+    /// Goes on without the last writes to durable tables that a power loss took,
+    /// where that was seen. Default: plugins whose tables lack some are refused
+    /// with `table.loss`.
+    pub fn accept_table_loss(mut self, accept: bool) -> Self {
+        self.accept_table_loss = accept;
         self
     }
 

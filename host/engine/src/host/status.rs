@@ -1,5 +1,6 @@
 //! What can be seen of a host, as data.
 
+use replug_abi::Durability;
 use serde::Serialize;
 
 /// A host at one moment.
@@ -153,8 +154,32 @@ pub struct TableStatus {
     pub bytes: u64,
     /// The schema of the committed version, 0 before the first.
     pub schema: u32,
+    /// When writes to it are acknowledged.
+    pub durability: Kept,
     /// The sweep that brings its rows to that schema, or has done so.
     pub sweep: Option<SweepStatus>,
+}
+
+/// When a write to a table is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// When it is in memory.
+    Memory,
+    /// When it survives the end of the process.
+    Process,
+    /// When the disk has confirmed it.
+    Disk,
+}
+
+impl Kept {
+    pub(super) fn of(durability: Durability) -> Self {
+        match durability {
+            Durability::PROCESS => Kept::Process,
+            Durability::DISK => Kept::Disk,
+            _ => Kept::Memory,
+        }
+    }
 }
 
 /// How far a sweep of a table is.

@@ -9,6 +9,7 @@ use crate::{
     load::{HookError, LoadError},
     state::{chain::NoPath, store::StoreError},
     table::TableError,
+    table_store::TableStoreError,
 };
 use std::{io, time::Duration};
 
@@ -47,6 +48,8 @@ pub(crate) enum DeployError {
     OneWay { table: String, to: u32 },
     #[error(transparent)]
     Table(#[from] TableError),
+    #[error(transparent)]
+    TableStore(#[from] TableStoreError),
     #[error("schema {from} to {to}: the plugin offers this step and does not make it")]
     BrokenStep { from: u32, to: u32 },
     #[error("the file changed: it held {wanted}, and holds {found} now")]
@@ -106,6 +109,7 @@ impl DeployError {
             | DeployError::Quiesce { .. }
             | DeployError::OverBudget { .. } => Stage::HandOver,
             DeployError::Gate(_) | DeployError::SharedState | DeployError::OneWay { .. } => Stage::Publish,
+            DeployError::TableStore(_) => Stage::Prepare,
             DeployError::Table(_) => Stage::Activate,
         }
     }
@@ -127,6 +131,7 @@ impl Failure for DeployError {
             DeployError::NoPath(error) => error.code(),
             DeployError::Rows { .. } => Code::StateNoPath,
             DeployError::Table(error) => error.code(),
+            DeployError::TableStore(error) => error.code(),
             DeployError::BrokenStep { .. } => Code::StateMigrate,
             DeployError::Save(error) | DeployError::Restore(error) => error.code(),
             DeployError::Quiesce { .. } => Code::GateQuiesceTimeout,

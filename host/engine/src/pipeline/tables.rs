@@ -155,5 +155,6 @@ pub(crate) fn convert(
         let (value, image) = converted.map_or((None, None), |row| (row.value, row.image));
         sweep.settle(row, &Converted { value: value.as_deref(), image: image.as_deref() })?;
     }
+    sweep.wait()?;
     Ok(failed)
 }

@@ -254,7 +254,7 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Limits;
+    use crate::{table::Limits, table_store::TableStoreOptions};
 
     #[test]
     fn names_that_are_only_asked_for_leave_nothing_behind() {
@@ -264,8 +264,12 @@ mod tests {
             answer_bytes_max: 0,
             in_flight_max: None,
         };
-        let directory =
-            Directory::new(limits, Interfaces::default(), Tables::new(Limits::NONE)).expect("a thread");
+        let directory = Directory::new(
+            limits,
+            Interfaces::default(),
+            Tables::new(Limits::NONE, "nowhere".into(), TableStoreOptions::default()),
+        )
+        .expect("a thread");
         let name = |name: &str| name.parse::<PluginName>().expect("a name");
         let held = directory.entry(&name("held"));
         for number in 0..100 {

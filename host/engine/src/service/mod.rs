@@ -27,4 +27,4 @@ pub use typed::{NotRegistered, Typed};
 
 pub(crate) use bridge::PluginContext;
 pub(crate) use directory::{Change, Directory, Entry, ServiceLimits};
-pub(crate) use open_tables::{Fit, OpenTable, Tables};
+pub(crate) use open_tables::{Fit, OpenTable, TableOf, Tables};

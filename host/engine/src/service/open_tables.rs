@@ -9,10 +9,12 @@ use crate::{
     failure::{Code, Failure},
     id::PluginName,
     table::{Limits, Table, TableError, View},
+    table_store::{self, RestoredTable, TableStore, TableStoreError, TableStoreOptions},
 };
 use replug_abi::{Durability, note::is_name};
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -23,7 +25,24 @@ const TABLES_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Tables {
     limits: Limits,
-    tables: Mutex<BTreeMap<PluginName, BTreeMap<String, Arc<Table>>>>,
+    /// Where durable ones are kept, a folder for each plugin.
+    folder: PathBuf,
+    options: TableStoreOptions,
+    plugins: Mutex<BTreeMap<PluginName, Arc<Mutex<PluginTables>>>>,
+}
+
+/// The tables of one plugin.
+#[derive(Debug, Default)]
+struct PluginTables {
+    tables: BTreeMap<String, Known>,
+    /// Opened when there is something in it, or has to be.
+    store: Option<TableStore>,
+}
+
+#[derive(Debug)]
+struct Known {
+    table: Arc<Table>,
+    durability: Durability,
 }
 
 /// The tables that one version has open. While this lives, they may be written
@@ -75,13 +94,64 @@ pub(crate) enum Fit {
 }
 
 impl Tables {
-    pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Tables { limits, tables: Mutex::default() })
+    pub(crate) fn new(limits: Limits, folder: PathBuf, options: TableStoreOptions) -> Arc<Self> {
+        Arc::new(Tables { limits, folder, options, plugins: Mutex::default() })
     }
 
     /// The tables of a plugin, by name.
-    pub(crate) fn of(&self, plugin: &PluginName) -> Vec<Arc<Table>> {
-        self.lock().get(plugin).map(|tables| tables.values().cloned().collect()).unwrap_or_default()
+    pub(crate) fn of(&self, plugin: &PluginName) -> Vec<TableOf> {
+        let Some(plugin) = lock(&self.plugins).get(plugin).cloned() else { return Vec::new() };
+        let plugin = lock(&plugin);
+        let tables = plugin.tables.values();
+        tables
+            .map(|known| TableOf { table: Arc::clone(&known.table), durability: known.durability })
+            .collect()
+    }
+
+    /// Reads the durable tables of a plugin, if that has not been done. Blocks on
+    /// the disk; a second for a million rows.
+    ///
+    /// # Errors
+    /// They are not what was written, or cannot be read.
+    pub(crate) fn load(&self, plugin: &PluginName) -> Result<(), TableStoreError> {
+        let tables = self.plugin(plugin);
+        let mut tables = lock(&tables);
+        if tables.store.is_none() && self.folder.join(plugin.as_str()).is_dir() {
+            self.open_store(plugin, &mut tables)?;
+        }
+        Ok(())
+    }
+
+    /// Writes out what is queued and gives the files back.
+    ///
+    /// # Errors
+    /// The first of a store that failed, now or earlier.
+    pub(crate) fn close(&self) -> Result<(), TableStoreError> {
+        let plugins: Vec<_> = lock(&self.plugins).values().cloned().collect();
+        let closed = plugins.iter().filter_map(|plugin| lock(plugin).store.take().map(|store| store.close()));
+        // All of them are closed, whatever the first one says.
+        closed.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    fn plugin(&self, plugin: &PluginName) -> Arc<Mutex<PluginTables>> {
+        Arc::clone(lock(&self.plugins).entry(plugin.clone()).or_default())
+    }
+
+    fn open_store<'a>(
+        &self,
+        plugin: &PluginName,
+        tables: &'a mut PluginTables,
+    ) -> Result<&'a TableStore, TableStoreError> {
+        let PluginTables { tables, store } = tables;
+        if let Some(store) = store {
+            return Ok(store);
+        }
+        let opened = TableStore::open(self.folder.join(plugin.as_str()), self.options)?;
+        for RestoredTable { table, durability, .. } in opened.tables {
+            table.set_limits(self.limits);
+            tables.insert(table.name().to_owned(), Known { table, durability: durability.into() });
+        }
+        Ok(store.insert(opened.store))
     }
 
     fn find_or_make(&self, plugin: &PluginName, spec: &Spec<'_>) -> Result<Arc<Table>, OpenError> {
@@ -90,23 +160,57 @@ impl Tables {
             rows_max: or(spec.rows_max, self.limits.rows_max),
             bytes_max: or(spec.bytes_max, self.limits.bytes_max),
         };
-        let mut tables = self.lock();
-        let tables = tables.entry(plugin.clone()).or_default();
-        if let Some(table) = tables.get(spec.name) {
-            table.set_limits(limits);
-            return Ok(Arc::clone(table));
+        let tables = self.plugin(plugin);
+        let mut tables = lock(&tables);
+        let kept = match spec.durability {
+            Durability::PROCESS => Some(table_store::Durability::Process),
+            Durability::DISK => Some(table_store::Durability::Disk),
+            _ => None,
+        };
+        if kept.is_some() {
+            self.open_store(plugin, &mut tables)?;
         }
-        if tables.len() == TABLES_MAX {
+        let PluginTables { tables, store } = &mut *tables;
+        if tables.len() == TABLES_MAX && !tables.contains_key(spec.name) {
             return Err(OpenError::TooMany { table: spec.name.to_owned() });
         }
-        let table = Table::new(spec.name, limits);
-        tables.insert(spec.name.to_owned(), Arc::clone(&table));
-        Ok(table)
+        let known = tables.entry(spec.name.to_owned()).or_insert_with(|| Known {
+            table: Table::new(spec.name, limits),
+            durability: Durability::MEMORY,
+        });
+        if let (Some(kept), Some(store)) = (kept, store)
+            && known.durability.0 < spec.durability.0
+        {
+            if known.durability != Durability::MEMORY {
+                return Err(OpenError::Durability { table: spec.name.to_owned() });
+            }
+            // Rows that are there already follow with the next sweep.
+            known.table.attach(store.create(spec.name, kept)?)?;
+            known.durability = spec.durability;
+        }
+        known.table.set_limits(limits);
+        Ok(Arc::clone(&known.table))
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PluginName, BTreeMap<String, Arc<Table>>>> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+/// A table of a plugin, and when writes to it are acknowledged.
+pub(crate) struct TableOf {
+    pub(crate) table: Arc<Table>,
+    pub(crate) durability: Durability,
+}
+
+impl From<table_store::Durability> for Durability {
+    fn from(durability: table_store::Durability) -> Self {
+        match durability {
+            table_store::Durability::Process => Durability::PROCESS,
+            table_store::Durability::Disk => Durability::DISK,
+        }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind these locks is added to in one step.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl OpenTables {
@@ -126,7 +230,7 @@ impl OpenTables {
         if spec.schema == 0 || spec.schema == u32::MAX || !spec.steps.iter().all(is_step) || !is_known {
             return Err(OpenError::Spec { table: table() });
         }
-        let mut opening = self.lock();
+        let mut opening = lock(&self.open);
         if opening.closed {
             return Err(OpenError::NotOpen { table: table() });
         }
@@ -143,17 +247,17 @@ impl OpenTables {
 
     /// The version is prepared: it opens no more tables.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
+        lock(&self.open).closed = true;
     }
 
     /// Those that are open.
     pub(crate) fn all(&self) -> Vec<Arc<OpenTable>> {
-        self.lock().tables.clone()
+        lock(&self.open).tables.clone()
     }
 
     /// One of those that are open.
     pub(crate) fn find(&self, name: &str) -> Option<Arc<OpenTable>> {
-        self.lock().tables.iter().find(|open| open.view.table().name() == name).cloned()
+        lock(&self.open).tables.iter().find(|open| open.view.table().name() == name).cloned()
     }
 
     /// Allows the version to write.
@@ -185,10 +289,6 @@ impl OpenTables {
     /// Whether its schemas are the committed ones.
     pub(crate) fn is_committed(&self) -> bool {
         self.all().iter().all(|open| open.is_committed())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Opening> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -232,6 +332,17 @@ pub(crate) enum OpenError {
     /// It is too late.
     #[error("table {table} is opened after `prepare`: open tables there and keep them")]
     NotOpen { table: String },
+    /// It is kept already, and not as it should be.
+    #[error(
+        "table {table} is kept by the process, and how it is kept cannot be changed: open another table by the disk, and copy the rows"
+    )]
+    Durability { table: String },
+    /// Where it should be kept is not usable.
+    #[error(transparent)]
+    Store(#[from] TableStoreError),
+    /// Its store has failed.
+    #[error(transparent)]
+    Table(#[from] TableError),
     /// There are enough.
     #[error("table {table} would be one more than the {TABLES_MAX} that a plugin may have")]
     TooMany { table: String },
@@ -243,7 +354,9 @@ impl Failure for OpenError {
             OpenError::Name { .. } => Code::TableName,
             OpenError::Spec { .. } => Code::TableSchema,
             OpenError::NotOpen { .. } => Code::TableNotOpen,
-            OpenError::TooMany { .. } => Code::TableSchema,
+            OpenError::TooMany { .. } | OpenError::Durability { .. } => Code::TableSchema,
+            OpenError::Store(error) => error.code(),
+            OpenError::Table(error) => error.code(),
         }
     }
 }
@@ -251,9 +364,14 @@ impl Failure for OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Write;
 
     fn name() -> PluginName {
         "sessions".parse().expect("a name")
+    }
+
+    fn tables() -> Arc<Tables> {
+        Tables::new(Limits::NONE, "nowhere".into(), TableStoreOptions::default())
     }
 
     fn spec(schema: u32, steps: &[(u32, u32)]) -> Spec<'_> {
@@ -262,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_table_is_opened_while_the_version_is_prepared_and_once() {
-        let tables = Tables::new(Limits::NONE);
+        let tables = tables();
         let open = OpenTables::new(&name(), &tables);
         let first = open.open(&spec(1, &[])).expect("opens");
         let again = open.open(&spec(1, &[])).expect("is open");
@@ -277,14 +395,38 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_a_durable_table_are_there_when_it_is_opened_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tables = || Tables::new(Limits::NONE, folder.path().to_owned(), TableStoreOptions::default());
+        let durable = Spec { durability: Durability::PROCESS, ..spec(1, &[]) };
+        let first = tables();
+        first.load(&name()).expect("there is nothing");
+        let open = OpenTables::new(&name(), &first).open(&durable).expect("opens");
+        open.view().activate().expect("writes");
+        open.view().put(b"key", &Write::new(b"value")).expect("is written");
+        let refused =
+            OpenTables::new(&name(), &first).open(&Spec { durability: Durability::DISK, ..durable });
+        assert_eq!(refused.expect_err("is kept otherwise").code(), Code::TableSchema);
+        drop(open);
+        first.close().expect("closes");
+
+        let second = tables();
+        second.load(&name()).expect("is read");
+        assert_eq!(second.of(&name())[0].table.size().rows, 1);
+        assert_eq!(second.of(&name())[0].durability, Durability::PROCESS);
+        let open = OpenTables::new(&name(), &second).open(&spec(1, &[])).expect("asks for less");
+        assert_eq!(open.view().size().rows, 1);
+    }
+
+    #[test]
     fn how_a_version_fits_follows_from_the_committed_schema_and_its_steps() {
-        let tables = Tables::new(Limits::NONE);
+        let tables = tables();
         let fit = |schema, steps: &[(u32, u32)]| {
             let open = OpenTables::new(&name(), &tables);
             open.open(&spec(schema, steps)).expect("opens").fit()
         };
         assert_eq!(fit(3, &[]), Fit::Same, "nothing is committed yet");
-        tables.of(&name())[0].commit(2).expect("commits");
+        tables.of(&name())[0].table.commit(2).expect("commits");
         assert_eq!(fit(2, &[]), Fit::Same);
         assert_eq!(fit(4, &[(3, 4), (4, 3), (3, 2)]), Fit::Later);
         assert_eq!(fit(4, &[(3, 4), (4, 3)]), Fit::OneWay);

@@ -184,7 +184,8 @@ pub struct Census {
 /// What became of an attempt to put one row in the place of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Swap {
-    Done,
+    /// And this tells when it is durable.
+    Done(Ticket),
     /// The row was written meanwhile.
     RowMoved,
     /// The control was changed meanwhile.
@@ -289,8 +290,8 @@ impl Table {
         if !shard.find(place, old.key()).is_some_and(|row| row.is(old)) {
             return Ok(Swap::RowMoved);
         }
-        self.set(&mut shard, place, old.key(), new, Limits::NONE)?;
-        Ok(Swap::Done)
+        let (ticket, _) = self.set(&mut shard, place, old.key(), new, Limits::NONE)?;
+        Ok(Swap::Done(ticket))
     }
 
     /// Removes all rows there are, at one moment. Says whether there were any.

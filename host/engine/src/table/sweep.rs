@@ -25,6 +25,7 @@
 use crate::table::control::Control;
 use crate::table::core::{Swap, Table};
 use crate::table::error::TableError;
+use crate::table::journal::Ticket;
 use crate::table::row::{Image, Row, RowRef};
 use crate::table::shards::{END, SHARDS, next_shard, shards_before};
 use crate::table::view::{VALUE_BYTES_MAX, View};
@@ -138,6 +139,8 @@ struct Pass {
     out: u64,
     /// The latest schema that was seen.
     newest: u32,
+    /// Of its last write.
+    ticket: Ticket,
     progress: Progress,
 }
 
@@ -191,21 +194,35 @@ impl Sweep {
     /// # Errors
     /// [`TableError::StoreFailed`]
     pub fn settle(&mut self, swept: &SweptRow, converted: &Converted<'_>) -> Result<Settled, TableError> {
+        let mut durable = Ticket::NONE;
         let settled = match converted_row(swept, converted, &self.view) {
             None => Settled::Left,
             Some(new) => match self.view.table().swap(&swept.control, &swept.row, Some(new))? {
-                Swap::Done => Settled::Done,
+                Swap::Done(ticket) => {
+                    durable = ticket;
+                    Settled::Done
+                }
                 Swap::RowMoved => Settled::Moved,
                 Swap::ControlMoved => Settled::Outdated,
             },
         };
         let same = self.pass.as_mut().filter(|pass| Arc::ptr_eq(&pass.control, &swept.control));
         if let Some(pass) = same {
+            pass.ticket = pass.ticket.max(durable);
             pass.out = pass.out.saturating_sub(1);
             pass.progress.converted += u64::from(settled == Settled::Done);
             pass.progress.left += u64::from(settled == Settled::Left);
         }
         Ok(settled)
+    }
+
+    /// Waits until what the pass has written is as durable as the table promises,
+    /// so that it never runs far ahead of a disk.
+    ///
+    /// # Errors
+    /// [`TableError::StoreFailed`]
+    pub fn wait(&self) -> Result<(), TableError> {
+        self.pass.as_ref().map_or(Ok(()), |pass| self.view.table().wait(pass.ticket))
     }
 
     /// How far the pass is; nothing done when none is under way.
@@ -223,7 +240,7 @@ impl Sweep {
 impl Pass {
     fn new(control: Arc<Control>) -> Pass {
         let progress = Progress::default();
-        Pass { control, at: 0, waiting: Vec::new(), out: 0, newest: 0, progress }
+        Pass { control, at: 0, waiting: Vec::new(), out: 0, newest: 0, ticket: Ticket::NONE, progress }
     }
 
     /// Goes through one shard; false if the control has changed.
@@ -267,7 +284,8 @@ impl Pass {
             Row::new(&parts)
         });
         match table.swap(&self.control, &row, kept.clone())? {
-            Swap::Done => {
+            Swap::Done(ticket) => {
+                self.ticket = self.ticket.max(ticket);
                 self.progress.repaired += 1;
                 Ok(kept)
             }

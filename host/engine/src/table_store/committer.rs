@@ -9,7 +9,7 @@
 use super::error::TableStoreError;
 use super::inventory::{TableId, Write};
 use super::volume::Volume;
-use crate::table::{JournalError, Ticket};
+use crate::table::{Ticket, WhenDurable};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,9 +19,6 @@ use std::thread::{self, JoinHandle};
 const GROUP_WRITES: usize = 1024;
 /// Bytes after which a group is closed.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
-
-/// What is called when a change is durable, or never will be.
-pub type Wake = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
 
 /// The queue, and the thread that empties it. Dropping it writes what is queued.
 pub(super) struct Committer {
@@ -46,7 +43,7 @@ struct Queue {
     /// The ticket of the last change that is durable.
     durable: u64,
     /// By ticket, and by their order under one.
-    wakes: BTreeMap<(u64, usize), Wake>,
+    wakes: BTreeMap<(u64, usize), WhenDurable>,
     closing: bool,
     failed: Option<TableStoreError>,
 }
@@ -99,7 +96,7 @@ impl Committer {
 
     /// Calls `wake` when the change, and all before it, are durable: at once, or
     /// on the committer's thread, in the order of tickets.
-    pub(super) fn when_durable(&self, ticket: Ticket, wake: Wake) {
+    pub(super) fn when_durable(&self, ticket: Ticket, wake: WhenDurable) {
         let mut queue = self.shared.queue.lock();
         if let Some(outcome) = queue.outcome(ticket) {
             drop(queue);
@@ -153,7 +150,7 @@ impl Queue {
     }
 
     /// The wakes whose outcome is known by now.
-    fn take_wakes(&mut self) -> BTreeMap<(u64, usize), Wake> {
+    fn take_wakes(&mut self) -> BTreeMap<(u64, usize), WhenDurable> {
         if self.failed.is_some() {
             return std::mem::take(&mut self.wakes);
         }

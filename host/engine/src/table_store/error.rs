@@ -109,7 +109,8 @@ impl Failure for TableStoreError {
             TableStoreError::Io { .. }
             | TableStoreError::Database { .. }
             | TableStoreError::Closed { .. } => Code::TableStoreFailed,
-            TableStoreError::Corrupt { .. } | TableStoreError::Loss { .. } => Code::TableCorrupt,
+            TableStoreError::Corrupt { .. } => Code::TableCorrupt,
+            TableStoreError::Loss { .. } => Code::TableLoss,
             TableStoreError::Name { .. } | TableStoreError::Exists { .. } => Code::TableName,
         }
     }

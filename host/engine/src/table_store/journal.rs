@@ -1,12 +1,12 @@
 //! The journal of one table: takes its changes in order, and says when they are
 //! durable.
 
-use super::committer::{Committer, Wake};
+use super::committer::Committer;
 use super::error::TableStoreError;
 use super::format::encode_row;
 use super::inventory::{TableId, Write};
 use super::volume::{Durability, Volume};
-use crate::table::{Change, Journal, JournalError, Ticket};
+use crate::table::{Change, Journal, JournalError, Ticket, WhenDurable};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -32,18 +32,6 @@ pub struct TableJournal {
     pub(super) removed: Arc<AtomicBool>,
 }
 
-impl TableJournal {
-    /// Calls `wake` when a change is durable, or never will be: at once, or on
-    /// the thread that makes the commits, in the order of tickets. It must
-    /// neither block nor panic.
-    pub fn when_durable(&self, ticket: Ticket, wake: Wake) {
-        match &self.lane {
-            Lane::Grouped(committer) => committer.when_durable(ticket, wake),
-            Lane::Direct(_) => wake(Ok(())),
-        }
-    }
-}
-
 impl Journal for TableJournal {
     fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError> {
         if self.removed.load(Relaxed) {
@@ -54,6 +42,15 @@ impl Journal for TableJournal {
 
     fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {
         self.lane.wait(ticket).map_err(TableStoreError::into_journal_error)
+    }
+
+    /// At once, or on the thread that makes the commits, in the order of
+    /// tickets: `done` must neither block nor panic.
+    fn when_durable(&self, ticket: Ticket, done: WhenDurable) {
+        match &self.lane {
+            Lane::Grouped(committer) => committer.when_durable(ticket, done),
+            Lane::Direct(_) => done(Ok(())),
+        }
     }
 }
 

@@ -54,7 +54,6 @@ mod journal;
 #[cfg(test)]
 mod tests;
 
-pub use committer::Wake;
 pub use error::TableStoreError;
 pub use journal::TableJournal;
 pub use volume::Durability;
