@@ -225,8 +225,8 @@ impl SnapshotStore {
         }
         let mut bytes = Vec::with_capacity(size as usize);
         file.take(limit).read_to_end(&mut bytes).map_err(io_error("read", path))?;
-        let envelope =
-            Envelope::open(&bytes).map_err(|source| StoreError::Envelope { path: path.into(), source })?;
+        let envelope = Envelope::open(&bytes, self.options.max_state_bytes)
+            .map_err(|source| StoreError::Envelope { path: path.into(), source })?;
         let sha256 = bytes.last_chunk().expect("an envelope ends in its digest");
         let name = Name::new(snapshot.sequence(), envelope.taken_at_unix_ms, envelope.schema_version, sha256);
         if envelope.plugin != plugin || name != snapshot.name {
