@@ -54,8 +54,9 @@ mod pipeline;
 mod host;
 
 pub use host::{
-    Host, HostBuilder, HostError, HostStatus, LeaseStatus, Outcome, PinnedCaller, PinnedTo, PluginState,
-    PluginStatus, RemovalPolicy, RolledBack, SameVersion, TrialStatus, UnloadingStatus, VersionStatus,
+    Host, HostBuilder, HostError, HostStatus, Imported, LeaseStatus, Outcome, PinnedCaller, PinnedTo,
+    PluginState, PluginStatus, RemovalPolicy, Restored, RolledBack, SameVersion, ShownSnapshot,
+    SnapshotContent, SnapshotStatus, Snapshots, TrialStatus, UnloadingStatus, VersionStatus,
 };
 pub use pipeline::ReadError;
 pub use replug_abi::{Fault, TypedInterface};

@@ -145,8 +145,11 @@ pub enum EventKind {
         /// What is lost by it, in words; empty for nothing.
         loss: String,
     },
-    /// State was restored at a first start.
+    /// State was restored from a snapshot: at a start, or because that was asked
+    /// for. The next start restores it too.
     StateRestored {
+        /// The snapshot's number.
+        snapshot: u64,
         /// Schema version of the snapshot.
         from_schema: u32,
         /// Schema version that was restored.
@@ -162,6 +165,19 @@ pub enum EventKind {
         schema: u32,
         /// Bytes of the state.
         bytes: u64,
+    },
+    /// A snapshot was made the newest one, by an import, or because it is to be
+    /// restored and nothing serves: the next start restores it.
+    StateReplaced {
+        /// The number that it has now.
+        snapshot: u64,
+        /// Schema version of the state.
+        schema: u32,
+        /// Bytes of the state.
+        bytes: u64,
+        /// The number of the snapshot that was the newest before.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        before: Option<u64>,
     },
     /// Something about saved state needs attention.
     StateProblem {
@@ -237,6 +253,7 @@ impl EventKind {
             EventKind::StateHandedOver { .. } => "state_handed_over",
             EventKind::StateRestored { .. } => "state_restored",
             EventKind::StateSaved { .. } => "state_saved",
+            EventKind::StateReplaced { .. } => "state_replaced",
             EventKind::StateProblem { .. } => "state_problem",
             EventKind::Draining { .. } => "draining",
             EventKind::Drained { .. } => "drained",

@@ -4,7 +4,7 @@ use crate::{
     artifact::{stage::StageError, watch::WatchError},
     event::FailureReport,
     failure::{Code, Failure},
-    state::store::StoreError,
+    state::{json::JsonError, store::StoreError},
 };
 use std::{io, path::PathBuf};
 
@@ -37,6 +37,9 @@ pub enum HostError {
     /// The snapshot store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Saved state cannot be shown as JSON.
+    #[error(transparent)]
+    Json(#[from] JsonError),
     /// The system gives no more threads.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -76,6 +79,7 @@ impl Failure for HostError {
             HostError::Watch(error) => error.code(),
             HostError::Stage(error) => error.code(),
             HostError::Store(error) => error.code(),
+            HostError::Json(error) => error.code(),
             HostError::Thread(_) => Code::HostThread,
             HostError::Failed(report) => Code::from_name(report.code).unwrap_or(Code::HostStopped),
             HostError::Option { .. } => Code::HostOptions,

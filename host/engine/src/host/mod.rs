@@ -9,6 +9,7 @@ mod backoff;
 mod versions;
 mod catalog;
 mod status;
+mod stored;
 mod stuck;
 mod shared;
 mod observe;
@@ -20,14 +21,18 @@ mod deploy;
 mod choose;
 mod trial;
 mod intake;
+mod restore;
 mod handle;
+mod snapshots;
 
 pub use error::HostError;
 pub use handle::Host;
 pub use options::{HostBuilder, RemovalPolicy, SameVersion};
 pub use outcome::Outcome;
 pub use rollback::RolledBack;
+pub use snapshots::Snapshots;
 pub use status::{
     HostStatus, LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, TrialStatus, UnloadingStatus,
     VersionStatus,
 };
+pub use stored::{Imported, Restored, ShownSnapshot, SnapshotContent, SnapshotStatus};
