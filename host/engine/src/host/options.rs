@@ -233,7 +233,8 @@ impl HostBuilder {
     }
 
     /// How many of a plugin's newest snapshots are kept, at least one; the newest
-    /// of each schema version is kept besides. Default 5.
+    /// of each schema version is kept besides. A deployment takes two, a restore
+    /// three. Default 10.
     pub fn snapshots_kept(mut self, snapshots: usize) -> Self {
         self.snapshots_kept = snapshots;
         self

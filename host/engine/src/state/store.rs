@@ -54,9 +54,9 @@ impl StoreOptions {
 }
 
 impl Default for StoreOptions {
-    /// 256 MiB; the 5 newest.
+    /// 256 MiB; the 10 newest, since a deployment takes two and a restore three.
     fn default() -> Self {
-        StoreOptions { max_state_bytes: 256 * 1024 * 1024, keep_newest: 5 }
+        StoreOptions { max_state_bytes: 256 * 1024 * 1024, keep_newest: 10 }
     }
 }
 
