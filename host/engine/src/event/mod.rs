@@ -4,6 +4,8 @@
 //! alert on. An event is written once, numbered, and never changed. A slow
 //! reader loses the oldest events and is told how many; it never holds the host
 //! up.
+//!
+//! long: most of it is the list of kinds, which is closed and so stands together.
 
 use crate::failure::{Code, Failure};
 use serde::{Serialize, Serializer};
