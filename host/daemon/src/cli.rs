@@ -76,6 +76,14 @@ pub(crate) enum Verb {
         #[arg(long, default_value_t = 1)]
         since: u64,
     },
+    /// Looks at saved state, carries it from host to host, and restores it.
+    #[command(
+        after_help = "Example:\n  replug state list limiter\n  replug state restore limiter --snapshot 42"
+    )]
+    State {
+        #[command(subcommand)]
+        verb: StateVerb,
+    },
     /// Reads a plugin file without running any of it.
     #[command(after_help = "Example:\n  replug inspect target/release/libhello.so -o json")]
     Inspect {
@@ -88,6 +96,80 @@ pub(crate) enum Verb {
     /// Shows the main job, live, on the sample plugins.
     #[command(after_help = "Example:\n  replug demo --threads 4")]
     Demo(DemoArgs),
+}
+
+/// What to do with saved state. Where a snapshot is not named, the newest that
+/// is sound is meant.
+#[derive(Subcommand)]
+pub(crate) enum StateVerb {
+    /// Lists the snapshots of a plugin, or of all.
+    #[command(after_help = "Example:\n  replug state list limiter")]
+    List {
+        #[command(flatten)]
+        host: HostArgs,
+        /// The plugin; all without.
+        name: Option<String>,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Prints the state in a snapshot as JSON.
+    #[command(after_help = "Example:\n  replug state show limiter --snapshot 42")]
+    Show {
+        #[command(flatten)]
+        host: HostArgs,
+        /// The plugin.
+        name: String,
+        /// The snapshot's number.
+        #[arg(long)]
+        snapshot: Option<u64>,
+        /// How to print; `json` says what the snapshot is besides.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Writes a snapshot to a file that any host can import.
+    #[command(after_help = "Example:\n  replug state export limiter limiter.state")]
+    Export {
+        #[command(flatten)]
+        host: HostArgs,
+        /// The plugin.
+        name: String,
+        /// The file; one that is there is replaced.
+        file: PathBuf,
+        /// The snapshot's number.
+        #[arg(long)]
+        snapshot: Option<u64>,
+    },
+    /// Makes an exported file the newest snapshot of a plugin.
+    #[command(after_help = "Example:\n  replug state import limiter limiter.state")]
+    Import {
+        #[command(flatten)]
+        host: HostArgs,
+        /// The plugin.
+        name: String,
+        /// The file.
+        file: PathBuf,
+        /// Takes a snapshot of another plugin too.
+        #[arg(long)]
+        foreign: bool,
+    },
+    /// Makes a snapshot the state of what serves, or of what starts next.
+    #[command(after_help = "Example:\n  replug state restore limiter --snapshot 42")]
+    Restore {
+        #[command(flatten)]
+        host: HostArgs,
+        /// The plugin.
+        name: String,
+        /// The snapshot's number.
+        #[arg(long)]
+        snapshot: Option<u64>,
+    },
+    /// Takes a snapshot of every plugin that has state.
+    #[command(after_help = "Example:\n  replug state save")]
+    Save {
+        #[command(flatten)]
+        host: HostArgs,
+    },
 }
 
 /// How to print.

@@ -27,6 +27,7 @@ pub(crate) struct Config {
     hook_timeout_ms: Option<u64>,
     shutdown_timeout_ms: Option<u64>,
     snapshot_interval_ms: Option<u64>,
+    snapshots_kept: Option<usize>,
     stuck_after_ms: Option<u64>,
     file_bytes_max: Option<u64>,
     body_bytes_max: Option<usize>,
@@ -131,10 +132,11 @@ impl Config {
                 host = set(host, Duration::from_millis(ms));
             }
         }
-        let sizes: [(Option<usize>, Setter<usize>); 5] = [
+        let sizes: [(Option<usize>, Setter<usize>); 6] = [
             (self.body_bytes_max, HostBuilder::body_bytes_max),
             (self.answer_bytes_max, HostBuilder::answer_bytes_max),
             (self.state_bytes_max, HostBuilder::state_bytes_max),
+            (self.snapshots_kept, HostBuilder::snapshots_kept),
             (self.in_flight_max, HostBuilder::in_flight_max),
             (self.residents_max, HostBuilder::residents_max),
         ];

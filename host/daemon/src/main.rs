@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Verb::Status { host, watch, output } => commands::status(&host, watch, output),
         Verb::List { host, output } => commands::list(&host, output),
         Verb::Activate { host, name, version } => commands::activate(&host, &name, &version),
+        Verb::State { verb } => commands::state(verb),
         Verb::Events { host, follow, since } => commands::events(&host, follow, since),
     }
 }

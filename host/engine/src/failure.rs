@@ -184,6 +184,10 @@ codes! {
     RouteNotSplit = "route.not_split", Operator, "try a version other than the one that serves, then ask again";
     RouteSharedState = "route.shared_state", Operator, "activate the version instead, so that it takes the state over";
     RollbackNotWarm = "rollback.not_warm", Operator, "see in the status which versions serve and are kept ready, and activate the one that is wanted";
+    StateUnknownSnapshot = "state.unknown_snapshot", Operator, "name a snapshot that `replug state list` shows";
+    StateForeign = "state.foreign", Operator, "name the plugin that the snapshot is of, or say that it may come from another";
+    StateBadImport = "state.bad_import", Operator, "export the snapshot again; the file is damaged, or is none";
+    StateNotShown = "state.not_shown", Operator, "export the snapshot, and read the file with a CBOR tool";
     TableRowsMax = "table.rows_max", Operator, "raise rows_max of the table that the message names, or have the plugin remove rows";
     TableBytesMax = "table.bytes_max", Operator, "raise bytes_max of the table that the message names, or have the plugin keep less in it";
     TableRowTooLarge = "table.row_too_large", Plugin, "spread the value over several rows";

@@ -57,8 +57,9 @@ mod pipeline;
 mod host;
 
 pub use host::{
-    Host, HostBuilder, HostError, HostStatus, Kept, LeaseStatus, Outcome, PinnedCaller, PinnedTo,
-    PluginState, PluginStatus, RemovalPolicy, RolledBack, SameVersion, SweepStatus, TableStatus, TrialStatus,
+    Host, HostBuilder, HostError, HostStatus, Imported, LeaseStatus, Outcome, PinnedCaller, PinnedTo,
+    PluginState, PluginStatus, RemovalPolicy, Restored, RolledBack, SameVersion, ShownSnapshot,
+    SnapshotContent, SnapshotStatus, Snapshots, SweepStatus, TableDurability, TableStatus, TrialStatus,
     UnloadingStatus, VersionStatus,
 };
 pub use pipeline::ReadError;

@@ -1,6 +1,6 @@
 //! Calls over HTTP: headers become options, and one timeout covers all of it.
 
-use super::find;
+use super::{blocking::blocking, find};
 use crate::problem::{Checked, Problem};
 use axum::{
     body::Bytes,
@@ -10,10 +10,7 @@ use axum::{
 };
 use replug_host::{CallError, CallOptions, Host, Plugin, Reply};
 use serde::Deserialize;
-use std::{
-    panic::resume_unwind,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// How long a caller waits who does not say; as in the engine.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
@@ -50,20 +47,6 @@ pub(super) async fn call(
     Ok(answer(reply))
 }
 
-/// Runs what waits on a thread of its own.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, CallError> + Send + 'static,
-) -> Result<T, CallError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        // Plugins' panics are caught inside; this one is the host's own.
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            Err(_) => Err(CallError::Stopped),
-        },
-    }
-}
-
 struct TimeLeft {
     began: Instant,
     timeout: Duration,
@@ -75,7 +58,7 @@ impl TimeLeft {
     }
 }
 
-async fn is_async(plugin: Plugin, name: String) -> Result<bool, CallError> {
+async fn is_async(plugin: Plugin, name: String) -> Result<bool, Problem> {
     #[derive(Deserialize)]
     struct Method {
         name: String,

@@ -3,8 +3,10 @@
 //! Every refusal is a problem with a stable code, also those of requests that
 //! no handler sees.
 
+mod blocking;
 mod call;
 mod follow;
+mod state;
 
 use crate::problem::{Checked, Problem, unknown_route, wrong_method};
 use axum::{
@@ -14,7 +16,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use call::{blocking, call};
+use blocking::blocking;
+use call::call;
 use follow::{Followers, events};
 use replug_host::{CallError, Host, HostStatus, Plugin, PluginStatus};
 use serde::Deserialize;
@@ -48,6 +51,7 @@ impl FromRef<Api> for Followers {
 /// When the system gives no thread for the followers of events.
 pub(crate) fn router(host: Host) -> io::Result<Router> {
     let followers = Followers::of(&host)?;
+    let import_bytes_max = host.snapshots().import_bytes_max();
     Ok(Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/v1/status", get(status))
@@ -57,6 +61,7 @@ pub(crate) fn router(host: Host) -> io::Result<Router> {
         .route("/v1/plugins/{name}/call/{method}", post(call))
         .route("/v1/plugins/{name}/activate", post(activate))
         .route("/v1/events", get(events))
+        .merge(state::routes(import_bytes_max))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

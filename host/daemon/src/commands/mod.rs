@@ -2,6 +2,7 @@
 
 mod status;
 mod list;
+mod state;
 mod inspect;
 
 use crate::{
@@ -15,6 +16,7 @@ use hyper::Method;
 pub(crate) use inspect::inspect;
 pub(crate) use list::list;
 use serde_json::Value;
+pub(crate) use state::state;
 pub(crate) use status::status;
 use std::{
     fs,

@@ -20,7 +20,8 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::CallUnknownPlugin
         | Code::CallUnknownMethod
         | Code::CallUnknownInterface
-        | Code::DeployUnknownVersion => StatusCode::NOT_FOUND,
+        | Code::DeployUnknownVersion
+        | Code::StateUnknownSnapshot => StatusCode::NOT_FOUND,
         Code::RequestWrongMethod => StatusCode::METHOD_NOT_ALLOWED,
         Code::CallPayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
 
@@ -50,6 +51,7 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::StateMigrate
         | Code::StateBadBytes
         | Code::StateSchemaMismatch
+        | Code::StateBadImport
         | Code::StageNotRegular
         | Code::StageEmpty
         | Code::StageTooLarge
@@ -94,6 +96,8 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::StateNoPath
         | Code::StateTooLarge
         | Code::StateFormat
+        | Code::StateForeign
+        | Code::StateNotShown
         | Code::UnloadResident
         | Code::UnloadCapReached
         | Code::DeploySuperseded
@@ -133,6 +137,7 @@ mod tests {
             ("call.unknown_plugin", 404),
             ("call.unknown_method", 404),
             ("deploy.unknown_version", 404),
+            ("state.unknown_snapshot", 404),
             ("request.unknown_route", 404),
             ("request.wrong_method", 405),
             ("deploy.same_version", 409),

@@ -3,6 +3,7 @@
 mod process;
 mod http;
 mod operating;
+mod restoring;
 mod answering;
 mod following;
 mod listening;

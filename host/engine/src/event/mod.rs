@@ -4,6 +4,8 @@
 //! alert on. An event is written once, numbered, and never changed. A slow
 //! reader loses the oldest events and is told how many; it never holds the host
 //! up.
+//!
+//! long: most of it is the list of kinds, which is closed and so stands together.
 
 use crate::failure::{Code, Failure};
 use serde::{Serialize, Serializer};
@@ -145,8 +147,11 @@ pub enum EventKind {
         /// What is lost by it, in words; empty for nothing.
         loss: String,
     },
-    /// State was restored at a first start.
+    /// State was restored from a snapshot: at a start, or because that was asked
+    /// for. The next start restores it too.
     StateRestored {
+        /// The snapshot's number.
+        snapshot: u64,
         /// Schema version of the snapshot.
         from_schema: u32,
         /// Schema version that was restored.
@@ -162,6 +167,19 @@ pub enum EventKind {
         schema: u32,
         /// Bytes of the state.
         bytes: u64,
+    },
+    /// A snapshot was made the newest one, by an import, or because it is to be
+    /// restored and nothing serves: the next start restores it.
+    StateReplaced {
+        /// The number that it has now.
+        snapshot: u64,
+        /// Schema version of the state.
+        schema: u32,
+        /// Bytes of the state.
+        bytes: u64,
+        /// The number of the snapshot that was the newest before.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        before: Option<u64>,
     },
     /// Something about saved state needs attention.
     StateProblem {
@@ -261,6 +279,7 @@ impl EventKind {
             EventKind::StateHandedOver { .. } => "state_handed_over",
             EventKind::StateRestored { .. } => "state_restored",
             EventKind::StateSaved { .. } => "state_saved",
+            EventKind::StateReplaced { .. } => "state_replaced",
             EventKind::StateProblem { .. } => "state_problem",
             EventKind::TablesCommitted => "tables_committed",
             EventKind::TableSwept { .. } => "table_swept",

@@ -16,10 +16,7 @@ impl Control {
         name: &PluginName,
         version: Option<Version>,
     ) -> Result<VersionId, FailureReport> {
-        if self.is_leaving(name) {
-            let message = format!("the version of {name} before still ends its calls, to save its state");
-            return Err(FailureReport::with_code(Code::GateBusy, message));
-        }
+        self.has_left(name)?;
         if version.is_some() {
             self.no_trial_runs(name)?;
         }

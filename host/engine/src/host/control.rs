@@ -5,7 +5,13 @@
 //! reads what it publishes; status never waits for it. A panic in it ends the
 //! host as a shutdown does, and is told to whoever shuts it down.
 
-use super::{backoff::Backoff, options::HostBuilder, shared::Shared, stuck::StuckCalls};
+use super::{
+    backoff::Backoff,
+    options::HostBuilder,
+    shared::Shared,
+    stored::{Imported, Restored},
+    stuck::StuckCalls,
+};
 use crate::{
     artifact::{
         stage::Stager,
@@ -16,7 +22,7 @@ use crate::{
     failure::Code,
     id::{PluginName, VersionId},
     pipeline::Worker,
-    state::store::SnapshotStore,
+    state::{envelope::Envelope, store::SnapshotStore},
 };
 use crossbeam::channel::{self, Receiver, Sender};
 use std::{
@@ -50,6 +56,14 @@ pub(super) enum Command {
     Commit { name: PluginName, done: oneshot::Sender<Result<VersionId, FailureReport>> },
     /// Saves the state of all plugins now.
     SaveState { done: oneshot::Sender<Result<usize, FailureReport>> },
+    /// Makes this the newest snapshot of its plugin.
+    ImportState { envelope: Box<Envelope>, done: oneshot::Sender<Result<Imported, FailureReport>> },
+    /// Makes a snapshot, or the newest one, the state of a plugin.
+    RestoreState {
+        name: PluginName,
+        snapshot: Option<u64>,
+        done: oneshot::Sender<Result<Restored, FailureReport>>,
+    },
     /// Ends the host.
     Shutdown { done: Sender<()> },
 }
@@ -62,7 +76,7 @@ pub(super) struct Control {
     pub(super) shared: Arc<Shared>,
     pub(super) watcher: Watcher,
     pub(super) stager: Stager,
-    pub(super) store: SnapshotStore,
+    pub(super) store: Arc<SnapshotStore>,
     pub(super) worker: Worker,
     /// Files that changed while they were copied, and how often.
     pub(super) unsteady: BTreeMap<PathBuf, u32>,
@@ -178,6 +192,12 @@ impl Control {
             }
             Command::SaveState { done } => {
                 let _ = done.send(self.save_all());
+            }
+            Command::ImportState { envelope, done } => {
+                let _ = done.send(self.import_state(&envelope));
+            }
+            Command::RestoreState { name, snapshot, done } => {
+                let _ = done.send(self.restore_state(&name, snapshot));
             }
             Command::Shutdown { done } => return Turn::End(Some(done)),
         }

@@ -16,7 +16,7 @@ use crate::{
         self, Candidate, DeployError, Left, Loss, Means, Refused, StatePolicy, TakenState, Unloading,
     },
     service::{Entry, Serving},
-    state::chain::MigratePolicy,
+    state::{chain::MigratePolicy, envelope::Envelope, store::Found},
 };
 use std::{
     sync::Arc,
@@ -103,8 +103,17 @@ impl Control {
 
     fn deploy(&mut self, id: &VersionId) -> Result<(), DeployError> {
         match self.make_ready(id, |_| Ok(()))? {
-            Some(prepared) => self.publish(id, prepared),
+            Some(prepared) => self.publish(id, prepared, None).map(drop),
             None => Ok(()),
+        }
+    }
+
+    /// Whether another library may be loaded.
+    pub(super) fn has_room(&self) -> Result<(), DeployError> {
+        let residents = self.shared.residents();
+        match residents >= self.options.residents_max {
+            true => Err(DeployError::Residents { residents }),
+            false => Ok(()),
         }
     }
 
@@ -115,10 +124,7 @@ impl Control {
         id: &VersionId,
         allow: impl FnOnce(&Candidate) -> Result<(), DeployError>,
     ) -> Result<Option<Prepared>, DeployError> {
-        let residents = self.shared.residents();
-        if residents >= self.options.residents_max {
-            return Err(DeployError::Residents { residents });
-        }
+        self.has_room()?;
         let (from, mut arrival, candidate, path) = {
             let mut catalog = self.shared.catalog();
             let Some(versions) = catalog.get_mut(id.name.as_str()) else {
@@ -154,12 +160,23 @@ impl Control {
         if candidate.manifest.state.tables {
             self.shared.directory.tables.load(&id.name)?;
         }
-        let mut stages = StageTimes {
+        let stages = StageTimes {
             notice_us: (arrival.taken_ns - arrival.noticed_ns.min(arrival.taken_ns)) / 1_000,
             stage_us: (arrival.staged_ns - arrival.taken_ns) / 1_000,
             inspect_us: (arrival.inspected_ns - arrival.staged_ns) / 1_000,
             ..StageTimes::default()
         };
+        self.prepare(id, candidate, stages, arrival.noticed_ns).map(Some)
+    }
+
+    /// Loads a candidate and prepares its instance.
+    pub(super) fn prepare(
+        &mut self,
+        id: &VersionId,
+        candidate: Candidate,
+        mut stages: StageTimes,
+        noticed_ns: u64,
+    ) -> Result<Prepared, DeployError> {
         let entry = self.shared.directory.entry(&id.name);
         let config = self.config_of(&id.name);
         let started = pipeline::start(candidate, &self.shared.directory, config, &mut self.worker);
@@ -174,10 +191,17 @@ impl Control {
         };
         stages.load_us = micros(started.load_time);
         stages.prepare_us = micros(started.prepare_time);
-        Ok(Some(Prepared { entry, version: started.version, stages, noticed_ns: arrival.noticed_ns }))
+        Ok(Prepared { entry, version: started.version, stages, noticed_ns })
     }
 
-    fn publish(&mut self, id: &VersionId, prepared: Prepared) -> Result<(), DeployError> {
+    /// Makes a version serve, with the state of the one before or the `wanted`
+    /// snapshot's; what became of state, if there was any.
+    pub(super) fn publish(
+        &mut self,
+        id: &VersionId,
+        prepared: Prepared,
+        wanted: Option<Found>,
+    ) -> Result<Option<Kept>, DeployError> {
         let Prepared { entry, version, mut stages, noticed_ns } = prepared;
         let policy = self.policy();
         let mut problems = Vec::new();
@@ -186,6 +210,7 @@ impl Control {
             worker: &mut self.worker,
             store: &self.store,
             policy,
+            wanted,
             quiesce_timeout: self.options.quiesce_timeout,
             gate_timeout: self.options.service.gate_timeout,
             problems: &mut problems,
@@ -219,15 +244,13 @@ impl Control {
         for left in left {
             self.unload(left, None);
         }
-        if let Some(state) = taken.state {
-            self.state_taken(id, state);
-        }
+        let kept = taken.state.map(|state| self.state_taken(id, state));
         for Loss { table, rows } in taken.losses {
             self.shared.event(Some(id), EventKind::TableLoss { table, rows });
         }
         // The first version is committed before a second one can be there.
         self.settle_tables_of(&entry);
-        Ok(())
+        Ok(kept)
     }
 
     /// Ends a version that does not get to serve. What it wrote to its tables
@@ -241,18 +264,27 @@ impl Control {
         *error
     }
 
-    fn state_taken(&self, id: &VersionId, state: TakenState) {
-        let TakenState { schemas: (from_schema, to_schema), bytes, loss, exported } = state;
-        let Some(exported) = exported else {
-            return self
-                .shared
-                .event(Some(id), EventKind::StateRestored { from_schema, to_schema, bytes, loss });
+    /// Keeps what a hand-over has left behind, and then what was restored in its
+    /// place: the newest snapshot is what a start restores.
+    fn state_taken(&self, id: &VersionId, state: TakenState) -> Kept {
+        let TakenState { schemas: (from_schema, to_schema), bytes, loss, snapshot, before, wanted } = state;
+        let kind = match (snapshot, before.is_none() || wanted.is_some()) {
+            (Some(snapshot), true) => {
+                EventKind::StateRestored { snapshot, from_schema, to_schema, bytes, loss: loss.clone() }
+            }
+            _ => EventKind::StateHandedOver { from_schema, to_schema, bytes, loss: loss.clone() },
         };
-        self.shared.event(Some(id), EventKind::StateHandedOver { from_schema, to_schema, bytes, loss });
-        if let Err(error) = pipeline::save(&self.store, &exported) {
-            // The snapshot from before the gate is there; this one is newer.
-            self.shared.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(&error) });
-        }
+        self.shared.event(Some(id), kind);
+        // If this one cannot be saved, the one from before the gate is there.
+        let before = before.map(|before| self.keep_state(id, &before.exported).unwrap_or(before.saved));
+        let newest = wanted.and_then(|wanted| self.keep_state(id, &wanted));
+        Kept { schemas: (from_schema, to_schema), bytes, loss, before, newest }
+    }
+
+    /// Saves state that nobody has asked to be saved.
+    fn keep_state(&self, id: &VersionId, envelope: &Envelope) -> Option<u64> {
+        let saved = pipeline::save(&self.store, envelope);
+        saved.inspect_err(|error| self.state_problem(id, FailureReport::of(error))).ok()
     }
 
     fn policy(&self) -> StatePolicy {
@@ -295,6 +327,19 @@ pub(super) struct Prepared {
     pub(super) version: Version<Serving>,
     stages: StageTimes,
     noticed_ns: u64,
+}
+
+/// What became of state when a version took over.
+pub(super) struct Kept {
+    /// Schema version before and after.
+    pub(super) schemas: (u32, u32),
+    pub(super) bytes: u64,
+    pub(super) loss: String,
+    /// The snapshot of what the version before had.
+    pub(super) before: Option<u64>,
+    /// The snapshot of what was restored instead, the newest; `None` if it could
+    /// not be saved, or nothing was.
+    pub(super) newest: Option<u64>,
 }
 
 /// What has to be done so that the wanted version serves.

@@ -5,7 +5,7 @@ use crate::{
     artifact::{stage::StageError, watch::WatchError},
     event::FailureReport,
     failure::{Code, Failure},
-    state::store::StoreError,
+    state::{json::JsonError, store::StoreError},
 };
 use std::{io, path::PathBuf};
 
@@ -41,6 +41,9 @@ pub enum HostError {
     /// What was decided about versions before cannot be read.
     #[error(transparent)]
     Choices(#[from] ChoicesError),
+    /// Saved state cannot be shown as JSON.
+    #[error(transparent)]
+    Json(#[from] JsonError),
     /// The system gives no more threads.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -81,6 +84,7 @@ impl Failure for HostError {
             HostError::Stage(error) => error.code(),
             HostError::Choices(error) => error.code(),
             HostError::Store(error) => error.code(),
+            HostError::Json(error) => error.code(),
             HostError::Thread(_) => Code::HostThread,
             HostError::Failed(report) => Code::from_name(report.code).unwrap_or(Code::HostStopped),
             HostError::Option { .. } => Code::HostOptions,

@@ -55,6 +55,7 @@ pub struct Host {
 
 struct Inner {
     shared: Arc<Shared>,
+    store: Arc<SnapshotStore>,
     plugin_dir: PathBuf,
     commands: Mutex<Option<Sender<Command>>>,
     running: Mutex<Option<Running>>,
@@ -91,9 +92,11 @@ impl Host {
         let data_dir = options.data_dir.clone().unwrap_or_else(|| beside(&plugin_dir));
         let lock = lock(&data_dir)?;
         let stager = Stager::new(data_dir.join("private"), options.stage)?;
-        let store_options =
-            StoreOptions { max_state_bytes: options.state_bytes_max as u64, ..StoreOptions::default() };
-        let store = SnapshotStore::open(data_dir.join("state"), store_options)?;
+        let store_options = StoreOptions {
+            max_state_bytes: options.state_bytes_max as u64,
+            keep_newest: options.snapshots_kept,
+        };
+        let store = Arc::new(SnapshotStore::open(data_dir.join("state"), store_options)?);
         let store_options = TableStoreOptions { accept_loss: options.accept_table_loss };
         let tables = Tables::new(options.table_limits, data_dir.join("tables"), store_options);
         let choices = Choices::open(data_dir.join("choices.json"))?;
@@ -109,7 +112,7 @@ impl Host {
             shared: Arc::clone(&shared),
             watcher,
             stager,
-            store,
+            store: Arc::clone(&store),
             worker,
             unsteady: BTreeMap::new(),
             not_stored: Backoff::default(),
@@ -127,6 +130,7 @@ impl Host {
         Ok(Host {
             inner: Arc::new(Inner {
                 shared,
+                store,
                 plugin_dir,
                 commands: Mutex::new(Some(commands)),
                 running: Mutex::new(Some(Running { control, lock })),
@@ -218,9 +222,7 @@ impl Host {
     /// back to, or it is not `from` that came last; `call.unknown_plugin`.
     /// [`HostError::Stopped`].
     pub fn roll_back(&self, name: &PluginName, from: Option<&VersionId>) -> Result<RolledBack, HostError> {
-        if self.inner.commands.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-            return Err(HostError::Stopped);
-        }
+        self.runs()?;
         self.inner.shared.roll_back(name, from).map_err(HostError::Failed)
     }
 
@@ -282,7 +284,18 @@ impl Host {
         self.inner.join()
     }
 
-    fn ask<T>(
+    /// Where state is saved.
+    pub(super) fn store(&self) -> &Arc<SnapshotStore> {
+        &self.inner.store
+    }
+
+    /// Whether it has not ended.
+    pub(super) fn runs(&self) -> Result<(), HostError> {
+        let commands = self.inner.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        commands.as_ref().map_or(Err(HostError::Stopped), |_| Ok(()))
+    }
+
+    pub(super) fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, FailureReport>>) -> Command,
     ) -> Outcome<T> {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     artifact::inspect::Manifest,
     dispatch::{Retired, Scan},
-    event::{EventKind, EventLog},
+    event::{EventKind, EventLog, FailureReport},
     failure::{Code, Failure},
     id::{PluginName, VersionId},
     pipeline::{UnloadStage, Unloading},
@@ -75,6 +75,16 @@ impl Control {
     /// Whether a version of the plugin waits for its last calls.
     pub(super) fn is_leaving(&self, name: &PluginName) -> bool {
         self.shared.leaving().iter().any(|leaving| leaving.id.name == *name)
+    }
+
+    /// Whether no version of the plugin waits for its last calls: its state is
+    /// still to be saved, which would be the newest then.
+    pub(super) fn has_left(&self, name: &PluginName) -> Result<(), FailureReport> {
+        if !self.is_leaving(name) {
+            return Ok(());
+        }
+        let message = format!("the version of {name} before still ends its calls, to save its state");
+        Err(FailureReport::with_code(Code::GateBusy, message))
     }
 
     /// Saves and unloads the versions whose calls have returned, or that have

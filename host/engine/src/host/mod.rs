@@ -10,6 +10,7 @@ mod backoff;
 mod versions;
 mod catalog;
 mod status;
+mod stored;
 mod stuck;
 mod sweeps;
 mod shared;
@@ -23,14 +24,18 @@ mod deploy;
 mod choose;
 mod trial;
 mod intake;
+mod restore;
 mod handle;
+mod snapshots;
 
 pub use error::HostError;
 pub use handle::Host;
 pub use options::{HostBuilder, RemovalPolicy, SameVersion};
 pub use outcome::Outcome;
 pub use rollback::RolledBack;
+pub use snapshots::Snapshots;
 pub use status::{
-    HostStatus, Kept, LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, SweepStatus,
+    HostStatus, LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, SweepStatus, TableDurability,
     TableStatus, TrialStatus, UnloadingStatus, VersionStatus,
 };
+pub use stored::{Imported, Restored, ShownSnapshot, SnapshotContent, SnapshotStatus};

@@ -4,8 +4,8 @@
 use super::{
     shared::{Leaving, Returned, Shared},
     status::{
-        Kept, LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, SweepStatus, TableStatus,
-        TrialStatus, UnloadingStatus, VersionStatus,
+        LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, SweepStatus, TableDurability,
+        TableStatus, TrialStatus, UnloadingStatus, VersionStatus,
     },
     sweeps::{Swept, TableSweep},
 };
@@ -94,7 +94,7 @@ impl Shared {
                 rows: size.rows,
                 bytes: size.bytes,
                 schema: table.record().base,
-                durability: Kept::of(*durability),
+                durability: TableDurability::of(*durability),
                 sweep: swept.map(|swept| of_sweep(swept, paused)),
             }
         });

@@ -6,6 +6,7 @@ use crate::{
     load::{INTERFACES_MAX, Interfaces},
     pipeline::UnloadOptions,
     service::ServiceLimits,
+    state::store::StoreOptions,
     table::Limits,
 };
 use replug_abi::TypedInterface;
@@ -70,6 +71,7 @@ pub struct HostBuilder {
     pub(super) quiesce_timeout: Duration,
     pub(super) state_bytes_max: usize,
     pub(super) snapshot_interval: Duration,
+    pub(super) snapshots_kept: usize,
     pub(super) stuck_after: Duration,
     pub(super) shutdown_timeout: Duration,
     pub(super) probation: Duration,
@@ -105,6 +107,7 @@ impl HostBuilder {
             quiesce_timeout: Duration::from_secs(2),
             state_bytes_max: 256 * 1024 * 1024,
             snapshot_interval: Duration::from_secs(60),
+            snapshots_kept: StoreOptions::default().keep_newest,
             stuck_after: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(10),
             probation: Duration::ZERO,
@@ -246,6 +249,14 @@ impl HostBuilder {
     /// How often snapshot state is saved, from 1 ms on. Default 60 s.
     pub fn snapshot_interval(mut self, interval: Duration) -> Self {
         self.snapshot_interval = interval;
+        self
+    }
+
+    /// How many of a plugin's newest snapshots are kept, at least one; the newest
+    /// of each schema version is kept besides. A deployment takes two, a restore
+    /// three. Default 10.
+    pub fn snapshots_kept(mut self, snapshots: usize) -> Self {
+        self.snapshots_kept = snapshots;
         self
     }
 

@@ -155,7 +155,7 @@ pub struct TableStatus {
     /// The schema of the committed version, 0 before the first.
     pub schema: u32,
     /// When writes to it are acknowledged.
-    pub durability: Kept,
+    pub durability: TableDurability,
     /// The sweep that brings its rows to that schema, or has done so.
     pub sweep: Option<SweepStatus>,
 }
@@ -163,7 +163,7 @@ pub struct TableStatus {
 /// When a write to a table is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kept {
+pub enum TableDurability {
     /// When it is in memory.
     Memory,
     /// When it survives the end of the process.
@@ -172,12 +172,12 @@ pub enum Kept {
     Disk,
 }
 
-impl Kept {
+impl TableDurability {
     pub(super) fn of(durability: Durability) -> Self {
         match durability {
-            Durability::PROCESS => Kept::Process,
-            Durability::DISK => Kept::Disk,
-            _ => Kept::Memory,
+            Durability::PROCESS => TableDurability::Process,
+            Durability::DISK => TableDurability::Disk,
+            _ => TableDurability::Memory,
         }
     }
 }

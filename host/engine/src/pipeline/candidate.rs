@@ -4,9 +4,10 @@ use super::error::DeployError;
 use crate::{
     artifact::{
         inspect::{self, Hazard, InspectError, Manifest, Patch},
-        stage::Staged,
+        stage::{Staged, Stager},
     },
     id::VersionId,
+    service::Serving,
 };
 use std::{
     fs::{self, OpenOptions, Permissions},
@@ -33,6 +34,17 @@ pub(crate) fn inspect(staged: Staged) -> Result<Candidate, DeployError> {
     let id =
         VersionId { name: manifest.name.clone(), version: manifest.version.clone(), digest: staged.digest };
     Ok(Candidate { id, manifest, hazards: inspected.hazards, staged, patch: inspected.clear_nodelete })
+}
+
+/// Another copy of the library of a version that is in memory, so that a second
+/// instance of it can be started beside the first: its statics are its own.
+///
+/// What is copied is the private copy, which nobody else may change: the file
+/// that was dropped may have gone.
+pub(crate) fn copy_of(serving: &Serving, stager: &Stager) -> Result<Candidate, DeployError> {
+    let candidate = inspect(stager.stage(serving.loaded().path())?)?;
+    // A copy whose mark was cleared has a digest of its own.
+    Ok(Candidate { id: serving.id().clone(), ..candidate })
 }
 
 /// Reads any file without running it, for people: nothing is copied.

@@ -11,8 +11,9 @@ use super::{
     error::DeployError,
     poll::poll_until,
     progress::{Party, Progress},
+    saved::{Saved, from_disk_as_wanted},
     state::{self, Payload, StatePolicy},
-    taken::{DEPLOYMENT, HAND_OVER, Means, Refused, Taken, TakenState, activate, enter},
+    taken::{Before, DEPLOYMENT, HAND_OVER, Means, Refused, Taken, TakenState, activate, enter},
     worker::Overdue,
 };
 use crate::{
@@ -188,6 +189,10 @@ struct Transfer {
     to: u32,
     plan: Plan,
     older: Option<Payload>,
+    /// The snapshot that takes the place of what the old version has.
+    wanted: Option<Saved>,
+    /// The snapshot of the old version that was taken beside calls.
+    saved: u64,
     /// Whether the old version converts: on the way down.
     old_converts: bool,
     bytes_max: usize,
@@ -209,10 +214,18 @@ impl Transfer {
         means: &mut Means<'_>,
     ) -> Result<Transfer, Failed> {
         let (from, to) = (old.manifest().schema_version, new.payload().manifest().schema_version);
-        let old_converts = from > to;
+        let wanted = match means.wanted.take() {
+            Some(found) => from_disk_as_wanted(new, found, means)?,
+            None => None,
+        };
+        let old_converts = wanted.is_none() && from > to;
         let steps = if old_converts { old.steps() } else { new.payload().steps() };
         let name = new.payload().id().name.as_str();
-        let (plan, older) = state::plan(name, from, new.payload(), steps, means.policy, means.store)?;
+        let (plan, older) = match &wanted {
+            // What the old version has is exported for the way back, and goes nowhere.
+            Some(_) => (Plan::SnapshotBefore { schema_version: to }, None),
+            None => state::plan(name, from, new.payload(), steps, means.policy, means.store)?,
+        };
         let StatePolicy { bytes_max, .. } = means.policy;
         // A snapshot beside calls: it proves that the disk takes the state, and
         // is what a rollback falls back on.
@@ -221,8 +234,8 @@ impl Transfer {
         let envelope = state::snapshot_of(old, bytes_max, means.worker)
             .map_err(|error| error_of(before, error.into()))?;
         let export = begun.elapsed();
-        state::save(means.store, &envelope).map_err(DeployError::Save)?;
-        let transfer = Transfer { from, to, plan, older, old_converts, bytes_max };
+        let saved = state::save(means.store, &envelope).map_err(DeployError::Save)?;
+        let transfer = Transfer { from, to, plan, older, wanted, saved, old_converts, bytes_max };
         let holder = Holder::new(HAND_OVER, monotonic_ns());
         let (party, converter) = if old_converts {
             (Party::Before, entry.slot.look(holder).ok_or(GateRefused::NotActive)?)
@@ -319,25 +332,27 @@ impl Transfer {
         Ok(Given { exported, converted })
     }
 
-    fn take(self, new: &Serving, given: Given, progress: &Progress) -> Result<TakenState, DeployError> {
+    fn take(mut self, new: &Serving, given: Given, progress: &Progress) -> Result<TakenState, DeployError> {
         let Given { exported, converted } = given;
-        let converted = match converted {
-            Some(converted) => converted,
-            None => self.convert(new, &exported)?,
-        };
-        let payload = converted.or(self.older);
-        let taken = TakenState {
-            schemas: (self.from, self.to),
-            bytes: payload.as_ref().map_or(0, |payload| payload.bytes.len() as u64),
-            loss: payload.as_ref().map_or_else(|| "all state".to_owned(), |payload| payload.loss.clone()),
-            exported: Some(exported),
+        let is_wanted = self.wanted.is_some();
+        let (from, payload) = match (self.wanted.take(), converted) {
+            (Some(wanted), _) => (wanted.from, Some(wanted.payload)),
+            (None, Some(converted)) => (self.from, converted.or(self.older)),
+            (None, None) => (self.from, self.convert(new, &exported)?.or(self.older)),
         };
         progress.enter(Party::Candidate, Hook::Restore)?;
         if let Some(Payload { schema, bytes, .. }) = &payload {
             new.restore(*schema, bytes)?;
         }
         activate(new, progress)?;
-        Ok(taken)
+        Ok(TakenState {
+            schemas: (from, self.to),
+            bytes: payload.as_ref().map_or(0, |payload| payload.bytes.len() as u64),
+            loss: payload.as_ref().map_or_else(|| "all state".to_owned(), |payload| payload.loss.clone()),
+            snapshot: payload.as_ref().and_then(|payload| payload.snapshot),
+            before: Some(Before { saved: self.saved, exported }),
+            wanted: payload.filter(|_| is_wanted).map(|payload| state::envelope(new, payload.bytes)),
+        })
     }
 
     fn convert(&self, converter: &Serving, exported: &Envelope) -> Result<Option<Payload>, DeployError> {

@@ -18,12 +18,13 @@ mod state;
 mod start;
 mod taken;
 mod tables;
+mod saved;
 mod hand_over;
 mod take_over;
 mod unload;
 
 pub use candidate::ReadError;
-pub(crate) use candidate::{Candidate, inspect, read_manifest};
+pub(crate) use candidate::{Candidate, copy_of, inspect, read_manifest};
 pub(crate) use error::DeployError;
 pub(crate) use progress::{Party, Progress};
 pub(crate) use start::{Left, start};

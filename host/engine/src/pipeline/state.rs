@@ -32,6 +32,8 @@ pub(super) struct Payload {
     pub(super) bytes: Vec<u8>,
     /// What is lost by taking it, in words; empty for nothing.
     pub(super) loss: String,
+    /// The snapshot that it came from; `None` for what a version exported.
+    pub(super) snapshot: Option<u64>,
 }
 
 /// Plans the way of state of schema `from` into `to`, and takes an older
@@ -61,7 +63,8 @@ pub(super) fn plan(
     let payload = match (&plan, older) {
         (Plan::SnapshotBefore { .. }, Some(found)) => {
             let age = format!("all that was written since {} ms after 1970", found.envelope.taken_at_unix_ms);
-            Some(Payload { schema: wanted, bytes: found.envelope.payload, loss: age })
+            let snapshot = Some(found.snapshot.sequence());
+            Some(Payload { schema: wanted, bytes: found.envelope.payload, loss: age, snapshot })
         }
         _ => None,
     };
@@ -78,11 +81,11 @@ pub(super) fn convert(
     mut bytes: Vec<u8>,
     bytes_max: usize,
 ) -> Result<Option<Payload>, DeployError> {
-    let loss = String::new();
+    let payload = |schema, bytes| Payload { schema, bytes, loss: String::new(), snapshot: None };
     match plan {
-        Plan::Unchanged => Ok(Some(Payload { schema: from, bytes, loss })),
+        Plan::Unchanged => Ok(Some(payload(from, bytes))),
         // The bytes are what they were; the version is told its own number.
-        Plan::Preserve => Ok(Some(Payload { schema: to, bytes, loss })),
+        Plan::Preserve => Ok(Some(payload(to, bytes))),
         Plan::Steps(steps) => {
             for step in steps {
                 let (from, to) = step.versions();
@@ -91,7 +94,7 @@ pub(super) fn convert(
                     .migrate(from, to, &bytes, bytes_max)?
                     .ok_or(DeployError::BrokenStep { from, to })?;
             }
-            Ok(Some(Payload { schema: to, bytes, loss }))
+            Ok(Some(payload(to, bytes)))
         }
         Plan::Reset { .. } | Plan::SnapshotBefore { .. } => Ok(None),
     }
@@ -113,12 +116,13 @@ pub(crate) fn snapshot_of(
     })?
 }
 
-/// Saves an envelope.
-pub(crate) fn save(store: &SnapshotStore, envelope: &Envelope) -> Result<(), StoreError> {
-    for problem in store.save(envelope)?.problems {
+/// Saves an envelope; the number of the snapshot.
+pub(crate) fn save(store: &SnapshotStore, envelope: &Envelope) -> Result<u64, StoreError> {
+    let saved = store.save(envelope)?;
+    for problem in saved.problems {
         tracing::warn!(plugin = envelope.plugin, error = %problem, "an old snapshot stays behind");
     }
-    Ok(())
+    Ok(saved.snapshot.sequence())
 }
 
 pub(super) fn envelope(serving: &Serving, payload: Vec<u8>) -> Envelope {

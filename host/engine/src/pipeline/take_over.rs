@@ -9,7 +9,8 @@ use super::{
     error::DeployError,
     hand_over::{hand_over, pass_gate},
     progress::{Party, Progress},
-    state::{self, Payload, not_entered},
+    saved::{Saved, from_disk, from_disk_as_wanted},
+    state::{Payload, not_entered},
     tables::{self, Passage},
     taken::{DEPLOYMENT, Means, Refused, Taken, TakenState, activate, enter},
     worker::Worker,
@@ -79,7 +80,9 @@ fn first_start_or_stateless<'a>(
         schemas: (saved.from, saved.payload.schema),
         bytes: saved.payload.bytes.len() as u64,
         loss: saved.payload.loss.clone(),
-        exported: None,
+        snapshot: saved.payload.snapshot,
+        before: None,
+        wanted: None,
     });
     let begun = Instant::now();
     let version = restored_and_active(version, saved, means.worker)?;
@@ -117,37 +120,18 @@ fn restored_and_active(
     }
 }
 
-/// State from the disk, with the schema that it was saved in.
-struct Saved {
-    from: u32,
-    payload: Payload,
-}
-
-/// The newest saved state, converted for `version`.
+/// The newest saved state, or the one that is wanted, converted for `version`.
 fn saved_state(version: &Version<Serving>, means: &mut Means<'_>) -> Result<Option<Saved>, DeployError> {
     let serving = version.payload();
     if !serving.manifest().state.snapshot {
         return Ok(None);
     }
-    let name = serving.id().name.as_str();
-    let lookup = means.store.latest(name).map_err(DeployError::Restore)?;
+    if let Some(wanted) = means.wanted.take() {
+        return from_disk_as_wanted(version, wanted, means);
+    }
+    let lookup = means.store.latest(serving.id().name.as_str()).map_err(DeployError::Restore)?;
     means.problems.extend(lookup.problems);
-    let Some(found) = lookup.found else {
-        return Ok(None);
-    };
-    let from = found.envelope.schema_version;
-    let to = serving.manifest().schema_version;
-    let (plan, older) = state::plan(name, from, serving, serving.steps(), means.policy, means.store)?;
-    let payload = if older.is_some() {
-        older
-    } else {
-        let lease = version.lease(Holder::new(DEPLOYMENT, monotonic_ns()));
-        let (bytes, bytes_max) = (found.envelope.payload, means.policy.bytes_max);
-        means.worker.run(&Progress::at(Party::Candidate, Hook::Migrate), move || {
-            enter(&lease, Hook::Migrate, |new| state::convert(new, &plan, from, to, bytes, bytes_max))
-        })??
-    };
-    Ok(payload.map(|payload| Saved { from, payload }))
+    lookup.found.map_or(Ok(None), |found| from_disk(version, found, means))
 }
 
 fn publish(

@@ -12,7 +12,7 @@ use crate::{
     service::{Change, Serving},
     state::{
         envelope::Envelope,
-        store::{SnapshotStore, StoreError},
+        store::{Found, SnapshotStore, StoreError},
     },
 };
 use std::time::Duration;
@@ -74,8 +74,21 @@ pub(crate) struct TakenState {
     pub(crate) schemas: (u32, u32),
     pub(crate) bytes: u64,
     pub(crate) loss: String,
-    /// What the old version exported; `None` at a first start.
-    pub(crate) exported: Option<Envelope>,
+    /// The snapshot that it came from; `None` for the state of the version
+    /// before.
+    pub(crate) snapshot: Option<u64>,
+    /// What the version before had; `None` at a first start.
+    pub(crate) before: Option<Before>,
+    /// What was restored in its place because that was asked for.
+    pub(crate) wanted: Option<Envelope>,
+}
+
+/// The state of the version before.
+pub(crate) struct Before {
+    /// The snapshot of it that was taken beside calls.
+    pub(crate) saved: u64,
+    /// As it was behind the gate, after the last call.
+    pub(crate) exported: Envelope,
 }
 
 /// Rows of a table that a version does not see as they are, because it is an
@@ -110,6 +123,9 @@ pub(crate) struct Means<'a> {
     pub(crate) worker: &'a mut Worker,
     pub(crate) store: &'a SnapshotStore,
     pub(crate) policy: StatePolicy,
+    /// The snapshot to be restored instead of what the version before has, or
+    /// what the newest one holds.
+    pub(crate) wanted: Option<Found>,
     /// How long a hand-over waits for calls in flight.
     pub(crate) quiesce_timeout: Duration,
     /// How long callers wait at the gate before they are refused.

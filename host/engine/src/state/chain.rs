@@ -147,6 +147,8 @@ pub enum Instead {
     NotOnTheWayUp,
     /// There is none of the wanted schema version.
     NoSnapshot,
+    /// The state of one snapshot was asked for, and no other.
+    AskedFor,
     /// There is one, but losing what was written since is not allowed.
     LossNotAllowed,
 }
@@ -154,7 +156,7 @@ pub enum Instead {
 impl fmt::Display for Instead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Instead::NotOnTheWayUp => "",
+            Instead::NotOnTheWayUp | Instead::AskedFor => "",
             Instead::NoSnapshot => ", and no older snapshot is kept",
             Instead::LossNotAllowed => {
                 ", and going back to the older snapshot would lose what was written since"

@@ -12,25 +12,27 @@
 //! store owns its folder; the lock on the host's data directory keeps a second
 //! process out. It never looks into a payload and never decides what to load.
 
-mod disk;
 mod error;
+mod disk;
 mod name;
 mod folder;
+mod read;
+mod portable;
 #[cfg(test)]
 mod tests;
 
 pub use error::StoreError;
 pub use name::Snapshot;
+pub use portable::write_export;
+pub use read::{Examined, Exported, Found, Lookup, Sound};
 
 use super::envelope::{Envelope, OVERHEAD_BYTES};
-use crate::failure::{Code, Failure};
-use disk::{Disk, RealDisk, private_folder};
+use disk::{Disk, RealDisk, folder_of, private_folder, write_durably};
 use error::{io_error, is_full, sync_error};
-use folder::{Scan, entries, remove_temporaries, scan};
+use folder::{entries, remove_temporaries, scan};
 use name::{Name, is_plugin_name};
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -44,10 +46,17 @@ pub struct StoreOptions {
     pub keep_newest: usize,
 }
 
+impl StoreOptions {
+    /// The largest file of a snapshot, in bytes.
+    pub fn max_file_bytes(&self) -> u64 {
+        self.max_state_bytes.saturating_add(OVERHEAD_BYTES)
+    }
+}
+
 impl Default for StoreOptions {
-    /// 256 MiB; the 5 newest.
+    /// 256 MiB; the 10 newest, since a deployment takes two and a restore three.
     fn default() -> Self {
-        StoreOptions { max_state_bytes: 256 * 1024 * 1024, keep_newest: 5 }
+        StoreOptions { max_state_bytes: 256 * 1024 * 1024, keep_newest: 10 }
     }
 }
 
@@ -98,25 +107,6 @@ pub struct Saved {
     pub problems: Vec<StoreError>,
 }
 
-/// The outcome of a search.
-#[derive(Debug)]
-#[must_use = "the problems have to be reported"]
-pub struct Lookup {
-    /// The newest sound snapshot, if there is one.
-    pub found: Option<Found>,
-    /// Newer ones that are damaged and were passed over, newest first.
-    pub problems: Vec<StoreError>,
-}
-
-/// A snapshot that was read and passed every check.
-#[derive(Debug)]
-pub struct Found {
-    /// Its file.
-    pub snapshot: Snapshot,
-    /// What it holds.
-    pub envelope: Envelope,
-}
-
 impl SnapshotStore {
     /// Opens the store in `folder`, which is made if it is missing and closed
     /// to everyone but its owner. Removes what unfinished saves have left.
@@ -136,6 +126,11 @@ impl SnapshotStore {
             }
         }
         Ok(SnapshotStore { folder, options, disk, health: Mutex::new(Health::Sound) })
+    }
+
+    /// Its limits.
+    pub fn options(&self) -> &StoreOptions {
+        &self.options
     }
 
     /// Saves `envelope` as its plugin's newest snapshot, durably, and removes
@@ -170,71 +165,6 @@ impl SnapshotStore {
         Ok(Saved { snapshot, problems })
     }
 
-    /// The plugin's newest sound snapshot.
-    ///
-    /// # Errors
-    /// Damaged snapshots are no error, but [problems](Lookup::problems). An
-    /// error is what would be put right by more than taking an older one: a
-    /// file that cannot be read, is above the limit, or is of a newer host.
-    pub fn latest(&self, plugin: &str) -> Result<Lookup, StoreError> {
-        self.search(plugin, |_| true)
-    }
-
-    /// The plugin's newest sound snapshot of one schema version.
-    ///
-    /// # Errors
-    /// As for [`SnapshotStore::latest`].
-    pub fn latest_of_schema(&self, plugin: &str, schema_version: u32) -> Result<Lookup, StoreError> {
-        self.search(plugin, |snapshot| snapshot.schema_version() == schema_version)
-    }
-
-    /// The plugin's snapshots, newest first, by their names; damaged ones are
-    /// among them.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] if the folder cannot be read.
-    pub fn list(&self, plugin: &str) -> Result<Vec<Snapshot>, StoreError> {
-        let folder = self.plugin_folder(plugin)?;
-        let _held = self.lock();
-        Ok(scan(&folder)?.snapshots)
-    }
-
-    fn search(&self, plugin: &str, wanted: impl Fn(&Snapshot) -> bool) -> Result<Lookup, StoreError> {
-        let folder = self.plugin_folder(plugin)?;
-        let _held = self.lock();
-        let Scan { snapshots, mut problems } = scan(&folder)?;
-        for snapshot in snapshots.into_iter().filter(wanted) {
-            match self.read(plugin, &snapshot) {
-                Ok(envelope) => {
-                    return Ok(Lookup { found: Some(Found { snapshot, envelope }), problems });
-                }
-                Err(error) if error.code() == Code::StateCorrupt => problems.push(error),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Lookup { found: None, problems })
-    }
-
-    fn read(&self, plugin: &str, snapshot: &Snapshot) -> Result<Envelope, StoreError> {
-        let path = snapshot.path();
-        let file = File::open(path).map_err(io_error("open", path))?;
-        let size = file.metadata().map_err(io_error("read", path))?.len();
-        let limit = self.options.max_state_bytes.saturating_add(OVERHEAD_BYTES);
-        if size > limit {
-            return Err(StoreError::TooLarge { plugin: plugin.into(), size, limit });
-        }
-        let mut bytes = Vec::with_capacity(size as usize);
-        file.take(limit).read_to_end(&mut bytes).map_err(io_error("read", path))?;
-        let envelope =
-            Envelope::open(&bytes).map_err(|source| StoreError::Envelope { path: path.into(), source })?;
-        let sha256 = bytes.last_chunk().expect("an envelope ends in its digest");
-        let name = Name::new(snapshot.sequence(), envelope.taken_at_unix_ms, envelope.schema_version, sha256);
-        if envelope.plugin != plugin || name != snapshot.name {
-            return Err(StoreError::Misplaced { path: path.into(), plugin: envelope.plugin });
-        }
-        Ok(envelope)
-    }
-
     /// Writes the envelope; the plugin's snapshots with it, newest first.
     fn write_newest(&self, folder: &Path, envelope: &Envelope) -> Result<Vec<Snapshot>, StoreError> {
         make_folder(&*self.disk, folder)?;
@@ -243,7 +173,7 @@ impl SnapshotStore {
         let sealed = envelope.seal();
         let name = Name::new(sequence, envelope.taken_at_unix_ms, envelope.schema_version, &sealed.sha256);
         let (path, temporary) = name.paths(folder);
-        self.write_durably(&temporary, &path, &sealed.bytes).inspect_err(|_| {
+        write_durably(&*self.disk, &temporary, &path, &sealed.bytes).inspect_err(|_| {
             // What cannot be removed now is removed when the store is opened;
             // a renamed file is whole, and was only not confirmed.
             let _ = fs::remove_file(&temporary);
@@ -251,16 +181,6 @@ impl SnapshotStore {
         })?;
         snapshots.insert(0, Snapshot { path, name });
         Ok(snapshots)
-    }
-
-    fn write_durably(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut file = self.disk.create(temporary).map_err(io_error("create", temporary))?;
-        self.disk.write(&mut file, bytes).map_err(io_error("write", temporary))?;
-        self.disk.sync(&file).map_err(sync_error(temporary))?;
-        drop(file);
-        self.disk.rename(temporary, path).map_err(io_error("rename", temporary))?;
-        let folder = path.parent().expect("a snapshot lies in its plugin's folder");
-        self.disk.sync_folder(folder).map_err(sync_error(folder))
     }
 
     /// Removes the snapshots that are neither among the newest nor the newest
@@ -297,10 +217,7 @@ fn make_folder(disk: &dyn Disk, folder: &Path) -> Result<(), StoreError> {
     let missing = !folder.is_dir();
     private_folder(folder).map_err(io_error("make", folder))?;
     if missing {
-        let parent = match folder.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
+        let parent = folder_of(folder);
         disk.sync_folder(parent).map_err(sync_error(parent))?;
     }
     Ok(())

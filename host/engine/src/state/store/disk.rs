@@ -4,6 +4,7 @@
 //! cannot be had otherwise without being root. Reading and clean-up use std
 //! directly.
 
+use super::error::{StoreError, io_error, sync_error};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -38,6 +39,31 @@ pub(super) trait Disk: Send + Sync {
 pub(super) struct RealDisk;
 
 impl Disk for RealDisk {}
+
+/// Writes a file that is either not there or whole, and confirmed by the disk.
+/// What a failure leaves is the caller's to remove.
+pub(super) fn write_durably(
+    disk: &dyn Disk,
+    temporary: &Path,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(), StoreError> {
+    let mut file = disk.create(temporary).map_err(io_error("create", temporary))?;
+    disk.write(&mut file, bytes).map_err(io_error("write", temporary))?;
+    disk.sync(&file).map_err(sync_error(temporary))?;
+    drop(file);
+    disk.rename(temporary, path).map_err(io_error("rename", temporary))?;
+    let folder = folder_of(path);
+    disk.sync_folder(folder).map_err(sync_error(folder))
+}
+
+/// The folder that a file lies in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
 
 /// Makes the folder, and those above it, if it is not there, and leaves it open
 /// to its owner only.

@@ -66,12 +66,47 @@ pub enum StoreError {
         /// The plugin that the envelope names.
         plugin: String,
     },
+    /// What is to be imported is no sound envelope.
+    #[error("this is no snapshot that can be imported")]
+    Import {
+        /// Which check failed.
+        source: EnvelopeError,
+    },
+    /// What is to be imported is of another plugin.
+    #[error("this is a snapshot of {found:?}, not of {wanted:?}")]
+    Foreign {
+        /// The plugin that it was to be imported for.
+        wanted: String,
+        /// The plugin that the envelope names.
+        found: String,
+    },
+    /// There is no snapshot of that number, or none that is sound.
+    #[error("{}", unknown(plugin, *sequence, there))]
+    Unknown {
+        /// The plugin.
+        plugin: String,
+        /// The number; `None` if any would have done.
+        sequence: Option<u64>,
+        /// The numbers that there are, damaged or not, newest first.
+        there: Vec<u64>,
+    },
     /// The file ends like a snapshot, but has a name that no save gives.
     #[error("the file {} has no snapshot's name", path.display())]
     ForeignName {
         /// The file.
         path: PathBuf,
     },
+}
+
+fn unknown(plugin: &str, sequence: Option<u64>, there: &[u64]) -> String {
+    let all: Vec<String> = there.iter().map(u64::to_string).collect();
+    match (sequence, all.is_empty()) {
+        (_, true) => format!("there is no snapshot of {plugin}"),
+        (None, false) => format!("no snapshot of {plugin} is sound; there are: {}", all.join(", ")),
+        (Some(number), false) => {
+            format!("there is no snapshot {number} of {plugin}; there are: {}", all.join(", "))
+        }
+    }
 }
 
 impl Failure for StoreError {
@@ -82,7 +117,14 @@ impl Failure for StoreError {
             | StoreError::SyncFailed { .. }
             | StoreError::PluginName { .. } => Code::StateStore,
             StoreError::TooLarge { .. } => Code::StateTooLarge,
+            StoreError::Unknown { .. } => Code::StateUnknownSnapshot,
             StoreError::Envelope { source, .. } => source.code(),
+            StoreError::Import { source } => match source.code() {
+                // Not the store's: whoever has the file can mend it.
+                Code::StateCorrupt => Code::StateBadImport,
+                code => code,
+            },
+            StoreError::Foreign { .. } => Code::StateForeign,
             StoreError::Misplaced { .. } | StoreError::ForeignName { .. } => Code::StateCorrupt,
         }
     }

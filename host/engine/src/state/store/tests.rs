@@ -1,9 +1,12 @@
 //! The store under faults: damaged files, a failing disk, a crash in between.
 
 use super::disk::Disk;
+use super::portable::write_export_on;
 use super::*;
+use crate::failure::{Code, Failure};
 use crate::state::envelope::EnvelopeError;
 use semver::Version;
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -140,6 +143,68 @@ fn a_snapshot_that_is_not_what_its_name_says_is_reported() {
     let (found, problems) = outcome(store.latest("stranger"));
     assert_eq!(found, None);
     assert!(matches!(&problems[..], [StoreError::Misplaced { plugin, .. }] if plugin == PLUGIN));
+}
+
+#[test]
+fn a_snapshot_is_found_by_its_number_and_without_one_as_a_start_would() {
+    let (_folder, store) = store(StoreOptions::default());
+    let saved = save_all(&store, [1, 2, 3]);
+    fs::write(saved[2].path(), b"garbage").expect("can be written");
+    let number = |sequence| store.find(PLUGIN, sequence).map(|found| found.envelope.payload[0]);
+    assert_eq!(number(Some(1)).expect("is sound"), 1);
+    assert_eq!(number(None).expect("2 is sound"), 2);
+    assert!(matches!(number(Some(3)), Err(StoreError::Envelope { .. })), "it was asked for");
+    let unknown = number(Some(9)).expect_err("is not there");
+    assert_eq!(unknown.to_string(), "there is no snapshot 9 of counter; there are: 3, 2, 1");
+    assert_eq!(unknown.code(), Code::StateUnknownSnapshot);
+    let none = store.find("nobody", None).expect_err("has none");
+    assert_eq!(none.to_string(), "there is no snapshot of nobody");
+}
+
+#[test]
+fn all_snapshots_are_listed_with_what_they_hold_or_what_is_wrong_with_them() {
+    let (_folder, store) = store(StoreOptions::default());
+    let saved = save_all(&store, [1, 2]);
+    let mut bytes = fs::read(saved[0].path()).expect("can be read");
+    bytes[70] ^= 1;
+    fs::write(saved[0].path(), &bytes).expect("can be written");
+    assert_eq!(store.plugins().expect("can be listed"), [PLUGIN]);
+    let all = store.examine(PLUGIN).expect("can be listed");
+    let [newer, older] = &all[..] else { panic!("{all:?}") };
+    let sound = newer.content.as_ref().expect("is sound");
+    assert_eq!((newer.snapshot.sequence(), sound.state_bytes), (2, 100));
+    assert_eq!(sound.plugin_version, Version::new(1, 0, 2));
+    assert!(newer.snapshot.path().to_string_lossy().contains(&sound.sha256[..8]));
+    assert_eq!(older.file_bytes, bytes.len() as u64);
+    let damage = older.content.as_ref().expect_err("is damaged");
+    assert_eq!(damage.code(), Code::StateCorrupt);
+}
+
+#[test]
+fn an_exported_file_is_imported_and_nothing_else_is() {
+    let (folder, first) = store(StoreOptions::default());
+    save_all(&first, [1, 2]);
+    let exported = first.export(PLUGIN, Some(1)).expect("is sound");
+    let file = folder.path().join("counter.state");
+    write_export(&file, b"older").expect("writes");
+    write_export(&file, &exported.bytes).expect("replaces");
+    let mode = fs::metadata(&file).expect("is there").permissions().mode() & 0o777;
+    assert_eq!((mode, entries(folder.path()).expect("lists").len()), (0o600, 2), "no part is left");
+
+    let bytes = fs::read(&file).expect("can be read");
+    assert_eq!(first.check_import(PLUGIN, &bytes, false).expect("is sound"), envelope(1, 1));
+    let refused = |plugin, bytes: &[u8]| first.check_import(plugin, bytes, false).expect_err("is refused");
+    let foreign = refused("gauge", &bytes);
+    assert_eq!(foreign.to_string(), "this is a snapshot of \"counter\", not of \"gauge\"");
+    assert_eq!(foreign.code(), Code::StateForeign);
+    let taken = first.check_import("gauge", &bytes, true).expect("may be foreign");
+    assert_eq!(taken, Envelope { plugin: "gauge".into(), ..envelope(1, 1) });
+    for damaged in [&b""[..], b"text", &bytes[..bytes.len() - 1]] {
+        assert_eq!(refused(PLUGIN, damaged).code(), Code::StateBadImport);
+    }
+    let (_folder, small) = store(StoreOptions { max_state_bytes: 50, ..StoreOptions::default() });
+    let above = small.check_import(PLUGIN, &bytes, false).expect_err("is above the limit");
+    assert_eq!(above.code(), Code::StateTooLarge);
 }
 
 #[test]
@@ -285,6 +350,22 @@ fn a_full_disk_leaves_the_previous_snapshot_intact() {
         armed.store(false, Ordering::Relaxed);
         save(&store, &envelope(1, 3));
         assert_eq!(outcome(store.latest(PLUGIN)).0, Some(3), "{call:?}");
+    }
+}
+
+#[test]
+fn an_export_to_a_full_disk_leaves_no_part_and_the_file_that_was_there() {
+    for call in [Call::Create, Call::Write, Call::Sync, Call::Rename, Call::SyncFolder] {
+        let folder = TempDir::new().expect("a temporary folder");
+        let file = folder.path().join("counter.state");
+        fs::write(&file, b"older").expect("can be written");
+        let disk = FaultyDisk { call, kind: ErrorKind::StorageFull, armed: Arc::new(true.into()) };
+        let error = write_export_on(&disk, &file, b"newer").expect_err("the disk is full");
+        assert_eq!(error.code(), Code::StateStore, "{call:?}");
+        assert_eq!(entries(folder.path()).expect("lists"), std::slice::from_ref(&file), "{call:?}");
+        // Renamed before the folder failed: whole, though not confirmed.
+        let whole = if call == Call::SyncFolder { &b"newer"[..] } else { b"older" };
+        assert_eq!(fs::read(&file).expect("is there"), whole, "{call:?}");
     }
 }
 
