@@ -6,6 +6,8 @@
 //! and has, and one that is being gone back to. Rows are migrated when they are
 //! read and by a sweep whose steps and answers come at any time; and the process
 //! may end at any time, and begins again with what its journal was told.
+//!
+//! long: model, acts and checks are one machine, and say nothing apart.
 
 use super::*;
 use proptest::prelude::*;
