@@ -100,6 +100,9 @@ pub struct RowInfo {
     /// Changes with every write to the row; [`NO_ROW`](Self::NO_ROW) when there
     /// is none.
     pub revision: u64,
+    /// Not 0: the bytes are an image, and the row's value is of a later schema.
+    /// A reader that turns them into its own does not write that back.
+    pub is_image: u32,
     /// How many bytes there are. When that is more than there was room for,
     /// nothing was copied.
     pub bytes: usize,
@@ -109,7 +112,7 @@ impl RowInfo {
     /// The revision of a row that is not there.
     pub const NO_ROW: u64 = 0;
     /// Nothing was found.
-    pub const NONE: RowInfo = RowInfo { schema: 0, revision: Self::NO_ROW, bytes: 0 };
+    pub const NONE: RowInfo = RowInfo { schema: 0, revision: Self::NO_ROW, is_image: 0, bytes: 0 };
 }
 
 /// A row to be written.

@@ -34,6 +34,11 @@ impl<K: Key, V: State> Table<K, V> {
                     let value = state::decode(bytes).map_err(|error| self.bad_row(key, &error))?;
                     Ok(Some(Some(value)))
                 }
+                // The value that it is of is later, and is not to be lost.
+                schema if info.is_image != 0 => {
+                    let value = rows::value(schema, bytes).map_err(|error| self.bad_row(key, &error))?;
+                    Ok(Some(Some(value)))
+                }
                 _ => self.upgrade(key, info, bytes).map(|value| value.map(Some)),
             })??;
             if let Some(row) = read {
@@ -74,7 +79,7 @@ impl<K: Key, V: State> Table<K, V> {
                 .inner
                 .fetch(key, |info, bytes| match info.schema {
                     0 => Ok((None, RowInfo::NO_ROW)),
-                    _ => rows::value(info, bytes).map(|value| (Some(value), info.revision)),
+                    _ => rows::value(info.schema, bytes).map(|value| (Some(value), info.revision)),
                 })?
                 .map_err(|error| self.bad_row(key, &error))?;
             let Some(new) = change(old)? else {

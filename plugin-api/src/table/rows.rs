@@ -91,11 +91,11 @@ fn reached(migrated: Result<Cow<'_, [u8]>, StateError>) -> Result<Option<Cow<'_,
 
 /// The value that a row's bytes hold.
 #[inline]
-pub(super) fn value<V: State>(info: &RowInfo, bytes: &[u8]) -> Result<V, StateError> {
-    if info.schema == V::VERSION {
+pub(super) fn value<V: State>(schema: u32, bytes: &[u8]) -> Result<V, StateError> {
+    if schema == V::VERSION {
         return state::decode(bytes);
     }
-    state::decode(&state::migrate::<V>(info.schema, V::VERSION, bytes)?)
+    state::decode(&state::migrate::<V>(schema, V::VERSION, bytes)?)
 }
 
 /// What the host's sweep asks for: the value unless it is in the version's own

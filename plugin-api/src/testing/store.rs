@@ -114,7 +114,8 @@ impl View {
         if let Some(into) = into.get_mut(..bytes.len()) {
             into.copy_from_slice(bytes);
         }
-        Ok(RowInfo { schema, revision: row.revision, bytes: bytes.len() })
+        let is_image = u32::from(row.schema > self.schema);
+        Ok(RowInfo { schema, revision: row.revision, is_image, bytes: bytes.len() })
     }
 
     pub(super) fn put(&self, key: &[u8], write: &RowWrite<'_>) -> Result<Written, Refused> {

@@ -203,6 +203,10 @@ impl Control {
         wanted: Option<Found>,
     ) -> Result<Option<Kept>, DeployError> {
         let Prepared { entry, version, mut stages, noticed_ns } = prepared;
+        if let Err(error) = self.settle_for_next(&entry) {
+            self.unload(version.retire(), None);
+            return Err(error);
+        }
         let policy = self.policy();
         let mut problems = Vec::new();
         let in_memory = version.id();

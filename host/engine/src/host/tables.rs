@@ -12,10 +12,19 @@ use crate::{
     event::{EventKind, FailureReport},
     failure::Code,
     id::{PluginName, VersionId},
-    pipeline::UnloadStage,
+    pipeline::{DeployError, UnloadStage},
     service::Entry,
 };
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a deployment waits for the version before the one that serves to end.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 impl Control {
     /// Commits what can be committed, and starts the sweeps that are due.
@@ -67,6 +76,37 @@ impl Control {
                 self.problem(Code::HostThread, message);
             }
         }
+    }
+
+    /// Commits the tables of the version that serves before a third version uses
+    /// them: what is kept ready behind it is given up, because rows have an image
+    /// in one schema only, and the third version leaves those that the second one
+    /// needs.
+    pub(super) fn settle_for_next(&mut self, entry: &Arc<Entry>) -> Result<(), DeployError> {
+        let Some(serving) = entry.slot.look(Holder::new("tables", monotonic_ns())) else {
+            return Ok(());
+        };
+        if !serving.manifest().state.tables || serving.tables().is_committed() {
+            return Ok(());
+        }
+        let left = {
+            let _change = entry.change();
+            self.stand_by(&entry.name, None, false)
+        };
+        for left in left {
+            self.unload(left, None);
+        }
+        let ends_at = Instant::now() + LEAVE_WITHIN;
+        while self.may_go_back(&entry.name, serving.id()) {
+            if Instant::now() > ends_at {
+                return Err(DeployError::TablesInUse);
+            }
+            // Another thread ends the version; nothing tells when it has.
+            thread::sleep(LOOK_EVERY);
+        }
+        drop(serving);
+        self.settle_tables_of(entry);
+        Ok(())
     }
 
     /// Whether another version than the one that serves could read or write the

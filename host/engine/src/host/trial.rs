@@ -79,7 +79,8 @@ impl Control {
         let Some(Prepared { entry, version, .. }) = self.make_ready(id, is_stateless)? else {
             return Ok(false);
         };
-        if let Err(error) = pipeline::can_share(version.payload()) {
+        let settled = self.settle_for_next(&entry);
+        if let Err(error) = settled.and_then(|()| pipeline::can_share(version.payload())) {
             self.unload(version.retire(), None);
             return Err(error);
         }

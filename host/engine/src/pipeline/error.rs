@@ -46,6 +46,8 @@ pub(crate) enum DeployError {
         "what it writes to table {table} cannot be turned into schema {to}, which the version that serves reads, so both cannot serve at once"
     )]
     OneWay { table: String, to: u32 },
+    #[error("calls on the version before the one that serves have not ended, and read its tables")]
+    TablesInUse,
     #[error(transparent)]
     Table(#[from] TableError),
     #[error(transparent)]
@@ -110,6 +112,7 @@ impl DeployError {
             | DeployError::OverBudget { .. } => Stage::HandOver,
             DeployError::Gate(_) | DeployError::SharedState | DeployError::OneWay { .. } => Stage::Publish,
             DeployError::TableStore(_) => Stage::Prepare,
+            DeployError::TablesInUse => Stage::HandOver,
             DeployError::Table(_) => Stage::Activate,
         }
     }
@@ -130,6 +133,7 @@ impl Failure for DeployError {
             DeployError::Model { .. } => Code::StateModelChanged,
             DeployError::NoPath(error) => error.code(),
             DeployError::Rows { .. } => Code::StateNoPath,
+            DeployError::TablesInUse => Code::GateBusy,
             DeployError::Table(error) => error.code(),
             DeployError::TableStore(error) => error.code(),
             DeployError::BrokenStep { .. } => Code::StateMigrate,

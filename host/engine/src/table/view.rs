@@ -174,7 +174,8 @@ impl View {
         let control = self.table.control();
         let Some(parts) = control.effective(row.parts()) else { return Ok(RowInfo::NONE) };
         let (schema, bytes) = self.readable(&parts)?;
-        let info = RowInfo { schema, revision: parts.revision, bytes: bytes.len() };
+        let is_image = u32::from(parts.schema > self.schema);
+        let info = RowInfo { schema, revision: parts.revision, is_image, bytes: bytes.len() };
         if bytes.len() <= into.len().min(COPY_LOCKED_BYTES_MAX) {
             into[..bytes.len()].copy_from_slice(bytes);
         } else if bytes.len() <= into.len() {
