@@ -50,6 +50,7 @@ pub mod artifact;
 pub mod load;
 pub mod state;
 pub mod table;
+pub mod table_store;
 pub mod dispatch;
 pub mod service;
 mod pipeline;

@@ -1,0 +1,220 @@
+//! Group commit: one thread that writes what many have queued, with one sync
+//! for all of them.
+//!
+//! While the disk is busy with one group the next one gathers, so that nobody
+//! waits for more than two syncs and a busy disk takes larger groups. A thread
+//! of its own, and not the first of those who wait, because there may be nobody
+//! who waits: asynchronous callers are woken, and sweeps do not care.
+
+use super::error::TableStoreError;
+use super::inventory::{TableId, Write};
+use super::volume::Volume;
+use crate::table::{JournalError, Ticket};
+use parking_lot::{Condvar, Mutex};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+/// Changes in one commit at most.
+const GROUP_WRITES: usize = 1024;
+/// Bytes after which a group is closed.
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
+
+/// What is called when a change is durable, or never will be.
+pub type Wake = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
+
+/// The queue, and the thread that empties it. Dropping it writes what is queued.
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    volume: Volume,
+    queue: Mutex<Queue>,
+    /// There is something to write, or nothing ever again.
+    work: Condvar,
+    /// A group was written, or none will be.
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    writes: VecDeque<(TableId, Write)>,
+    /// The ticket of the last change that was queued.
+    queued: u64,
+    /// The ticket of the last change that is durable.
+    durable: u64,
+    /// By ticket, and by their order under one.
+    wakes: BTreeMap<(u64, usize), Wake>,
+    closing: bool,
+    failed: Option<JournalError>,
+}
+
+impl Committer {
+    pub(super) fn start(volume: Volume) -> std::io::Result<Committer> {
+        let queue = Mutex::default();
+        let shared = Arc::new(Shared { volume, queue, work: Condvar::new(), done: Condvar::new() });
+        let thread = thread::Builder::new().name("replug-commit".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || run(&shared)
+        })?;
+        Ok(Committer { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(super) fn volume(&self) -> &Volume {
+        &self.shared.volume
+    }
+
+    /// Queues a change. Never waits for the disk.
+    pub(super) fn append(&self, table: TableId, write: Write) -> Result<Ticket, JournalError> {
+        let mut queue = self.shared.queue.lock();
+        if let Some(error) = &queue.failed {
+            return Err(Arc::clone(error));
+        }
+        if queue.closing {
+            return Err(self.shared.volume.closed().into_journal_error());
+        }
+        queue.writes.push_back((table, write));
+        queue.queued += 1;
+        let ticket = Ticket(queue.queued);
+        let first = queue.writes.len() == 1;
+        drop(queue);
+        if first {
+            self.shared.work.notify_one();
+        }
+        Ok(ticket)
+    }
+
+    /// Waits until the change, and all before it, are durable.
+    pub(super) fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {
+        let mut queue = self.shared.queue.lock();
+        loop {
+            if let Some(outcome) = queue.outcome(ticket) {
+                return outcome;
+            }
+            self.shared.done.wait(&mut queue);
+        }
+    }
+
+    /// Calls `wake` when the change, and all before it, are durable: at once, or
+    /// on the committer's thread, in the order of tickets.
+    pub(super) fn when_durable(&self, ticket: Ticket, wake: Wake) {
+        let mut queue = self.shared.queue.lock();
+        if let Some(outcome) = queue.outcome(ticket) {
+            drop(queue);
+            wake(outcome);
+            return;
+        }
+        let before = queue.wakes.range((ticket.0, 0)..=(ticket.0, usize::MAX)).next_back();
+        let order = before.map_or(0, |((_, order), _)| order + 1);
+        queue.wakes.insert((ticket.0, order), wake);
+    }
+
+    /// Writes what is queued, and takes nothing more.
+    pub(super) fn close(&self) -> Result<(), TableStoreError> {
+        self.shared.queue.lock().closing = true;
+        self.shared.work.notify_one();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.thread().id() != thread::current().id()
+        {
+            // Its panic is in the queue, as an error.
+            _ = thread.join();
+        }
+        self.shared.volume.close()
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "a table store did not close cleanly");
+        }
+    }
+}
+
+impl Queue {
+    /// `None` while it is not known.
+    fn outcome(&self, ticket: Ticket) -> Option<Result<(), JournalError>> {
+        if ticket.0 <= self.durable {
+            return Some(Ok(()));
+        }
+        self.failed.as_ref().map(|error| Err(Arc::clone(error)))
+    }
+
+    fn take_group(&mut self) -> Vec<(TableId, Write)> {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        while group.len() < GROUP_WRITES && bytes < GROUP_BYTES {
+            let Some(write) = self.writes.pop_front() else { break };
+            bytes += write.1.bytes();
+            group.push(write);
+        }
+        group
+    }
+
+    /// The wakes whose outcome is known by now.
+    fn take_wakes(&mut self) -> BTreeMap<(u64, usize), Wake> {
+        if self.failed.is_some() {
+            return std::mem::take(&mut self.wakes);
+        }
+        let later = self.wakes.split_off(&(self.durable + 1, 0));
+        std::mem::replace(&mut self.wakes, later)
+    }
+}
+
+fn run(shared: &Shared) {
+    let _end = End(shared);
+    let mut queue = shared.queue.lock();
+    loop {
+        let group = queue.take_group();
+        if group.is_empty() {
+            if queue.closing {
+                return;
+            }
+            shared.work.wait(&mut queue);
+            continue;
+        }
+        drop(queue);
+        let writes = group.len() as u64;
+        let result = shared.volume.commit(group.into_iter());
+        queue = shared.queue.lock();
+        if let Err(error) = result {
+            queue.failed = Some(error.into_journal_error());
+            return;
+        }
+        queue.durable += writes;
+        shared.done.notify_all();
+        queue = wake(shared, queue);
+    }
+}
+
+/// Calls the wakes that are due, without the lock.
+fn wake<'a>(
+    shared: &'a Shared,
+    mut queue: parking_lot::MutexGuard<'a, Queue>,
+) -> parking_lot::MutexGuard<'a, Queue> {
+    let wakes = queue.take_wakes();
+    if wakes.is_empty() {
+        return queue;
+    }
+    let failed = queue.failed.clone();
+    drop(queue);
+    for wake in wakes.into_values() {
+        wake(failed.clone().map_or(Ok(()), Err));
+    }
+    shared.queue.lock()
+}
+
+/// However the thread ends: nobody waits for it any more.
+struct End<'a>(&'a Shared);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.lock();
+        let closed = || self.0.volume.closed().into_journal_error();
+        queue.failed.get_or_insert_with(closed);
+        queue.writes.clear();
+        self.0.done.notify_all();
+        drop(wake(self.0, queue));
+    }
+}
