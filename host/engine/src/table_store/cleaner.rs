@@ -66,8 +66,12 @@ fn clean(database: &Database, rows: &Keyspace, space: u64, stopped: &Receiver<()
     let (mut from, end) = (Bound::Included(space_prefix(space)), space_prefix(space + 1));
     loop {
         let range = (from, Bound::Excluded(end.clone()));
-        let keys: Vec<_> =
-            rows.range(range).take(BATCH_ROWS).map(|row| row.key()).collect::<Result<_, _>>().map_err(failed)?;
+        let keys: Vec<_> = rows
+            .range(range)
+            .take(BATCH_ROWS)
+            .map(|row| row.key())
+            .collect::<Result<_, _>>()
+            .map_err(failed)?;
         let Some(last) = keys.last() else { return Ok(()) };
         from = Bound::Excluded(last.to_vec());
         let mut batch = database.batch();

@@ -48,7 +48,7 @@ struct Queue {
     /// By ticket, and by their order under one.
     wakes: BTreeMap<(u64, usize), Wake>,
     closing: bool,
-    failed: Option<JournalError>,
+    failed: Option<TableStoreError>,
 }
 
 impl Committer {
@@ -67,13 +67,13 @@ impl Committer {
     }
 
     /// Queues a change. Never waits for the disk.
-    pub(super) fn append(&self, table: TableId, write: Write) -> Result<Ticket, JournalError> {
+    pub(super) fn append(&self, table: TableId, write: Write) -> Result<Ticket, TableStoreError> {
         let mut queue = self.shared.queue.lock();
         if let Some(error) = &queue.failed {
-            return Err(Arc::clone(error));
+            return Err(error.clone());
         }
         if queue.closing {
-            return Err(self.shared.volume.closed().into_journal_error());
+            return Err(self.shared.volume.closed());
         }
         queue.writes.push_back((table, write));
         queue.queued += 1;
@@ -87,7 +87,7 @@ impl Committer {
     }
 
     /// Waits until the change, and all before it, are durable.
-    pub(super) fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {
+    pub(super) fn wait(&self, ticket: Ticket) -> Result<(), TableStoreError> {
         let mut queue = self.shared.queue.lock();
         loop {
             if let Some(outcome) = queue.outcome(ticket) {
@@ -103,7 +103,7 @@ impl Committer {
         let mut queue = self.shared.queue.lock();
         if let Some(outcome) = queue.outcome(ticket) {
             drop(queue);
-            wake(outcome);
+            wake(outcome.map_err(TableStoreError::into_journal_error));
             return;
         }
         let before = queue.wakes.range((ticket.0, 0)..=(ticket.0, usize::MAX)).next_back();
@@ -135,11 +135,11 @@ impl Drop for Committer {
 
 impl Queue {
     /// `None` while it is not known.
-    fn outcome(&self, ticket: Ticket) -> Option<Result<(), JournalError>> {
+    fn outcome(&self, ticket: Ticket) -> Option<Result<(), TableStoreError>> {
         if ticket.0 <= self.durable {
             return Some(Ok(()));
         }
-        self.failed.as_ref().map(|error| Err(Arc::clone(error)))
+        self.failed.clone().map(Err)
     }
 
     fn take_group(&mut self) -> Vec<(TableId, Write)> {
@@ -179,7 +179,7 @@ fn run(shared: &Shared) {
         let result = shared.volume.commit(group.into_iter());
         queue = shared.queue.lock();
         if let Err(error) = result {
-            queue.failed = Some(error.into_journal_error());
+            queue.failed = Some(error);
             return;
         }
         queue.durable += writes;
@@ -197,7 +197,7 @@ fn wake<'a>(
     if wakes.is_empty() {
         return queue;
     }
-    let failed = queue.failed.clone();
+    let failed = queue.failed.clone().map(TableStoreError::into_journal_error);
     drop(queue);
     for wake in wakes.into_values() {
         wake(failed.clone().map_or(Ok(()), Err));
@@ -211,8 +211,7 @@ struct End<'a>(&'a Shared);
 impl Drop for End<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.queue.lock();
-        let closed = || self.0.volume.closed().into_journal_error();
-        queue.failed.get_or_insert_with(closed);
+        queue.failed.get_or_insert_with(|| self.0.volume.closed());
         queue.writes.clear();
         self.0.done.notify_all();
         drop(wake(self.0, queue));

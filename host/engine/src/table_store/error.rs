@@ -106,9 +106,9 @@ impl TableStoreError {
 impl Failure for TableStoreError {
     fn code(&self) -> Code {
         match self {
-            TableStoreError::Io { .. } | TableStoreError::Database { .. } | TableStoreError::Closed { .. } => {
-                Code::TableStoreFailed
-            }
+            TableStoreError::Io { .. }
+            | TableStoreError::Database { .. }
+            | TableStoreError::Closed { .. } => Code::TableStoreFailed,
             TableStoreError::Corrupt { .. } | TableStoreError::Loss { .. } => Code::TableCorrupt,
             TableStoreError::Name { .. } | TableStoreError::Exists { .. } => Code::TableName,
         }
@@ -117,11 +117,18 @@ impl Failure for TableStoreError {
 
 /// Whether the database found fault with its files, rather than with the system.
 fn is_damage(error: &fjall::Error) -> bool {
-    let ended = |error: &io::Error| matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData);
     match error {
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
-            // A file that the database knows of is not there any more, or ends early.
-            ended(error) || error.kind() == ErrorKind::NotFound
+            // What the system says of a file that is not there, or of an offset
+            // that was read from a damaged one. The rest is the database's own.
+            let of_files = [
+                ErrorKind::NotFound,
+                ErrorKind::AlreadyExists,
+                ErrorKind::InvalidInput,
+                ErrorKind::IsADirectory,
+                ErrorKind::NotADirectory,
+            ];
+            error.raw_os_error().is_none() || of_files.contains(&error.kind())
         }
         fjall::Error::Poisoned | fjall::Error::Locked | fjall::Error::KeyspaceDeleted => false,
         _ => true,

@@ -131,8 +131,7 @@ pub(super) fn encode_head(head: &Head) -> Vec<u8> {
 
 pub(super) fn decode_head(record: &[u8]) -> Option<Head> {
     let mut body = open(HEAD_KEY, record)?;
-    let head =
-        Head { commit: body.u64()?, rows: body.u64()?, digest: body.u64()?, next_space: body.u64()? };
+    let head = Head { commit: body.u64()?, rows: body.u64()?, digest: body.u64()?, next_space: body.u64()? };
     body.end()?;
     Some(head)
 }

@@ -49,11 +49,11 @@ impl Journal for TableJournal {
         if self.removed.load(Relaxed) {
             return Err(self.lane.volume().closed().into_journal_error());
         }
-        self.lane.append(self.table, write(change))
+        self.lane.append(self.table, write(change)).map_err(TableStoreError::into_journal_error)
     }
 
     fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {
-        self.lane.wait(ticket)
+        self.lane.wait(ticket).map_err(TableStoreError::into_journal_error)
     }
 }
 
@@ -72,31 +72,21 @@ impl Lane {
         }
     }
 
-    pub(super) fn append(&self, table: TableId, write: Write) -> Result<Ticket, JournalError> {
+    pub(super) fn append(&self, table: TableId, write: Write) -> Result<Ticket, TableStoreError> {
         match self {
             Lane::Grouped(committer) => committer.append(table, write),
             Lane::Direct(volume) => {
-                let done = volume.commit(std::iter::once((table, write)));
-                done.map(|()| Ticket::NONE).map_err(TableStoreError::into_journal_error)
+                volume.commit(std::iter::once((table, write)))?;
+                Ok(Ticket::NONE)
             }
         }
     }
 
-    pub(super) fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {
+    pub(super) fn wait(&self, ticket: Ticket) -> Result<(), TableStoreError> {
         match self {
             Lane::Grouped(committer) => committer.wait(ticket),
             Lane::Direct(_) => Ok(()),
         }
-    }
-
-    /// Makes a change of the store itself, and waits for it.
-    pub(super) fn write(&self, table: TableId, write: Write) -> Result<(), TableStoreError> {
-        let done = self.append(table, write).and_then(|ticket| self.wait(ticket));
-        done.map_err(|error| {
-            // Both lanes fail with errors of this kind only.
-            let error = (&*error as &(dyn std::error::Error + 'static)).downcast_ref::<TableStoreError>();
-            error.cloned().unwrap_or_else(|| self.volume().closed())
-        })
     }
 
     pub(super) fn close(&self) -> Result<(), TableStoreError> {

@@ -214,7 +214,7 @@ impl TableStore {
             }
         };
         let id = lane.volume().next_table();
-        lane.write(id, Write::Create { name: name.into() })?;
+        lane.wait(lane.append(id, Write::Create { name: name.into() })?)?;
         Ok(state.keep(name, id, durability, lane))
     }
 
@@ -228,7 +228,7 @@ impl TableStore {
         let Some(Kept { id, durability, removed }) = state.tables.get(name) else { return Ok(()) };
         removed.store(true, Relaxed);
         if let Some(lane) = state.lanes.get(durability) {
-            lane.write(*id, Write::Drop)?;
+            lane.wait(lane.append(*id, Write::Drop)?)?;
         }
         state.tables.remove(name);
         Ok(())

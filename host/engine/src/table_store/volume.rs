@@ -80,8 +80,10 @@ pub(super) struct Volume {
 struct State {
     inventory: Inventory,
     tables: u32,
-    /// Why there are no more commits.
-    ended: Option<TableStoreError>,
+    /// A commit began and did not end well: the inventory is ahead of the disk.
+    broken: bool,
+    /// What its error was. Without one it panicked.
+    error: Option<TableStoreError>,
     /// `None` once it is closed.
     open: Option<Open>,
 }
@@ -155,7 +157,8 @@ impl Volume {
         seal.sync()?;
         let mut open = Open { cleaner: None, seal, rows, database };
         open.clean(dead_spaces.into_iter().map(|space| Remains { space, index: Index::new() }));
-        let state = State { inventory, tables: tables.len() as u32, ended: None, open: Some(open) };
+        let state =
+            State { inventory, tables: tables.len() as u32, broken: false, error: None, open: Some(open) };
         Ok((Volume { folder, durability, ground, state: Mutex::new(state) }, tables))
     }
 
@@ -172,11 +175,13 @@ impl Volume {
         writes: impl Iterator<Item = (TableId, Write)>,
     ) -> Result<(), TableStoreError> {
         let mut state = self.state.lock();
-        let State { inventory, ended, open, .. } = &mut *state;
-        if let Some(error) = ended {
-            return Err(error.clone());
+        if state.broken {
+            return Err(state.error.clone().unwrap_or_else(|| self.closed()));
         }
-        let Some(open) = open else { return Err(self.closed()) };
+        let State { inventory, broken, error, open: Some(open), .. } = &mut *state else {
+            return Err(self.closed());
+        };
+        *broken = true;
         let records = inventory.commit(writes);
         let mut batch = open.database.batch();
         for (key, record) in records.by_key {
@@ -190,17 +195,25 @@ impl Volume {
         disk.commit(batch, self.durability.mode())
             .map_err(|error| TableStoreError::database("write", &self.folder, error))
             .and_then(|()| disk.seal(&open.seal, sealed))
-            .inspect_err(|error| *ended = Some(error.clone()))?;
+            .inspect_err(|failure| *error = Some(failure.clone()))?;
+        *broken = false;
         open.clean(records.remains.into_iter());
         Ok(())
+    }
+
+    /// Has the database write its rows into files, as it does when they are many.
+    #[cfg(test)]
+    pub(super) fn write_out(&self) -> fjall::Result<()> {
+        let state = self.state.lock();
+        state.open.as_ref().map_or(Ok(()), |open| open.rows.rotate_memtable_and_wait())
     }
 
     /// Writes out everything and gives the files back. Later commits fail.
     pub(super) fn close(&self) -> Result<(), TableStoreError> {
         let mut state = self.state.lock();
         let Some(open) = state.open.take() else { return Ok(()) };
-        if let Some(error) = &state.ended {
-            return Err(error.clone());
+        if state.broken {
+            return Err(state.error.clone().unwrap_or_else(|| self.closed()));
         }
         let Open { cleaner, seal, rows, database } = open;
         drop((cleaner, rows));
