@@ -37,7 +37,7 @@
 //!
 //! `error`, `format` (records), `seal`, `disk` (calls that can fail), `index` and
 //! `inventory` (what is there, in memory), `cleaner`, `scan` (reading it all),
-//! `volume` (one commit after the other), `committer` (many in one), `journal`.
+//! `database`, `volume` (one commit after the other), `committer` (many in one), `journal`.
 
 mod error;
 mod format;
@@ -47,6 +47,7 @@ mod index;
 mod inventory;
 mod cleaner;
 mod scan;
+mod database;
 mod volume;
 mod committer;
 mod journal;

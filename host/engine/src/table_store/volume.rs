@@ -11,17 +11,17 @@
 //! disk with those that are kept by the disk.
 
 use super::cleaner::Cleaner;
+use super::database::{open_database, read};
 use super::disk::{Disk, private_folder, sync_folder};
 use super::error::{TableStoreError, io_error};
 use super::format::{HEAD_KEY, encode_head};
 use super::index::Index;
 use super::inventory::{Inventory, Remains, TableId, Write};
-use super::scan::{Content, Found, scan};
+use super::scan::{Content, Found};
 use super::seal::{Seal, Sealed};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, PersistMode};
 use parking_lot::Mutex;
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,16 +59,6 @@ pub(super) struct Ground {
     /// The number of this boot of the machine.
     pub(super) boot: u128,
 }
-
-/// The database in the volume's folder.
-const DATABASE: &str = "rows";
-/// The least that the database allows; what has to be read again after a crash.
-const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
-/// Rows that are in memory a second time until they are written out. A larger
-/// one would make recovery and the worst put slower, without a gain elsewhere.
-const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
-/// Rows are read once, in order.
-const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 
 pub(super) struct Volume {
     folder: PathBuf,
@@ -254,30 +244,4 @@ pub(super) fn remove_unfinished(store: &Path, durability: Durability) -> Result<
 
 fn unfinished(store: &Path, durability: Durability) -> PathBuf {
     store.join(format!("{}.new", durability.folder()))
-}
-
-/// Opens the database and reads it all. It trusts its own files in places: if it
-/// panics over them they are damaged.
-fn read(folder: &Path) -> Result<(Database, Keyspace, Content), TableStoreError> {
-    let read = || {
-        let opened = open_database(folder);
-        let (database, rows) = opened.map_err(|error| TableStoreError::while_reading(folder, error))?;
-        let content = scan(folder, &rows)?;
-        Ok((database, rows, content))
-    };
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        Err(TableStoreError::corrupt(folder, "the database cannot make sense of its files"))
-    })
-}
-
-fn open_database(folder: &Path) -> fjall::Result<(Database, Keyspace)> {
-    let database = Database::builder(folder.join(DATABASE))
-        .max_journaling_size(JOURNAL_BYTES)
-        .cache_size(CACHE_BYTES)
-        .worker_threads(2)
-        .open()?;
-    // One for all tables: an idle one would keep the journals of the others.
-    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-    let rows = database.keyspace("rows", options)?;
-    Ok((database, rows))
 }

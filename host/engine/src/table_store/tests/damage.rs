@@ -1,9 +1,14 @@
 //! Damaged files: reported, whatever was hit, and never served.
 
+use super::super::database::open_database;
+use super::super::format::{encode_row, row_key, table_key};
 use super::*;
 use crate::failure::{Code, Failure};
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
+
+/// The space of the first table of a volume.
+const FIRST_SPACE: u64 = 0;
 
 /// A volume with all that one can have: changed and removed rows, two tables,
 /// a cleared one, and, if `written_out`, rows in files of each kind.
@@ -136,6 +141,34 @@ fn a_file_that_is_missing_or_cut_short_is_damage() {
                 Err(error) => panic!("{} cut to {cut:?}: {error:?}", path.display()),
             }
         }
+    }
+}
+
+/// Rows that are whole, but are not the last that were written: what a journal
+/// leaves that was cut in its middle.
+#[test]
+fn rows_that_are_missing_or_older_than_the_last_are_damage() {
+    let key = row_key(FIRST_SPACE, b"key");
+    type Harm = fn(&fjall::Keyspace, &[u8]) -> fjall::Result<()>;
+    let harms: [(Harm, &str); 4] = [
+        (|rows, key| rows.insert(key, encode_row(&row(b"key", b"before", 1))), "older than the last"),
+        (|rows, key| rows.remove(key), "it has 1 rows, and 2 were written"),
+        (|rows, _| rows.remove(table_key("notes")), "it has 0 rows, and 2 were written"),
+        (|rows, _| rows.insert([9], [0]), "of no kind"),
+    ];
+    for (harm, said) in harms {
+        let place = Place::new();
+        let opened = place.open();
+        let journal = opened.store.create("notes", Durability::Process).expect("a new table");
+        put(&journal, b"key", b"before", 1);
+        put(&journal, b"key", b"after", 2);
+        put(&journal, b"other", b"row", 1);
+        opened.store.close().expect("a sound store");
+        let (database, rows) = open_database(&place.folder().join("process")).expect("a database");
+        harm(&rows, &key).expect("room");
+        drop((rows, database));
+        let error = place.try_open().expect_err("damage").to_string();
+        assert!(error.contains(said), "{error}");
     }
 }
 

@@ -31,9 +31,17 @@ fn the_bytes_of_each_record_are_those_of_the_first_release() {
         encode_row(&stale),
         encode_row(&RowRef { image: None, ..whole }),
     ];
-    let expected = ["016e6f746573", "0200000000000001026b6579"];
-    assert_eq!(written.each_ref().map(|bytes| hex(bytes))[..], expected[..]);
-    assert_eq!(share(1, 2), 0);
+    let expected = [
+        "016e6f746573",
+        "0200000000000001026b6579",
+        "01010000000000000002000000000000000300000000000000040000000000000030896399",
+        "010400000000000000010000000200000003000000010100000005000000060000000700000049438d98",
+        "010102000000030000000400000000000000050000000100000076616c75656f6c644f4bcab6",
+        "010202000000030000000400000000000000050000000100000076616c75656f6c644e6e5c2c",
+        "0100020000000300000004000000000000000500000076616c7565ac692726",
+    ];
+    assert_eq!(written.each_ref().map(|bytes| hex(bytes)), expected);
+    assert_eq!(share(1, 2), 0xf86e_ded1_5a32_0b83);
 }
 
 #[test]
