@@ -27,7 +27,8 @@
 //!
 //! What a put costs without a sync is microseconds, but for the rare one that
 //! has to wait until the database has written out 8 MiB of rows (tens of
-//! milliseconds); opening takes a second for a million rows.
+//! milliseconds). Opening reads all rows, and at most 64 MiB of journal: some two
+//! seconds for a million rows.
 //!
 //! Everything here but `append` may block on the disk. The lock on the host's
 //! data directory keeps a second process out; a second store on one folder is
