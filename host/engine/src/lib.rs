@@ -32,8 +32,8 @@
 //! Each imports only what stands above it in this list: [`id`], [`clock`],
 //! [`failure`], [`event`], [`artifact`] (watch, stage, inspect), [`load`]
 //! (dlopen, layouts, unload with proof), [`state`], [`table`] (rows that outlive
-//! versions), [`dispatch`] (who is in which version), [`service`] (calls), the
-//! pipeline, the host.
+//! versions), [`table_store`] (and the process), [`dispatch`] (who is in which
+//! version), [`service`] (calls), the pipeline, the host.
 //!
 //! # Threads
 //!
