@@ -26,7 +26,7 @@
 
 use crate::harness::{Harness, How, is, wait_until};
 use replug_host::{
-    CallError, HostBuilder, HostError, Plugin, Reply, TableStatus,
+    CallError, HostBuilder, HostError, Plugin, PluginStatus, Reply, TableStatus,
     artifact::inspect::Manifest,
     event::{EventKind, FailureReport},
     failure::{Code, Failure},
@@ -103,24 +103,15 @@ impl Kit {
     /// rows of tables are brought to the schema of the one that serves. Of a
     /// plugin without tables nothing is kept that long.
     pub fn commit(&mut self) {
-        match self.harness.host.commit(self.plugin.name()).wait() {
-            Err(error) if !is_not_warm(&error) => panic!("{error}"),
-            _ => {}
-        }
-        if !self.manifest().state.tables {
-            return;
-        }
-        let version = self.version();
-        self.harness.expect(&format!("committing the tables of {version}"), |event| {
-            matches!(event.kind, EventKind::TablesCommitted) && is(event, &version)
-        });
-        let host = &self.harness.host;
-        let name = self.plugin.name().as_ref();
-        wait_until("the sweep of the tables", || {
-            let status = host.status();
-            let tables = status.plugin(name).map_or(&[][..], |plugin| &plugin.tables);
-            tables.iter().all(|table| table.sweep.as_ref().is_some_and(|sweep| sweep.done))
-        });
+        self.commit_version();
+        let tables = || self.status().map_or_else(Vec::new, |plugin| plugin.tables);
+        let own = |table: &TableStatus| self.inside(|serving| serving.table_schema(&table.name));
+        wait_until("committing the tables", || tables().iter().all(|table| own(table) == Some(table.schema)));
+        // Commands are taken one after the other: when this one is answered, the
+        // sweep that follows from the commit has begun.
+        self.commit_version();
+        let swept = |table: &TableStatus| table.sweep.as_ref().is_some_and(|sweep| sweep.done);
+        wait_until("the sweep of the tables", || tables().iter().all(swept));
     }
 
     /// Makes the version before serve again: at once where it is kept ready,
@@ -206,10 +197,9 @@ impl Kit {
     /// A table: its schema, its rows, how far the sweep is.
     #[track_caller]
     pub fn table(&self, name: &str) -> TableStatus {
-        let status = self.harness.host.status();
-        let plugin = status.plugin(self.plugin.name().as_ref());
-        let table = plugin.and_then(|plugin| plugin.tables.iter().find(|table| table.name == name));
-        table.unwrap_or_else(|| panic!("{} has no table {name}", self.version())).clone()
+        let table =
+            self.status().and_then(|plugin| plugin.tables.into_iter().find(|table| table.name == name));
+        table.unwrap_or_else(|| panic!("{} has no table {name}", self.version()))
     }
 
     /// The version, `name@semver`.
@@ -304,6 +294,18 @@ impl Kit {
 
     fn activate(&self, version: &str) -> Result<(), FailureReport> {
         self.harness.activate(self.plugin.name().as_ref(), version).map(drop)
+    }
+
+    /// Commits, if there is something to commit.
+    fn commit_version(&self) {
+        match self.harness.host.commit(self.plugin.name()).wait() {
+            Err(error) if !is_not_warm(&error) => panic!("{} cannot be committed: {error}", self.version()),
+            _ => {}
+        }
+    }
+
+    fn status(&self) -> Option<PluginStatus> {
+        self.harness.host.status().plugin(self.plugin.name().as_ref()).cloned()
     }
 
     /// What the host says, `name@semver`.

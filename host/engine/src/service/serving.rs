@@ -60,6 +60,12 @@ impl Serving {
         &self.tables
     }
 
+    /// The schema in which this version writes the rows of a table; `None` when
+    /// it has no such table open.
+    pub fn table_schema(&self, table: &str) -> Option<u32> {
+        self.tables.find(table).map(|open| open.view().schema())
+    }
+
     /// Turns a row of a table into this version's schema, and into another one
     /// unless that is 0: from the first of `schemas` to the second. `None` when
     /// it has no such steps. Rows in the host are left as they are; it runs on
