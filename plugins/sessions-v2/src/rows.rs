@@ -84,18 +84,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_versions_can_use_any_row(
-            user: String,
-            opened_ms: u64,
-            last_used_ms: u64,
-            hits: u64,
-        ) {
+        fn both_versions_can_use_any_row(user: String, opened_ms: u64, last_used_ms: u64, hits: u64) {
             let old = SessionV1 { user: user.clone(), opened_ms, hits };
             testing::assert_round_trip::<SessionV1, Session>(&old);
             testing::assert_row_shared::<SessionV1, Session>(&old);
             // Version 1 does not know when a session was used last.
             let new = Session { user, opened_ms, last_used_ms, hits };
-            testing::assert_round_trip_but::<Session, SessionV1>(&new, |row| row.last_used_ms = row.opened_ms);
+            testing::assert_round_trip_but::<Session, SessionV1>(&new, |row| {
+                row.last_used_ms = row.opened_ms;
+            });
         }
     }
 

@@ -129,12 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_versions_can_use_any_session(
-            user: String,
-            opened_ms: u64,
-            last_used_ms: u64,
-            hits: u64,
-        ) {
+        fn all_versions_can_use_any_session(user: String, opened_ms: u64, last_used_ms: u64, hits: u64) {
             let first = SessionV1 { user: user.clone(), opened_ms, hits };
             testing::assert_round_trip::<SessionV1, Session>(&first);
             testing::assert_row_shared::<SessionV1, Session>(&first);
