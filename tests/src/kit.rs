@@ -104,14 +104,15 @@ impl Kit {
     /// plugin without tables nothing is kept that long.
     pub fn commit(&mut self) {
         self.commit_version();
-        let tables = || self.status().map_or_else(Vec::new, |plugin| plugin.tables);
-        let own = |table: &TableStatus| self.inside(|serving| serving.table_schema(&table.name));
-        wait_until("committing the tables", || tables().iter().all(|table| own(table) == Some(table.schema)));
+        wait_until("committing the tables", || {
+            self.opened().iter().all(|(table, schema)| table.schema == *schema)
+        });
         // Commands are taken one after the other: when this one is answered, the
         // sweep that follows from the commit has begun.
         self.commit_version();
-        let swept = |table: &TableStatus| table.sweep.as_ref().is_some_and(|sweep| sweep.done);
-        wait_until("the sweep of the tables", || tables().iter().all(swept));
+        wait_until("the sweep of the tables", || {
+            self.opened().iter().all(|(table, _)| table.sweep.as_ref().is_some_and(|sweep| sweep.done))
+        });
     }
 
     /// Makes the version before serve again: at once where it is kept ready,
@@ -306,6 +307,17 @@ impl Kit {
 
     fn status(&self) -> Option<PluginStatus> {
         self.harness.host.status().plugin(self.plugin.name().as_ref()).cloned()
+    }
+
+    /// The tables of this version with its schema of each. There may be others,
+    /// which it has given up.
+    fn opened(&self) -> Vec<(TableStatus, u32)> {
+        let tables = self.status().map_or_else(Vec::new, |plugin| plugin.tables);
+        let own = |table: TableStatus| {
+            let schema = self.inside(|serving| serving.table_schema(&table.name))?;
+            Some((table, schema))
+        };
+        tables.into_iter().filter_map(own).collect()
     }
 
     /// What the host says, `name@semver`.
