@@ -29,7 +29,7 @@
 //! | the host: identity, calls of other plugins, threads | [`Context`] |
 //! | state that survives the next version, as a whole | [`Snapshot`], [`state`] |
 //! | state in rows, that several versions can use at once | [`Context::table`], [`table`] |
-//! | a plugin's own tests | `testing`, with the feature of that name |
+//! | a plugin's own tests, and proof of an upgrade | `testing`, with the feature of that name |
 //! | the export line and its options | [`export!`] |
 //! | typed interfaces of one's own | [`interface`] |
 //! | logging | the crate [`tracing`]: its events go to the host's log |

@@ -5,5 +5,6 @@ pub mod vitals;
 pub mod symbol;
 pub mod artifacts;
 pub mod harness;
+pub mod kit;
 pub mod hostile;
 pub mod load;

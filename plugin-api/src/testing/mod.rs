@@ -1,10 +1,21 @@
-//! A host in memory, for a plugin's own tests: plain `cargo test` of a plugin
-//! with tables, without a daemon and without loading a library.
+//! What a plugin's own tests are made of: plain `cargo test`, without a daemon
+//! and without loading a library.
 //!
 //! ```toml
 //! [dev-dependencies]
+//! proptest = "1"
 //! replug-plugin-api = { version = "0.1", features = ["testing"] }
 //! ```
+//!
+//! | for | see |
+//! |---|---|
+//! | one state, up or down the chain | [`upgrade`], [`downgrade`], [`upgrade_bytes`] |
+//! | any state, up and down again | [`assert_round_trip`], [`assert_round_trip_but`] |
+//! | rows that two versions use at once | [`assert_row_shared`], [`Host`] |
+//! | bytes that are out there | [`assert_golden`], [`golden`], [`bytes_of`] |
+//! | a plugin with tables, called as in a host | [`context`], [`Host`] |
+//!
+//! # A plugin with tables
 //!
 //! ```
 //! use replug_plugin_api::{prelude::*, state::State, testing};
@@ -32,15 +43,100 @@
 //! # }
 //! ```
 //!
-//! It keeps tables as the ABI says: revisions, images, limits. It has no other
-//! plugins, writes no log, and keeps nothing on a disk. What a host leaks here
-//! ends with the test's process.
+//! # Prove an upgrade before its release
+//!
+//! Version 2 of a plugin changes what it keeps: a snapshot, or the rows of a
+//! table. Both are [versioned types](crate::state), and all that follows is for
+//! both.
+//!
+//! **1. Before anything changes, nail down what is out there.** A golden file
+//! holds the bytes of a state of version 1. It is made once, with
+//! `REPLUG_GOLDEN=write cargo test`, and committed:
+//!
+//! ```no_run
+//! # use replug_plugin_api::{state::State, testing};
+//! # use serde::{Deserialize, Serialize};
+//! #[derive(Debug, PartialEq, Serialize, Deserialize, State)]
+//! #[state(version = 1)]
+//! struct UserV1 { name: String }
+//!
+//! testing::assert_golden("tests/golden/user-v1.hex", &UserV1 { name: "Ada Lovelace".into() });
+//! ```
+//!
+//! From now on, who edits the type without a new version is told.
+//!
+//! **2. Declare version 2 beside it, with a step up and a step down.** A step
+//! that loses something may do so; it has to be known what.
+//!
+//! **3. Say what one state becomes**, as a reader of the release notes would:
+//! state of version 1 in, [`upgrade`] to 2, assert.
+//!
+//! **4. Let any state go up and come back.** What is true of the one that came
+//! to mind is often not true of the empty one:
+//!
+//! ```
+//! use proptest::prelude::*;
+//! use replug_plugin_api::{state::{State, StateError, Step}, testing};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Debug, PartialEq, Serialize, Deserialize, State)]
+//! #[state(version = 1)]
+//! struct UserV1 { name: String }
+//!
+//! #[derive(Debug, PartialEq, Serialize, Deserialize, State)]
+//! #[state(version = 2, previous = UserV1)]
+//! struct User { given: String, family: Option<String> }
+//!
+//! impl Step<UserV1> for User {
+//!     fn up(old: UserV1) -> Result<Self, StateError> {
+//!         Ok(match old.name.split_once(' ') {
+//!             Some((given, family)) => User { given: given.into(), family: Some(family.into()) },
+//!             None => User { given: old.name, family: None },
+//!         })
+//!     }
+//!     fn down(self) -> Result<UserV1, StateError> {
+//!         Ok(UserV1 {
+//!             name: match self.family {
+//!                 Some(family) => format!("{} {family}", self.given),
+//!                 None => self.given,
+//!             },
+//!         })
+//!     }
+//! }
+//!
+//! // Up and down: what version 1 finds again after a rollback.
+//! proptest!(|(name: String)| testing::assert_round_trip::<UserV1, User>(&UserV1 { name }));
+//!
+//! // Down and up: what version 2 wrote, before a rollback and a second attempt.
+//! proptest!(|(given in "[^ ]*", family: Option<String>)| {
+//!     testing::assert_round_trip::<User, UserV1>(&User { given, family });
+//! });
+//!
+//! // Of a table also: both versions at once, on the same row.
+//! proptest!(|(name: String)| testing::assert_row_shared::<UserV1, User>(&UserV1 { name }));
+//! ```
+//!
+//! With `family: String` the first of them fails, and proptest says for which
+//! name: the empty one, which comes back as a blank. That is the point at which
+//! to make it an `Option`, not after the release.
+//!
+//! **5. Let the golden bytes arrive**: [`upgrade_bytes`] of [`golden`] gives the
+//! state of step 3, also when version 3 comes and the file is older than anybody
+//! remembers.
+//!
+//! **6. Try the libraries that will be dropped.** All the above is one crate. What
+//! a host does with the files of two is tried by the package `replug-tests` of
+//! this project, module `kit`: version 1 serves and is called, version 2 takes
+//! over, answers and state are compared, and the way back is gone.
 //!
 //! # Two versions on the same rows
 //!
-//! Each [`Host::context`] is another version of the plugin. So a migration can
-//! be tried before it is shipped: what the old one wrote, the new one reads, and
-//! the other way round until it is committed.
+//! A [`Host`] keeps tables in memory as the ABI says: revisions, images, limits.
+//! It has no other plugins, writes no log, and keeps nothing on a disk. What it
+//! leaks ends with the test's process.
+//!
+//! Each [`Host::context`] is another version of the plugin: what the old one
+//! wrote, the new one reads, and the other way round until it is committed.
 //!
 //! ```
 //! use replug_plugin_api::{prelude::*, state::{State, StateError, Step}, testing::Host};
@@ -78,11 +174,18 @@
 //! # }
 //! ```
 
-mod abi;
 mod store;
+mod abi;
+mod upgrade;
+mod golden;
 
 use crate::Context;
 use store::Store;
+
+pub use golden::{assert_golden, bytes_of, golden};
+pub use upgrade::{
+    assert_round_trip, assert_round_trip_but, assert_row_shared, downgrade, upgrade, upgrade_bytes,
+};
 
 /// A host of one test. Clones are the same host.
 #[derive(Clone, Copy)]

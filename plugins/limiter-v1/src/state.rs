@@ -50,7 +50,10 @@ impl TryFrom<V1> for Vec<(String, Bucket)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use replug_plugin_api::state::{decode, encode};
+    use replug_plugin_api::{
+        state::{decode, encode},
+        testing,
+    };
 
     #[test]
     fn buckets_survive_as_bytes() {
@@ -59,6 +62,14 @@ mod tests {
         let bytes = encode(&V1::from(buckets.clone())).expect("encode");
         let state: V1 = decode(&bytes).expect("decode");
         assert_eq!(Vec::try_from(state).expect("valid"), buckets);
+    }
+
+    #[test]
+    fn the_bytes_that_are_out_there_stay_what_they_are() {
+        let bucket = |tokens, taken| BucketV1 { tokens, taken };
+        let buckets = [("ada", bucket(0.1, u64::MAX)), ("acme/ada", bucket(3.0, 2)), ("", bucket(0.0, 0))];
+        let buckets = buckets.map(|(key, bucket)| (key.to_owned(), bucket)).into();
+        testing::assert_golden("tests/golden/buckets-v1.hex", &V1 { buckets });
     }
 
     #[test]

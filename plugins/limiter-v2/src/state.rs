@@ -79,7 +79,8 @@ impl TryFrom<V2> for Vec<(String, Bucket)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use replug_plugin_api::state::{decode, encode, migrate_step};
+    use proptest::prelude::*;
+    use replug_plugin_api::testing;
 
     fn old() -> V1 {
         let bucket = BucketV1 { tokens: 0.1, taken: u64::MAX };
@@ -88,12 +89,36 @@ mod tests {
 
     #[test]
     fn the_renamed_field_survives_up_and_down() {
-        let first = encode(&old()).expect("encode");
-        let second = migrate_step::<V2>(1, 2, &first).expect("up");
-        let bucket = &decode::<V2>(&second).expect("decode").buckets["ada"];
+        let new: V2 = testing::upgrade(&old()).expect("goes up");
+        let bucket = &new.buckets["ada"];
         assert_eq!((bucket.level, bucket.taken), (0.1, u64::MAX));
-        let back = migrate_step::<V2>(2, 1, &second).expect("down");
-        assert_eq!(decode::<V1>(&back).expect("decode"), old());
+        assert_eq!(testing::downgrade::<V2, V1>(&new).expect("goes down"), old());
+    }
+
+    fn buckets<B: std::fmt::Debug>(bucket: fn(f64, u64) -> B) -> impl Strategy<Value = BTreeMap<String, B>> {
+        let level = prop::num::f64::NORMAL | prop::num::f64::ZERO;
+        let bucket = (level, any::<u64>()).prop_map(move |(level, taken)| bucket(level, taken));
+        prop::collection::btree_map(any::<String>(), bucket, 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn any_state_of_either_version_comes_back_as_it_was(
+            old in buckets(|tokens, taken| BucketV1 { tokens, taken }),
+            new in buckets(|level, taken| BucketV2 { level, taken }),
+        ) {
+            testing::assert_round_trip::<V1, V2>(&V1 { buckets: old });
+            testing::assert_round_trip::<V2, V1>(&V2 { buckets: new });
+        }
+    }
+
+    #[test]
+    fn the_bytes_that_are_out_there_stay_what_they_are_and_arrive() {
+        let new: V2 = testing::upgrade(&old()).expect("goes up");
+        testing::assert_golden("tests/golden/buckets-v2.hex", &new);
+        let first = testing::golden("../limiter-v1/tests/golden/buckets-v1.hex");
+        let first: V2 = testing::upgrade_bytes(1, &first).expect("goes up");
+        assert_eq!((first.buckets.len(), first.buckets["acme/ada"].taken), (3, 2));
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl TryFrom<V3> for Vec<(Client, Bucket)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use replug_plugin_api::state::{decode, encode, migrate_step};
+    use proptest::prelude::*;
+    use replug_plugin_api::testing;
 
     fn first() -> V1 {
         let bucket = |tokens, taken| BucketV1 { tokens, taken };
@@ -145,19 +146,49 @@ mod tests {
 
     #[test]
     fn the_whole_chain_goes_up_and_down_without_loss() {
-        let mut bytes = encode(&first()).expect("encode");
-        for (from, to) in [(1, 2), (2, 3)] {
-            bytes = migrate_step::<V3>(from, to, &bytes).expect("up");
-        }
-        let newest: V3 = decode(&bytes).expect("decode");
+        let newest: V3 = testing::upgrade(&first()).expect("goes up");
         let acme = newest.buckets.iter().find(|bucket| bucket.taken == 2);
         let acme = acme.expect("the bucket is there");
         assert_eq!(acme.tenant.as_deref(), Some("acme"));
         assert_eq!((acme.client.as_str(), acme.level), ("ada", 3.0));
-        for (from, to) in [(3, 2), (2, 1)] {
-            bytes = migrate_step::<V3>(from, to, &bytes).expect("down");
+        assert_eq!(testing::downgrade::<V3, V1>(&newest).expect("goes down"), first());
+    }
+
+    /// Buckets by key; keys that have a tenant and keys that have none.
+    fn buckets() -> impl Strategy<Value = BTreeMap<String, Bucket>> {
+        let level = prop::num::f64::NORMAL | prop::num::f64::ZERO;
+        let bucket = (level, any::<u64>()).prop_map(|(level, taken)| Bucket { level, taken });
+        prop::collection::btree_map("[ab/]{0,4}|\\PC*", bucket, 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn any_state_of_any_version_comes_back_as_it_was(buckets in buckets()) {
+            let tokens = |Bucket { level: tokens, taken }| BucketV1 { tokens, taken };
+            let first = buckets.iter().map(|(key, bucket)| (key.clone(), tokens(*bucket))).collect();
+            testing::assert_round_trip::<V1, V3>(&V1 { buckets: first });
+            let level = |Bucket { level, taken }| BucketV2 { level, taken };
+            let second = buckets.iter().map(|(key, bucket)| (key.clone(), level(*bucket))).collect();
+            let second = V2 { buckets: second };
+            testing::assert_round_trip::<V2, V1>(&second);
+            testing::assert_round_trip::<V2, V3>(&second);
+            let third = buckets.iter().map(|(key, bucket)| (Client::of_key(key), *bucket));
+            testing::assert_round_trip::<V3, V1>(&V3::from(third.collect::<Vec<_>>()));
         }
-        assert_eq!(decode::<V1>(&bytes).expect("decode"), first());
+    }
+
+    #[test]
+    fn the_bytes_that_are_out_there_stay_what_they_are_and_arrive() {
+        let newest: V3 = testing::upgrade(&first()).expect("goes up");
+        testing::assert_golden("tests/golden/buckets-v3.hex", &newest);
+        for (schema, file) in [
+            (1, "../limiter-v1/tests/golden/buckets-v1.hex"),
+            (2, "../limiter-v2/tests/golden/buckets-v2.hex"),
+        ] {
+            let old: V3 = testing::upgrade_bytes(schema, &testing::golden(file)).expect("goes up");
+            let ada = old.buckets.iter().find(|bucket| bucket.client == "ada" && bucket.tenant.is_none());
+            assert_eq!(ada.map(|bucket| (bucket.level, bucket.taken)), Some((0.1, u64::MAX)));
+        }
     }
 
     #[test]

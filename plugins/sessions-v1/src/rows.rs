@@ -50,3 +50,17 @@ impl sessions_core::Tokens for Tokens {
         self.tokens.retain(|known| known != token);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use replug_plugin_api::testing;
+
+    #[test]
+    fn the_bytes_that_are_out_there_stay_what_they_are() {
+        let session = Session { user: "ada".to_owned(), opened_ms: 1_700_000_000_000, hits: 7 };
+        testing::assert_golden("tests/golden/session-v1.hex", &session);
+        let tokens = Tokens { tokens: vec!["t1".to_owned(), "t2".to_owned()] };
+        testing::assert_golden("tests/golden/tokens-v1.hex", &tokens);
+    }
+}

@@ -75,3 +75,36 @@ impl sessions_core::Tokens for Tokens {
         self.tokens.retain(|known| known != token);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use replug_plugin_api::testing;
+
+    proptest! {
+        #[test]
+        fn both_versions_can_use_any_row(user: String, opened_ms: u64, last_used_ms: u64, hits: u64) {
+            let old = SessionV1 { user: user.clone(), opened_ms, hits };
+            testing::assert_round_trip::<SessionV1, Session>(&old);
+            testing::assert_row_shared::<SessionV1, Session>(&old);
+            // Version 1 does not know when a session was used last.
+            let new = Session { user, opened_ms, last_used_ms, hits };
+            testing::assert_round_trip_but::<Session, SessionV1>(&new, |row| {
+                row.last_used_ms = row.opened_ms;
+            });
+        }
+    }
+
+    #[test]
+    fn the_bytes_that_are_out_there_stay_what_they_are_and_arrive() {
+        let old = testing::golden("../sessions-v1/tests/golden/session-v1.hex");
+        let new: Session = testing::upgrade_bytes(1, &old).expect("goes up");
+        assert_eq!((new.user.as_str(), new.last_used_ms, new.hits), ("ada", 1_700_000_000_000, 7));
+        let used = Session { last_used_ms: new.opened_ms + 1, ..new };
+        testing::assert_golden("tests/golden/session-v2.hex", &used);
+        // Of the same schema still.
+        let tokens = Tokens { tokens: vec!["t1".to_owned(), "t2".to_owned()] };
+        testing::assert_golden("../sessions-v1/tests/golden/tokens-v1.hex", &tokens);
+    }
+}

@@ -120,3 +120,57 @@ impl sessions_core::Tokens for Tokens {
         self.tokens.retain(|known| known != token);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use replug_plugin_api::testing;
+
+    proptest! {
+        #[test]
+        fn all_versions_can_use_any_session(user: String, opened_ms: u64, last_used_ms: u64, hits: u64) {
+            let first = SessionV1 { user: user.clone(), opened_ms, hits };
+            testing::assert_round_trip::<SessionV1, Session>(&first);
+            testing::assert_row_shared::<SessionV1, Session>(&first);
+            let second = SessionV2 { user: user.clone(), opened_ms, last_used_ms, hits };
+            testing::assert_round_trip::<SessionV2, Session>(&second);
+            testing::assert_row_shared::<SessionV2, Session>(&second);
+            let newest = Session { user, times: Times { opened_ms, last_used_ms }, visits: hits };
+            testing::assert_round_trip::<Session, SessionV2>(&newest);
+            // Version 1 does not know when a session was used last.
+            testing::assert_round_trip_but::<Session, SessionV1>(&newest, |row| {
+                row.times.last_used_ms = row.times.opened_ms;
+            });
+        }
+
+        #[test]
+        fn both_versions_can_use_any_users_row(tokens: Vec<String>, newest_ms: u64) {
+            let old = TokensV1 { tokens: tokens.clone() };
+            testing::assert_round_trip::<TokensV1, Tokens>(&old);
+            testing::assert_row_shared::<TokensV1, Tokens>(&old);
+            let new = Tokens { tokens, newest_ms };
+            testing::assert_round_trip_but::<Tokens, TokensV1>(&new, |row| row.newest_ms = 0);
+        }
+    }
+
+    #[test]
+    fn the_bytes_that_are_out_there_stay_what_they_are_and_arrive() {
+        for (schema, file, last_used_ms) in [
+            (1, "../sessions-v1/tests/golden/session-v1.hex", 1_700_000_000_000),
+            (2, "../sessions-v2/tests/golden/session-v2.hex", 1_700_000_000_001),
+        ] {
+            let session: Session = testing::upgrade_bytes(schema, &testing::golden(file)).expect("goes up");
+            assert_eq!((session.user.as_str(), session.visits), ("ada", 7));
+            assert_eq!(session.times.last_used_ms, last_used_ms);
+        }
+        let times = Times { opened_ms: 1_700_000_000_000, last_used_ms: 1_700_000_000_001 };
+        let session = Session { user: "ada".to_owned(), times, visits: 7 };
+        testing::assert_golden("tests/golden/session-v3.hex", &session);
+        let old = testing::golden("../sessions-v1/tests/golden/tokens-v1.hex");
+        let tokens: Tokens = testing::upgrade_bytes(1, &old).expect("goes up");
+        assert_eq!(tokens, Tokens { tokens: vec!["t1".to_owned(), "t2".to_owned()], newest_ms: 0 });
+        let known = Tokens { newest_ms: 1_700_000_000_000, ..tokens };
+        testing::assert_golden("tests/golden/tokens-v2.hex", &known);
+    }
+}

@@ -31,9 +31,9 @@ pub use library::{Kept, Library, OpenError};
 pub use loaded::{Closed, LoadError, Loaded, NotLoaded};
 pub use proof::{Pin, Residue};
 pub use remains::Remains;
+pub use rows::Converted;
 pub use threads::ThreadBooks;
 
 pub(crate) use answer::hand_on;
 pub(crate) use door::Door;
 pub(crate) use interfaces::{INTERFACES_MAX, InterfaceIndex, Interfaces, Vtables};
-pub(crate) use rows::Converted;

@@ -10,11 +10,11 @@ use replug_abi::{Instance, RowIn, Status};
 
 /// A row as a plugin has converted it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Converted {
+pub struct Converted {
     /// In the version's own schema; none when the row had that already.
-    pub(crate) value: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
     /// In the schema that was asked for; none when none was.
-    pub(crate) image: Option<Vec<u8>>,
+    pub image: Option<Vec<u8>>,
 }
 
 impl Loaded {

@@ -60,9 +60,20 @@ impl Serving {
         &self.tables
     }
 
+    /// The schema in which this version writes the rows of a table; `None` when
+    /// it has no such table open.
+    pub fn table_schema(&self, table: &str) -> Option<u32> {
+        self.tables.find(table).map(|open| open.view().schema())
+    }
+
     /// Turns a row of a table into this version's schema, and into another one
-    /// unless that is 0; `None` when it has no such steps.
-    pub(crate) fn convert_row(
+    /// unless that is 0: from the first of `schemas` to the second. `None` when
+    /// it has no such steps. Rows in the host are left as they are; it runs on
+    /// this thread, for as long as the author's steps take.
+    ///
+    /// # Errors
+    /// The hook's; more than `bytes_max` bytes of either are refused.
+    pub fn convert_row(
         &self,
         table: &str,
         value: &[u8],
@@ -139,8 +150,11 @@ impl Serving {
         unsafe { self.loaded.restore(self.instance, schema_version, state) }
     }
 
-    /// The state as it is now.
-    pub(crate) fn export(&self, bytes_max: usize) -> Result<Vec<u8>, HookError> {
+    /// The state as it is now, exported beside calls on this thread.
+    ///
+    /// # Errors
+    /// The hook's; more than `bytes_max` bytes are refused.
+    pub fn export(&self, bytes_max: usize) -> Result<Vec<u8>, HookError> {
         // SAFETY: as in `call`; export may run beside calls.
         unsafe { self.loaded.export(self.instance, bytes_max) }
     }
