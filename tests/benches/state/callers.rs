@@ -21,8 +21,8 @@ use std::{
 pub(crate) struct Seen {
     times: Histogram<u64>,
     longest_kept_ns: u64,
-    /// How often it gave its core away of its own accord: to wait for something.
-    pub(crate) waits: u64,
+    /// How often it left its core meanwhile.
+    pub(crate) switches: Switches,
 }
 
 impl Seen {
@@ -71,15 +71,17 @@ fn call_until(done: &AtomicBool, sessions: &Plugin, rows: u64) -> Seen {
         }
         last = switches;
     }
-    Seen { times, longest_kept_ns, waits: last.waits - first.waits }
+    let switches = Switches { waits: last.waits - first.waits, forced: last.forced - first.forced };
+    Seen { times, longest_kept_ns, switches }
 }
 
-/// How often this thread has left its core.
+/// How often a thread has left its core.
 #[derive(Clone, Copy)]
-struct Switches {
-    /// Of its own accord.
-    waits: u64,
-    forced: u64,
+pub(crate) struct Switches {
+    /// Of its own accord: to wait for something.
+    pub(crate) waits: u64,
+    /// Because the scheduler gave it to another.
+    pub(crate) forced: u64,
 }
 
 impl Switches {

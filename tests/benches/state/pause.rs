@@ -174,7 +174,8 @@ impl Windows {
                 ("longest, core kept", self.longest(arm).into()),
                 ("longest", median(&self.of(arm, Seen::longest_us)).into()),
                 ("longest of all", percentile(&self.of(arm, Seen::longest_us), 100.0).into()),
-                ("waits", median(&self.of(arm, |seen| seen.waits as f64)).into()),
+                ("waits", median(&self.of(arm, |seen| seen.switches.waits as f64)).into()),
+                ("turns lost", median(&self.of(arm, |seen| seen.switches.forced as f64)).into()),
             ]);
         }
     }
