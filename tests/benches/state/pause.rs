@@ -3,11 +3,12 @@
 //! how fast the rows are swept.
 //!
 //! What counts is the longest call of a window in which the caller kept its core
-//! (`callers`), as the median over the windows: windows with a change and without
-//! take turns, and so do numbers of rows, because the machine below a virtual one
-//! takes cores away as well, which nobody counts. Two windows are looked at: the *swap*,
-//! from the command until the tables are committed, in which a pause would lie
-//! that grows with the rows; and the *upgrade*, until the last row is swept.
+//! (`callers`), as the median over the windows; the longest of all stands beside
+//! it. Windows with a change and without take turns, and so do numbers of rows,
+//! because the machine below a virtual one takes cores away too, and nobody
+//! counts that. Two windows are looked at: the *swap*, from the command until the
+//! tables are committed, in which a pause would lie that grows with the rows; and
+//! the *upgrade*, until the last row is swept.
 
 use crate::callers::{self, Seen};
 use replug_host::{Plugin, event::EventKind, id::PluginName};
@@ -52,9 +53,9 @@ pub(crate) fn measure(report: &mut Report) {
     let ((swap, swap_control), (few, _)) = (longest(MANY, SWAP), longest(FEW, SWAP));
     let (upgrade, upgrade_control) = longest(MANY, UPGRADE);
     let mut target = |name, us, most| report.target(name, us, "us", Limit::AtMost(most));
-    target("longest call of an upgrade, 1M rows, over control", upgrade - upgrade_control, 1_000.0);
-    target("longest call of a swap, 1M rows, over control", swap - swap_control, 1_000.0);
-    target("longest call of a swap, 1M rows over 1,000 rows", swap - few, 250.0);
+    target("longest call, core kept: upgrade of 1M rows over control", upgrade - upgrade_control, 1_000.0);
+    target("the same: swap at 1M rows over control", swap - swap_control, 1_000.0);
+    target("the same: swap at 1M rows over swap at 1,000 rows", swap - few, 250.0);
     fills.into_iter().for_each(|fill| drop(fill.store.harness.shutdown()));
 }
 
