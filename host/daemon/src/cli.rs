@@ -84,6 +84,17 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: StateVerb,
     },
+    /// Shows the tables of plugins, and how far their sweeps are.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Example:\n  replug tables sessions --watch\n  replug tables pause sessions"
+    )]
+    Tables {
+        #[command(subcommand)]
+        verb: Option<TablesVerb>,
+        #[command(flatten)]
+        show: TablesArgs,
+    },
     /// Reads a plugin file without running any of it.
     #[command(after_help = "Example:\n  replug inspect target/release/libhello.so -o json")]
     Inspect {
@@ -169,6 +180,44 @@ pub(crate) enum StateVerb {
     Save {
         #[command(flatten)]
         host: HostArgs,
+    },
+}
+
+/// Which tables to show, and how.
+#[derive(Debug, Args)]
+pub(crate) struct TablesArgs {
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    /// The plugin; all without.
+    pub(crate) name: Option<String>,
+    /// Shows them again every second; on a terminal with a bar for each sweep
+    /// that is under way.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// What to do about the sweep of a plugin's tables.
+#[derive(Subcommand)]
+pub(crate) enum TablesVerb {
+    /// Pauses the sweep, now and after later swaps, until it is resumed or the
+    /// host ends. Rows that are read are converted all the same.
+    #[command(after_help = "Example:\n  replug tables pause sessions")]
+    Pause {
+        #[command(flatten)]
+        host: HostArgs,
+        /// The plugin.
+        name: String,
+    },
+    /// Lets the sweep go on.
+    #[command(after_help = "Example:\n  replug tables resume sessions")]
+    Resume {
+        #[command(flatten)]
+        host: HostArgs,
+        /// The plugin.
+        name: String,
     },
 }
 

@@ -3,6 +3,7 @@
 use replug_host::{
     HostBuilder, RemovalPolicy,
     failure::{Code, Failure},
+    table::Limits,
 };
 use serde::Deserialize;
 use std::{
@@ -35,6 +36,9 @@ pub(crate) struct Config {
     state_bytes_max: Option<usize>,
     in_flight_max: Option<usize>,
     residents_max: Option<usize>,
+    table_rows_max: Option<u64>,
+    table_bytes_max: Option<u64>,
+    accept_table_loss: bool,
     /// One table for each plugin, handed to it as it is.
     plugin: BTreeMap<String, serde_json::Value>,
 }
@@ -116,6 +120,11 @@ impl Config {
             SameVersion::Refuse => replug_host::SameVersion::Refuse,
             SameVersion::Replace => replug_host::SameVersion::Replace,
         });
+        let usual = HostBuilder::TABLE_LIMITS;
+        host = host.accept_table_loss(self.accept_table_loss).table_limits(Limits {
+            rows_max: self.table_rows_max.unwrap_or(usual.rows_max),
+            bytes_max: self.table_bytes_max.unwrap_or(usual.bytes_max),
+        });
         for (name, value) in self.plugin {
             host = host.config(name, value);
         }
@@ -168,6 +177,14 @@ mod tests {
         let wrong_type = refusal("\n\ngate-timeout-ms = \"5\"\n");
         assert!(wrong_type.starts_with("replug.toml, line 3, column 19: invalid type"), "{wrong_type}");
         assert!(refusal("removal = ").starts_with("replug.toml, line 1, column 11: "));
+    }
+
+    #[test]
+    fn limits_of_tables_and_an_accepted_loss_are_read() {
+        let text = "table-rows-max = 1000\ntable-bytes-max = 65536\naccept-table-loss = true\n";
+        let config: Config = toml::from_str(text).expect("reads");
+        assert_eq!((config.table_rows_max, config.table_bytes_max), (Some(1000), Some(65_536)));
+        assert!(config.accept_table_loss && !Config::default().accept_table_loss);
     }
 
     #[test]

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Verb::List { host, output } => commands::list(&host, output),
         Verb::Activate { host, name, version } => commands::activate(&host, &name, &version),
         Verb::State { verb } => commands::state(verb),
+        Verb::Tables { verb, show } => commands::tables(verb, &show),
         Verb::Events { host, follow, since } => commands::events(&host, follow, since),
     }
 }

@@ -32,6 +32,17 @@ pub(crate) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
 
+/// A time span in its two largest units, rounded up to seconds.
+pub(crate) fn duration(seconds: f64) -> String {
+    // The cast has its limits at those of the type.
+    let seconds = seconds.ceil() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
 /// A time of the wall clock in UTC, as in `2024-11-21T01:20:00Z`. The calendar is
 /// Howard Hinnant's `civil_from_days`.
 pub(crate) fn utc(unix_ms: u64) -> String {
@@ -64,6 +75,12 @@ mod tests {
         ] {
             assert_eq!(utc(seconds * 1000 + 999), expected);
         }
+    }
+
+    #[test]
+    fn time_spans_have_two_units_at_most() {
+        let shown = [0.0, 0.2, 59.0, 60.0, 3_599.5, 100_000.0].map(duration);
+        assert_eq!(shown, ["0 s", "1 s", "59 s", "1 min 0 s", "1 h 0 min", "27 h 46 min"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod blocking;
 mod call;
 mod follow;
 mod state;
+mod tables;
 
 use crate::problem::{Checked, Problem, unknown_route, wrong_method};
 use axum::{
@@ -19,7 +20,7 @@ use axum::{
 use blocking::blocking;
 use call::call;
 use follow::{Followers, events};
-use replug_host::{CallError, Host, HostStatus, Plugin, PluginStatus};
+use replug_host::{CallError, Host, HostStatus, Plugin, PluginStatus, id::PluginName};
 use serde::Deserialize;
 use std::io;
 
@@ -62,6 +63,7 @@ pub(crate) fn router(host: Host) -> io::Result<Router> {
         .route("/v1/plugins/{name}/activate", post(activate))
         .route("/v1/events", get(events))
         .merge(state::routes(import_bytes_max))
+        .merge(tables::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -103,7 +105,7 @@ async fn activate(
     Checked(Path(name)): Checked<Path<String>>,
     Checked(Json(wanted)): Checked<Json<Activate>>,
 ) -> Result<Json<serde_json::Value>, Problem> {
-    let name = name.parse().map_err(|error| Problem::bad_request(format!("{error}")))?;
+    let name = named(&name)?;
     let version = match wanted.version.as_deref() {
         None => None,
         Some(text) => Some(
@@ -113,6 +115,11 @@ async fn activate(
     };
     let active = host.activate(&name, version).await?;
     Ok(Json(serde_json::json!({ "active": active.to_string() })))
+}
+
+/// A name that a plugin can have.
+fn named(name: &str) -> Result<PluginName, Problem> {
+    name.parse().map_err(|error| Problem::bad_request(format!("{error}")))
 }
 
 fn find(host: &Host, name: &str) -> Result<Plugin, Problem> {

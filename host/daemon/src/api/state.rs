@@ -2,7 +2,7 @@
 //!
 //! A snapshot travels as the bytes of its file, which both ends check.
 
-use super::{Api, blocking::blocking};
+use super::{Api, blocking::blocking, named};
 use crate::problem::{Checked, Problem};
 use axum::{
     Json, Router,
@@ -13,8 +13,7 @@ use axum::{
     routing::{get, post},
 };
 use replug_host::{
-    Host, Imported, Restored, ShownSnapshot, SnapshotStatus, failure::Code, id::PluginName,
-    state::store::Exported,
+    Host, Imported, Restored, ShownSnapshot, SnapshotStatus, failure::Code, state::store::Exported,
 };
 use serde::Deserialize;
 
@@ -127,8 +126,4 @@ async fn restore(
 ) -> Result<Json<Restored>, Problem> {
     let name = named(&name)?;
     Ok(Json(host.snapshots().restore(&name, wanted.snapshot).await?))
-}
-
-fn named(name: &str) -> Result<PluginName, Problem> {
-    name.parse().map_err(|error| Problem::bad_request(format!("{error}")))
 }

@@ -3,6 +3,8 @@
 mod status;
 mod list;
 mod state;
+mod sweeps;
+mod tables;
 mod inspect;
 
 use crate::{
@@ -22,7 +24,12 @@ use std::{
     fs,
     io::{self, Read},
     process::ExitCode,
+    time::Duration,
 };
+pub(crate) use tables::tables;
+
+/// How often what is watched is asked for.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// `replug call`.
 pub(crate) fn call(

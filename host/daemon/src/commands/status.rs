@@ -1,6 +1,6 @@
 //! `replug status`: is everything all right, and what every plugin does.
 
-use super::text_of;
+use super::{WATCH_EVERY, text_of};
 use crate::{
     cli::{HostArgs, Output},
     client::{self, Ask},
@@ -12,11 +12,7 @@ use std::{
     io::{self, IsTerminal},
     process::ExitCode,
     thread,
-    time::Duration,
 };
-
-/// How often a status that is watched is asked for.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Prints the status; again and again, if asked to, for as long as somebody
 /// reads it.

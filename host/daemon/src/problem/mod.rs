@@ -114,6 +114,11 @@ impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
         let mut problem = Problem::of(&error);
         if let CallError::Plugin { code, .. } = error {
+            // Tables are the host's: where one refuses, so is what to do about it.
+            if let Some(of_table) = Code::from_name(&code).filter(|_| code.starts_with("table.")) {
+                problem.0.blame = of_table.blame().as_str().to_owned();
+                problem.0.next = of_table.next_step().to_owned();
+            }
             problem.0.plugin_code = Some(code);
         }
         problem
@@ -164,15 +169,36 @@ mod tests {
         assert!(causes(&error, "cannot save: the disk is full").is_empty());
     }
 
-    #[test]
-    fn a_plugins_own_error_keeps_its_own_code() {
-        let problem = Problem::from(CallError::Plugin {
+    fn from_a_plugin(code: &str) -> Problem {
+        Problem::from(CallError::Plugin {
             plugin: "limiter".parse().expect("a name"),
-            code: "limiter.bad_cost".to_owned(),
+            code: code.to_owned(),
             message: "cost must be 0 or above".to_owned(),
             retryable: false,
-        });
+        })
+    }
+
+    #[test]
+    fn a_plugins_own_error_keeps_its_own_code() {
+        for own in ["limiter.bad_cost", "host.stopped"] {
+            let problem = from_a_plugin(own);
+            assert_eq!((problem.status, problem.code.as_str()), (422, "call.plugin"));
+            assert_eq!(problem.plugin_code.as_deref(), Some(own));
+            assert_eq!(
+                (problem.blame.as_str(), problem.next.as_str()),
+                ("plugin", Code::CallPlugin.next_step())
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_table_refused_says_who_has_to_act_whichever_plugin_passed_it_on() {
+        let problem = from_a_plugin("table.bytes_max");
         assert_eq!((problem.status, problem.code.as_str()), (422, "call.plugin"));
-        assert_eq!(problem.plugin_code.as_deref(), Some("limiter.bad_cost"));
+        assert_eq!(problem.plugin_code.as_deref(), Some("table.bytes_max"));
+        assert_eq!(
+            (problem.blame.as_str(), problem.next.as_str()),
+            ("operator", Code::TableBytesMax.next_step())
+        );
     }
 }

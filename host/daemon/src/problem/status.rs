@@ -83,7 +83,6 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::TableNotOpen
         | Code::TableNotActive
         | Code::TableNewerRow
-        | Code::TableLoss
         | Code::TableName
         | Code::TableSchema => StatusCode::UNPROCESSABLE_ENTITY,
 
@@ -107,7 +106,8 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::HostSocket
         | Code::HostOptions
         | Code::TableRowsMax
-        | Code::TableBytesMax => StatusCode::CONFLICT,
+        | Code::TableBytesMax
+        | Code::TableLoss => StatusCode::CONFLICT,
 
         Code::StageStore | Code::StateStore | Code::TableStoreFailed => StatusCode::INSUFFICIENT_STORAGE,
         Code::StateCorrupt | Code::HostUncleanEnd | Code::TableCorrupt => StatusCode::INTERNAL_SERVER_ERROR,
@@ -142,10 +142,14 @@ mod tests {
             ("request.wrong_method", 405),
             ("deploy.same_version", 409),
             ("state.no_path", 409),
+            ("table.rows_max", 409),
+            ("table.loss", 409),
             ("call.payload_too_large", 413),
             ("call.plugin", 422),
             ("inspect.not_elf", 422),
+            ("table.newer_row", 422),
             ("call.panicked", 500),
+            ("table.corrupt", 500),
             ("gate.timeout", 503),
             ("gate.busy", 503),
             ("gate.quiesce_timeout", 503),
@@ -154,6 +158,7 @@ mod tests {
             ("host.stopped", 503),
             ("call.deadline", 504),
             ("state.store", 507),
+            ("table.store_failed", 507),
             ("call.depth", 508),
         ];
         for (name, expected) in contract {

@@ -57,7 +57,7 @@ fn write(event: &Event) {
         kind => {
             let details = serde_json::to_string(kind).unwrap_or_default();
             match kind {
-                EventKind::Resident { .. } | EventKind::StuckCall { .. } => {
+                EventKind::Resident { .. } | EventKind::StuckCall { .. } | EventKind::TableLoss { .. } => {
                     tracing::warn!(event = name, plugin, version, details, "{name}");
                 }
                 _ => tracing::info!(event = name, plugin, version, details, "{name}"),

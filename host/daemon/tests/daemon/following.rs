@@ -106,6 +106,21 @@ fn a_watched_status_comes_again_until_the_host_ends() {
 }
 
 #[test]
+fn watched_tables_come_again_as_plain_lines_where_no_terminal_is() {
+    let mut daemon = Daemon::start();
+    let mut watcher = daemon.spawn(&["tables", "--watch"]);
+    let lines = lines(&mut watcher);
+    wait_for(&lines, "PLUGIN");
+    daemon.deploy(&artifacts::plugin("sessions-v1"), "sessions@1.0.0");
+    for _ in 0..2 {
+        let line = wait_for(&lines, "sessions  by_user");
+        assert!(!line.contains('\x1b') && line.contains("memory"), "{line}");
+    }
+    assert_eq!(daemon.terminate(), Some(0));
+    assert_eq!(ended(&mut watcher).code(), Some(3), "no host answers any more");
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_the_watch() {
     let daemon = Daemon::start();
     let mut watcher = daemon.spawn(&["status", "--watch"]);

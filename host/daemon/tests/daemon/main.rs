@@ -4,6 +4,7 @@ mod process;
 mod http;
 mod operating;
 mod restoring;
+mod sweeping;
 mod answering;
 mod following;
 mod listening;

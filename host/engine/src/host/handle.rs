@@ -234,7 +234,8 @@ impl Host {
     }
 
     /// Pauses the sweep of a plugin's tables, now and after later swaps, or lets
-    /// it go on. Rows that are read are converted all the same.
+    /// it go on. Rows that are read are converted all the same. It lasts as long
+    /// as the host.
     pub fn pause_sweep(&self, name: &PluginName, pause: bool) {
         self.inner.shared.sweep_pauses.set(name, pause);
     }

@@ -57,6 +57,7 @@ impl Shared {
                 .map(|standby| standby.retired.payload().id().to_string()),
             unloading: self.on_the_way_out(entry),
             tables: self.tables_of(entry),
+            sweep_paused: self.sweep_pauses.contains(&entry.name),
             last_pause_us: record.last_pause_us,
             unloads_proven: record.unloads_proven,
         };

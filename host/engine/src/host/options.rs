@@ -79,6 +79,10 @@ pub struct HostBuilder {
 }
 
 impl HostBuilder {
+    /// The limits of each table where [`table_limits`](Self::table_limits) sets
+    /// no others.
+    pub const TABLE_LIMITS: Limits = Limits { rows_max: 100_000_000, bytes_max: 8 * 1024 * 1024 * 1024 };
+
     pub(super) fn new(plugin_dir: &Path) -> Self {
         HostBuilder {
             plugin_dir: plugin_dir.to_owned(),
@@ -96,7 +100,7 @@ impl HostBuilder {
                 in_flight_max: None,
             },
             interfaces: Interfaces::default(),
-            table_limits: Limits { rows_max: 100_000_000, bytes_max: 8 * 1024 * 1024 * 1024 },
+            table_limits: Self::TABLE_LIMITS,
             accept_table_loss: false,
             too_many_interfaces: false,
             unload: UnloadOptions {

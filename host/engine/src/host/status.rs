@@ -64,6 +64,8 @@ pub struct PluginStatus {
     pub unloading: Vec<UnloadingStatus>,
     /// The plugin's tables, by name.
     pub tables: Vec<TableStatus>,
+    /// An operator has paused the sweep of its tables, be one running or not.
+    pub sweep_paused: bool,
     /// How long callers waited at the last hand-over, in microseconds.
     pub last_pause_us: Option<u64>,
     /// Unloads that were proven since the host started.
