@@ -7,3 +7,4 @@ pub mod artifacts;
 pub mod harness;
 pub mod hostile;
 pub mod load;
+pub mod dice;
