@@ -336,3 +336,27 @@ fn rows_that_cannot_be_converted_stay_and_are_told() {
     assert_eq!(call(&sessions, "touch", "b"), "1");
     assert_eq!(audit(&sessions), (4, 2, 0));
 }
+
+/// Once, a host that started deployed whichever file it read first, which refused
+/// an earlier version because it could not read the rows.
+#[test]
+fn a_host_that_starts_again_deploys_the_version_that_served_and_no_other() {
+    let kept = |host: HostBuilder| host.config("sessions", json!({"durability": "process"}));
+    let mut harness = Harness::with(kept);
+    for major in 1..=3 {
+        deploy(&mut harness, major);
+    }
+    open(&harness.plugin("sessions"), "a", "ada");
+    swept(&harness, 3);
+    for _ in 0..5 {
+        let (_, home) = harness.shutdown();
+        harness = Harness::again(home, kept);
+        harness.expect("a deployment", |event| {
+            assert!(!matches!(event.kind, EventKind::DeployFailed { .. }), "{event:?}");
+            let is_published = matches!(event.kind, EventKind::Published { .. });
+            assert!(!is_published || is(event, "sessions@3.0.0"), "{event:?}");
+            is_published
+        });
+        assert_eq!(session(&harness.plugin("sessions"), "a")["visits"], 0);
+    }
+}
