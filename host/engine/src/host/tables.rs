@@ -53,7 +53,7 @@ impl Control {
         let has_void_rows = tables.all().iter().any(|open| !open.view().table().record().voids.is_empty());
         let mut sweeps = self.shared.sweeps();
         let swept = sweeps.get(name).filter(|sweep| sweep.version() == serving.id());
-        if swept.is_some_and(|sweep| !sweep.is_done() || !has_void_rows) {
+        if swept.is_some_and(|sweep| !sweep.is_done() || !(has_void_rows || sweep.has_left())) {
             return;
         }
         if let Some(before) = sweeps.remove(name) {
