@@ -8,3 +8,4 @@ pub mod harness;
 pub mod kit;
 pub mod hostile;
 pub mod load;
+pub mod dice;

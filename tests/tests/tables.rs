@@ -150,6 +150,25 @@ fn a_plugin_goes_back_over_two_versions_after_they_were_committed() {
     assert_eq!(audit(&sessions), (1001, 1, 0));
 }
 
+/// Once, the second step was refused: rows of the third version had an image that
+/// the second could read and the first could not.
+#[test]
+fn a_plugin_goes_back_step_by_step_before_a_step_is_committed() {
+    let mut harness = Harness::with(on_probation);
+    for major in 1..=3 {
+        deploy(&mut harness, major);
+    }
+    harness.host.commit(&name()).wait().expect("is committed");
+    wait_until("the new schema", || table(&harness, "sessions").schema == 3);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 100}"#);
+    harness.activate("sessions", "2.0.0").expect("goes back");
+    call(&sessions, "touch", "t1");
+    harness.activate("sessions", "1.0.0").expect("goes further back");
+    assert_eq!(session(&sessions, "t1")["hits"], 1);
+    assert_eq!(audit(&sessions), (100, 1, 0));
+}
+
 /// Callers that count on the same rows through both arms of a trial.
 struct Counting {
     stop: Arc<AtomicBool>,
@@ -237,6 +256,26 @@ fn a_sweep_can_be_paused_and_goes_on() {
     harness.expect("the end of the sweep", |event| {
         matches!(&event.kind, EventKind::TableSwept { table, converted: 999, left: 0, .. } if table == "sessions")
     });
+}
+
+/// Once, a sweep that ended because another version served counted as done when
+/// its own served again.
+#[test]
+fn a_sweep_that_another_version_cut_short_goes_on_when_its_own_is_back() {
+    let mut harness = Harness::with(on_probation);
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 1000}"#);
+    harness.host.pause_sweep(&name(), true);
+    deploy(&mut harness, 2);
+    harness.host.commit(&name()).wait().expect("is committed");
+    wait_until("the new schema", || table(&harness, "sessions").schema == 2);
+    deploy_example(&mut harness, "one-way", "2.1.0");
+    harness.host.pause_sweep(&name(), false);
+    // sleep: the sweep sees that another version serves, which nothing shows.
+    thread::sleep(Duration::from_millis(100));
+    harness.host.roll_back(&name(), None).expect("goes back");
+    swept(&harness, 2);
 }
 
 #[test]
@@ -335,4 +374,25 @@ fn rows_that_cannot_be_converted_stay_and_are_told() {
     harness.activate("sessions", "1.0.0").expect("goes back");
     assert_eq!(call(&sessions, "touch", "b"), "1");
     assert_eq!(audit(&sessions), (4, 2, 0));
+}
+
+/// Once, a host that started deployed whichever file it read first, which refused
+/// an earlier version because it could not read the rows.
+#[test]
+fn a_host_that_starts_again_deploys_the_version_that_served_and_no_other() {
+    let kept = |host: HostBuilder| host.config("sessions", json!({"durability": "process"}));
+    let mut harness = Harness::with(kept);
+    for major in 1..=3 {
+        deploy(&mut harness, major);
+    }
+    swept(&harness, 3);
+    for _ in 0..5 {
+        harness = Harness::again(harness.shutdown().1, kept);
+        harness.expect("a deployment", |event| {
+            assert!(!matches!(event.kind, EventKind::DeployFailed { .. }), "{event:?}");
+            let is_published = matches!(event.kind, EventKind::Published { .. });
+            assert!(!is_published || is(event, "sessions@3.0.0"), "{event:?}");
+            is_published
+        });
+    }
 }

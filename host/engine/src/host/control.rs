@@ -7,6 +7,7 @@
 
 use super::{
     backoff::Backoff,
+    first_files::FirstFiles,
     options::HostBuilder,
     shared::Shared,
     stored::{Imported, Restored},
@@ -78,6 +79,8 @@ pub(super) struct Control {
     pub(super) stager: Stager,
     pub(super) store: Arc<SnapshotStore>,
     pub(super) worker: Worker,
+    /// What is waited for before anything is deployed.
+    pub(super) first_files: FirstFiles,
     /// Files that changed while they were copied, and how often.
     pub(super) unsteady: BTreeMap<PathBuf, u32>,
     /// Files for which the private store had no room.
@@ -213,6 +216,10 @@ impl Control {
         self.let_go_of_leaving(now);
         let due = self.shared.catalog().pass_time(now);
         self.reconcile_all(due);
+        if self.first_files.give_up(now) {
+            let names = self.shared.catalog().names();
+            self.reconcile_all(names);
+        }
         self.settle_tables();
         self.keep_choices();
     }
@@ -232,8 +239,10 @@ impl Control {
         for report in more.try_iter().take(REPORTS_AT_ONCE_MAX) {
             self.take_report(report);
         }
-        let names = self.shared.catalog().names();
-        self.reconcile_all(names);
+        if self.first_files.are_read(Instant::now()) {
+            let names = self.shared.catalog().names();
+            self.reconcile_all(names);
+        }
     }
 
     /// Says that something about the host itself needs attention.

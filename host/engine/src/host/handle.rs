@@ -5,6 +5,7 @@ use super::{
     choices::Choices,
     control::{Command, Control},
     error::HostError,
+    first_files::FirstFiles,
     lock::lock,
     options::HostBuilder,
     outcome::Outcome,
@@ -31,6 +32,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
+    time::Instant,
 };
 use tokio::sync::oneshot;
 
@@ -114,6 +116,7 @@ impl Host {
             stager,
             store: Arc::clone(&store),
             worker,
+            first_files: FirstFiles::of_start_at(Instant::now()),
             unsteady: BTreeMap::new(),
             not_stored: Backoff::default(),
             in_memory: BTreeMap::new(),

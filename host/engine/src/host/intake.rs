@@ -31,6 +31,7 @@ const REWATCH_PAUSE: Duration = Duration::from_secs(1);
 
 impl Control {
     pub(super) fn take_report(&mut self, report: Report) {
+        self.first_files.hear(&report);
         match report {
             Report::Candidate(file) => self.take_file(&file),
             Report::Gone { path } => self.file_gone(&path),

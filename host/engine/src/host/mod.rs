@@ -7,6 +7,7 @@ mod lock;
 mod options;
 mod outcome;
 mod backoff;
+mod first_files;
 mod versions;
 mod catalog;
 mod status;

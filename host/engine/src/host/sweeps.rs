@@ -56,6 +56,7 @@ impl Pauses {
 pub(super) struct TableSweep {
     id: VersionId,
     stop: Arc<AtomicBool>,
+    left: Arc<AtomicBool>,
     progress: Arc<Mutex<Vec<Swept>>>,
     thread: JoinHandle<()>,
 }
@@ -84,7 +85,8 @@ impl TableSweep {
     ) -> io::Result<TableSweep> {
         let tables = serving.tables().all();
         let views: Vec<Arc<View>> = tables.iter().map(|open| Arc::clone(open.view())).collect();
-        let (stop, progress) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<Swept>>>::default());
+        let (stop, left) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let progress = Arc::<Mutex<Vec<Swept>>>::default();
         let id = serving.id().clone();
         let work = Work {
             events: Arc::clone(events),
@@ -92,11 +94,12 @@ impl TableSweep {
             entry: Arc::clone(entry),
             id: id.clone(),
             stop: Arc::clone(&stop),
+            left: Arc::clone(&left),
             progress: Arc::clone(&progress),
         };
         let thread =
             thread::Builder::new().name("replug-sweep".to_owned()).spawn(move || work.run(&views))?;
-        Ok(TableSweep { id, stop, progress, thread })
+        Ok(TableSweep { id, stop, left, progress, thread })
     }
 
     /// The version that it is for.
@@ -106,6 +109,13 @@ impl TableSweep {
 
     pub(super) fn is_done(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// Whether it ended before its time, because its version served no more: if
+    /// it does so again, what is left needs another sweep.
+    pub(super) fn has_left(&self) -> bool {
+        // Relaxed: looked at again soon; `is_done` orders it behind the thread.
+        self.left.load(Ordering::Relaxed)
     }
 
     pub(super) fn progress(&self) -> Vec<Swept> {
@@ -126,6 +136,7 @@ struct Work {
     entry: Arc<Entry>,
     id: VersionId,
     stop: Arc<AtomicBool>,
+    left: Arc<AtomicBool>,
     progress: Arc<Mutex<Vec<Swept>>>,
 }
 
@@ -144,7 +155,10 @@ impl Work {
             let (mut sweep, mut failed) = (Sweep::new(view), None);
             let report = match self.sweep(&mut sweep, &mut failed) {
                 Ok(End::Over(report)) => report,
-                Ok(End::Left) => return,
+                // Rows may be repaired without a lease: it has just left.
+                Ok(End::Left) | Err(TableError::NotActive { .. }) => {
+                    return self.left.store(true, Ordering::Relaxed);
+                }
                 Err(error) => return self.problem(FailureReport::of(&error)),
             };
             self.note(view, report.progress, begun.elapsed(), true);

@@ -47,6 +47,11 @@ impl Control {
         if !serving.manifest().state.tables || self.may_go_back(name, serving.id()) {
             return;
         }
+        // That the version before was swept says nothing of this one.
+        let of_another = self.shared.sweeps().get(name).is_some_and(|sweep| sweep.version() != serving.id());
+        if of_another && let Some(before) = self.shared.sweeps().remove(name) {
+            before.stop();
+        }
         let is_new = self.committed.get(name) != Some(serving.id());
         if is_new || !tables.is_committed() {
             if let Err(error) = tables.commit() {
@@ -62,7 +67,7 @@ impl Control {
         let has_void_rows = tables.all().iter().any(|open| !open.view().table().record().voids.is_empty());
         let mut sweeps = self.shared.sweeps();
         let swept = sweeps.get(name).filter(|sweep| sweep.version() == serving.id());
-        if swept.is_some_and(|sweep| !sweep.is_done() || !has_void_rows) {
+        if swept.is_some_and(|sweep| !sweep.is_done() || !(has_void_rows || sweep.has_left())) {
             return;
         }
         if let Some(before) = sweeps.remove(name) {

@@ -68,8 +68,13 @@ pub(crate) fn make_readable(
     for open in new.tables().all().iter().filter(|open| open.fit() == Fit::Earlier) {
         let (table, to) = (open.view().table(), open.view().schema());
         let before = table.record().base;
-        table.prepare_downgrade(to)?;
         let theirs = lease(entry).and_then(|old| old.tables().find(table.name()));
+        if theirs.as_ref().is_some_and(|theirs| theirs.view().schema() == before) {
+            // Nobody here reads what versions after the one that serves have
+            // left: from now on it counts as its image, which can go down.
+            table.commit(before)?;
+        }
+        table.prepare_downgrade(to)?;
         let rows = match theirs {
             Some(theirs) if theirs.goes_down_to(to) => sweep_down(entry, theirs.view(), worker),
             _ => Ok(()),

@@ -1,7 +1,8 @@
 //! Those who call, one way each, and the one who only looks.
 
-use crate::cast::{Cast, Dice};
+use crate::cast::Cast;
 use replug_host::{CallError, CallFuture, CallOptions, Reply, dispatch::Refused};
+use replug_tests::dice::Dice;
 use serde_json::json;
 use std::{
     pin::Pin,

@@ -1,8 +1,7 @@
-//! What all threads of the soak share: the plugins, the pause, the counts, and
-//! numbers that look random.
+//! What all threads of the soak share: the plugins, the pause, the counts.
 
 use replug_host::{CallError, CallFuture, Host, Plugin};
-use replug_tests::{harness::Harness, load::Load};
+use replug_tests::{dice::Dice, harness::Harness, load::Load};
 use std::{
     path::PathBuf,
     pin::Pin,
@@ -92,24 +91,5 @@ impl Cast {
         let added = self.counts.added.load(Ordering::Relaxed);
         let at_most = added + self.counts.unsure.load(Ordering::Relaxed);
         added.saturating_sub(counted) + counted.saturating_sub(at_most)
-    }
-}
-
-/// Numbers that look random, the same in every run: SplitMix64, of Steele, Lea
-/// and Flood, "Fast splittable pseudorandom number generators".
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(thread: u64, turn: u64) -> Dice {
-        Dice((thread << 48) ^ turn)
-    }
-
-    /// A number below `bound`; the bias is far too small to matter.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
     }
 }

@@ -1,11 +1,11 @@
 //! Those who change what is called: the swapper and the unloader.
 
-use crate::cast::{Cast, Dice};
+use crate::cast::Cast;
 use replug_host::{
     CallError, HostError, Plugin,
     dispatch::{Arm, Share},
 };
-use replug_tests::{artifacts, harness::wait_until};
+use replug_tests::{artifacts, dice::Dice, harness::wait_until};
 use std::{
     fs,
     sync::{PoisonError, atomic::Ordering},

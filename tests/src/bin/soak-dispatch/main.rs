@@ -22,9 +22,10 @@ mod changes;
 mod audit;
 
 use audit::{Seen, audit};
-use cast::{Cast, Counts, Dice};
+use cast::{Cast, Counts};
 use replug_tests::{
     artifacts,
+    dice::Dice,
     harness::{Harness, PATIENCE, wait_until},
     load::Load,
     report::{Limit, Report},
