@@ -68,6 +68,7 @@ impl Loaded {
             let error = LoadError::NotFound { path: copy.path().to_owned() };
             return Err(NotLoaded::closing(error, library, copy));
         };
+        proof::populate(copy.path());
         let handshake = match handshake::shake(&library) {
             Ok(handshake) => handshake,
             Err(error) => return Err(NotLoaded::closing(error.into(), library, copy)),

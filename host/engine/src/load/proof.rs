@@ -118,6 +118,19 @@ pub(super) fn address_range(path: &Path) -> Option<Range<usize>> {
         .reduce(|all, next| all.start.min(next.start)..all.end.max(next.end))
 }
 
+/// Has the kernel put the pages of a library in their places now, which each
+/// first call of a new version would otherwise do, one page after the other,
+/// while its caller waits. A kernel that cannot leaves it at that.
+pub(super) fn populate(path: &Path) {
+    for mapping in mappings().filter(|mapping| mapping.file == path) {
+        let advice = if mapping.writable { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
+        let bytes = mapping.range.len();
+        // SAFETY: the range is a mapping of the library, which is open; pages
+        // are only filled with what they would be filled with anyway.
+        let _ = unsafe { libc::madvise(mapping.range.start as *mut libc::c_void, bytes, advice) };
+    }
+}
+
 /// Signals whose handler stands in `range`.
 pub(super) fn signal_handlers(range: &Range<usize>) -> Vec<i32> {
     (1..=libc::SIGRTMAX())
@@ -136,6 +149,7 @@ pub(super) fn signal_handlers(range: &Range<usize>) -> Vec<i32> {
 struct Mapping {
     range: Range<usize>,
     executable: bool,
+    writable: bool,
     file: PathBuf,
 }
 
@@ -153,9 +167,11 @@ fn parse_mapping(line: &[u8]) -> Option<Mapping> {
     let mut fields = head.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     let address = |text| usize::from_str_radix(text, 16).ok();
+    let allowed = fields.next()?;
     Some(Mapping {
         range: address(start)?..address(end)?,
-        executable: fields.next()?.contains('x'),
+        executable: allowed.contains('x'),
+        writable: allowed.contains('w'),
         file: PathBuf::from(OsStr::from_bytes(&line[slash..])),
     })
 }
@@ -169,7 +185,7 @@ mod tests {
         let mapping =
             parse_mapping(b"7f0000-7f2000 r-xp 00001000 fe:00 1234   /tmp/a dir/x.so").expect("parses");
         assert_eq!(mapping.range, 0x7f_0000..0x7f_2000);
-        assert!(mapping.executable);
+        assert!(mapping.executable && !mapping.writable);
         assert_eq!(mapping.file, Path::new("/tmp/a dir/x.so"));
         assert!(parse_mapping(b"7f0000-7f2000 rw-p 00000000 00:00 0 [heap]").is_none());
         assert!(parse_mapping(b"").is_none());
