@@ -24,7 +24,8 @@ impl<K: Key, V: State> Scan<K, V> {
             let message = "the key is none of the table's type";
             return Err(self.table.row_error("table.corrupt", row.key, message));
         };
-        let value = rows::value(row.schema, row.value).map_err(|error| self.table.bad_row(row.key, &error))?;
+        let value =
+            rows::value(row.schema, row.value).map_err(|error| self.table.bad_row(row.key, &error))?;
         Ok((key, value))
     }
 }

@@ -11,7 +11,7 @@ use super::{
     shared::{Returned, Shared, Standby},
 };
 use crate::{
-    dispatch::{NotSplit, Retired},
+    dispatch::{NotPublished, NotSplit, Retired},
     event::{EventKind, EventLog, FailureReport},
     failure::Code,
     id::{PluginName, VersionId},
@@ -51,9 +51,13 @@ impl Shared {
         let (left, to) = match entry.slot.roll_back() {
             Ok(challenger) => (challenger, None),
             Err(NotSplit) => {
-                let ready = self.standby().remove(name).ok_or_else(|| not_warm(name))?.retired;
-                let id = ready.payload().id().clone();
-                (serve_again(&entry, ready), Some(id))
+                let Standby { retired, until } = self.standby().remove(name).ok_or_else(|| not_warm(name))?;
+                let id = retired.payload().id().clone();
+                let left = serve_again(&entry, retired).map_err(|NotPublished { version, reason }| {
+                    self.standby().insert(name.clone(), Standby { retired: version.retire(), until });
+                    FailureReport::of(&reason)
+                })?;
+                (left, Some(id))
             }
         };
         let stored = accepted.elapsed();
@@ -169,13 +173,13 @@ impl Control {
     }
 }
 
-/// Publishes what is kept ready; returns what it replaced.
-fn serve_again(entry: &Entry, ready: Retired<Serving>) -> Retired<Serving> {
+/// Publishes what is kept ready; returns what it replaced. Refused while a gate is
+/// closed, for the version that comes next.
+fn serve_again(entry: &Entry, ready: Retired<Serving>) -> Result<Retired<Serving>, NotPublished<Serving>> {
     // The right to change is held: no trial begins meanwhile, and no plugin is
-    // taken out of service. A gate closes before versions with state only,
-    // which nothing is kept ready behind.
-    let left = entry.slot.publish(ready.revive()).expect("nobody else changes the slot");
-    left.expect("what is kept ready stands behind what serves")
+    // taken out of service.
+    let left = entry.slot.publish(ready.revive())?;
+    Ok(left.expect("what is kept ready stands behind what serves"))
 }
 
 fn unknown_plugin(name: &PluginName) -> FailureReport {

@@ -142,8 +142,8 @@ struct Work {
 
 /// Why a sweep of a table ended.
 enum End {
-    /// It went over all rows.
-    Over(Report),
+    /// It went over all rows, in this time.
+    Over(Report, Duration),
     /// Another version serves, or none.
     Left,
 }
@@ -151,23 +151,22 @@ enum End {
 impl Work {
     fn run(&self, views: &[Arc<View>]) {
         for view in views {
-            let begun = Instant::now();
             let (mut sweep, mut failed) = (Sweep::new(view), None);
-            let report = match self.sweep(&mut sweep, &mut failed) {
-                Ok(End::Over(report)) => report,
+            let (report, worked) = match self.sweep(&mut sweep, &mut failed) {
+                Ok(End::Over(report, worked)) => (report, worked),
                 // Rows may be repaired without a lease: it has just left.
                 Ok(End::Left) | Err(TableError::NotActive { .. }) => {
                     return self.left.store(true, Ordering::Relaxed);
                 }
                 Err(error) => return self.problem(FailureReport::of(&error)),
             };
-            self.note(view, report.progress, begun.elapsed(), true);
+            self.note(view, report.progress, worked, true);
             if let Some(error) = failed {
                 self.problem(FailureReport::of(&error));
             }
             let Progress { rows_done, converted, repaired, left, .. } = report.progress;
             if converted + repaired + left > 0 {
-                let (table, millis) = (view.table().name().to_owned(), begun.elapsed().as_millis() as u64);
+                let (table, millis) = (view.table().name().to_owned(), worked.as_millis() as u64);
                 self.event(EventKind::TableSwept { table, rows: rows_done, converted, left, millis });
             }
         }
@@ -187,7 +186,7 @@ impl Work {
             let working = Instant::now();
             let batch = sweep.next_batch(BATCH_ROWS)?;
             let rows = match batch {
-                Batch::End(report) => return Ok(End::Over(report)),
+                Batch::End(report) => return Ok(End::Over(report, worked + working.elapsed())),
                 Batch::Rows(rows) => rows,
             };
             if !rows.is_empty() {
@@ -199,6 +198,7 @@ impl Work {
                     *failed = failed.take().or(first);
                 }
             }
+            sweep.wait()?;
             worked += working.elapsed();
             self.note(sweep.view(), sweep.progress(), worked, false);
             let made = self.entry.slot.counters().calls;

@@ -44,6 +44,8 @@ impl Control {
             return;
         };
         let tables = serving.tables();
+        // Nobody goes back meanwhile.
+        let _change = entry.change();
         if !serving.manifest().state.tables || self.may_go_back(name, serving.id()) {
             return;
         }
@@ -127,6 +129,8 @@ impl Control {
             );
             runs && unloading.id.name == *name && unloading.id != *serving
         });
-        is_tried || is_ready || leaves || self.is_leaving(name)
+        let returns =
+            self.shared.returned().iter().any(|returned| returned.retired.payload().id().name == *name);
+        is_tried || is_ready || leaves || returns || self.is_leaving(name)
     }
 }

@@ -1,5 +1,7 @@
 //! The versions of one plugin: which files hold them, which was chosen, which
 //! serves, and which must not or not yet be tried.
+//!
+//! long: what is wanted follows from all that is known of the versions of a plugin, which stands here once.
 
 use super::{backoff::Backoff, choices::Choice};
 use crate::{

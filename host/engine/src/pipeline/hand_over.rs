@@ -1,5 +1,7 @@
 //! The hand-over of a snapshot, with callers waiting at the gate.
 //!
+//! long: the gate is closed, waited behind and opened in one place, for both that pass it.
+//!
 //! Behind the closed gate, after the last call on the old version has returned,
 //! its state is exported, converted and restored, and only then is the pointer
 //! stored. Until then every failure opens the gate on the old version, whose

@@ -11,7 +11,7 @@ use crate::{
     clock::monotonic_ns,
     dispatch::{Holder, MAX_VERSIONS, Version},
     load::{Hook, HookError, LoadError, Loaded, NotLoaded, Pin, Remains, StepInfo},
-    service::{Directory, PluginContext, Serving},
+    service::{Directory, PluginContext, Serving, host_context},
 };
 use crossbeam::channel::Receiver;
 use std::{
@@ -118,7 +118,7 @@ fn load_and_prepare(
     };
     let begun = Instant::now();
     let keep = PluginContext::new(directory, &id, loaded.door());
-    let (context, tables) = (keep.as_host_context(), Arc::clone(keep.tables()));
+    let (context, tables) = (host_context(&keep), Arc::clone(keep.tables()));
     // SAFETY: the context points into `keep`, and its vtable is the host's own.
     match unsafe { loaded.prepare(context, keep, config) } {
         Ok(instance) => {

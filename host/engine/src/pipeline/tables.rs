@@ -65,7 +65,7 @@ pub(crate) fn make_readable(
     allow_loss: bool,
 ) -> Result<Vec<Loss>, DeployError> {
     let mut losses = Vec::new();
-    for open in new.tables().all().iter().filter(|open| open.fit() == Fit::Earlier) {
+    for open in new.tables().all().iter().filter(|open| open.may_meet_newer_rows()) {
         let (table, to) = (open.view().table(), open.view().schema());
         let before = table.record().base;
         let theirs = lease(entry).and_then(|old| old.tables().find(table.name()));

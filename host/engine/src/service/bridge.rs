@@ -1,19 +1,17 @@
 //! `replug.host`: what the engine offers to the plugins that it runs.
 
 use super::{
-    directory::{Directory, Entry},
     error::CallError,
     future::CallFuture,
     message::{CallOptions, default_deadline_ns},
-    open_tables::OpenTables,
+    plugin_context::{PluginContext, Started, Work, context, guard},
+    tables,
     waker::adopt,
 };
 use crate::{
     dispatch::{ChainToken, current_chain},
     failure::Failure,
-    id::VersionId,
-    load::{Door, hand_on},
-    table::TableError,
+    load::hand_on,
 };
 use abi_stable::{prefix_type::WithMetadata, std_types::RStr};
 use replug_abi::{
@@ -21,112 +19,20 @@ use replug_abi::{
     interface,
 };
 use std::{
-    collections::BTreeSet,
     ffi::c_void,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
     task::{Context, Poll},
 };
-use tokio::sync::oneshot;
-
-/// What is behind the `data` of a plugin's host context.
-pub(crate) struct PluginContext {
-    directory: Weak<Directory>,
-    plugin: String,
-    version: String,
-    calls: Arc<OpenCalls>,
-    tables: Arc<OpenTables>,
-}
-
-impl PluginContext {
-    /// `door` is that of the library which the context is for.
-    pub(crate) fn new(directory: &Arc<Directory>, id: &VersionId, door: &Arc<Door>) -> Box<Self> {
-        Box::new(PluginContext {
-            directory: Arc::downgrade(directory),
-            plugin: id.name.to_string(),
-            version: id.version.to_string(),
-            calls: Arc::new(OpenCalls { door: Arc::clone(door), open: Mutex::default() }),
-            tables: OpenTables::new(&id.name, &directory.tables),
-        })
-    }
-
-    /// The tables that the version has open.
-    pub(crate) fn tables(&self) -> &Arc<OpenTables> {
-        &self.tables
-    }
-
-    /// Keeps something that is under way for the plugin to poll, until it is
-    /// cancelled.
-    pub(super) fn started(&self, work: Work) -> Pending {
-        let calls = Arc::clone(&self.calls);
-        let started = Box::into_raw(Box::new(Started { work, calls }));
-        self.calls.lock().insert(started.expose_provenance());
-        Pending(started.cast())
-    }
-
-    /// The plugin that a call is for.
-    fn callee(&self, plugin: &str) -> Result<(Arc<Directory>, Arc<Entry>), CallError> {
-        let directory = self.directory.upgrade().ok_or(CallError::Stopped)?;
-        let entry = directory.find(plugin);
-        let entry = entry.ok_or_else(|| CallError::UnknownPlugin { name: plugin.to_owned() })?;
-        Ok((directory, entry))
-    }
-
-    /// The context as the ABI has it. Valid for as long as the box.
-    pub(crate) fn as_host_context(&self) -> HostContext {
-        HostContext { data: std::ptr::from_ref(self).cast(), vtable: VTABLE.0.to_raw_ptr().cast() }
-    }
-}
-
-impl Drop for PluginContext {
-    /// The library is gone, and calls that its author forgot are still open:
-    /// they would hold the versions that they are in for ever.
-    fn drop(&mut self) {
-        let forgotten = std::mem::take(&mut *self.calls.lock());
-        for call in forgotten {
-            // SAFETY: `start` made the box; only `cancel` takes it, which takes
-            // its address out of the set, and no code is left that calls it.
-            drop(unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Started>(call)) });
-        }
-    }
-}
-
-/// The async calls that one version has started and not ended, by address.
-struct OpenCalls {
-    door: Arc<Door>,
-    open: Mutex<BTreeSet<usize>>,
-}
-
-impl OpenCalls {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<usize>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What is behind a `Pending` that a plugin was given.
-struct Started {
-    work: Work,
-    calls: Arc<OpenCalls>,
-}
-
-/// What a plugin waits for.
-pub(super) enum Work {
-    /// The answer of a plugin.
-    Call(Box<CallFuture>),
-    /// That a write to a table is durable.
-    Durable(oneshot::Receiver<Result<(), TableError>>),
-}
 
 const VALUE: WithMetadata<HostVtable> =
     WithMetadata::new(HostVtable { log, log_level, call, start, poll, cancel, current_chain: chain, find });
 static STATIC: &WithMetadata<HostVtable> = &VALUE;
 static VTABLE: HostVtableRef = HostVtableRef(STATIC.static_as_prefix());
 
-/// SAFETY: `data` is the `PluginContext` of a plugin that is loaded.
-pub(super) unsafe fn context<'a>(data: *const c_void) -> &'a PluginContext {
-    // SAFETY: see above; the engine frees it after the library.
-    unsafe { &*data.cast::<PluginContext>() }
+/// A plugin's context as the ABI has it. Valid for as long as the box that it is
+/// in.
+pub(crate) fn host_context(context: &PluginContext) -> HostContext {
+    HostContext { data: std::ptr::from_ref(context).cast(), vtable: VTABLE.0.to_raw_ptr().cast() }
 }
 
 /// SAFETY: as for [`context`]; the record is valid for the call.
@@ -182,7 +88,7 @@ unsafe extern "C" fn chain(_: *const c_void) -> u64 {
 /// The vtables of the host's other interfaces.
 unsafe extern "C" fn find(_: *const c_void, id: RStr<'_>) -> *const c_void {
     match id.as_str() {
-        interface::TABLES => super::tables::vtable(),
+        interface::TABLES => tables::vtable(),
         _ => std::ptr::null(),
     }
 }
@@ -325,9 +231,4 @@ fn refuse(sink: &Sink, error: &CallError) -> Status {
 
 fn tell(sink: &Sink, error: &CallError) {
     sink.error(error.code().as_str(), &error.to_string(), error.is_retryable());
-}
-
-/// Keeps panics of the engine and of its subscribers out of the plugin.
-pub(super) fn guard<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
 }

@@ -15,8 +15,9 @@ mod waker;
 mod future;
 mod handle;
 mod typed;
-mod bridge;
+mod plugin_context;
 mod tables;
+mod bridge;
 
 pub use error::CallError;
 pub use future::CallFuture;
@@ -25,6 +26,7 @@ pub use message::{CallOptions, Reply};
 pub use serving::Serving;
 pub use typed::{NotRegistered, Typed};
 
-pub(crate) use bridge::PluginContext;
+pub(crate) use bridge::host_context;
 pub(crate) use directory::{Change, Directory, Entry, ServiceLimits};
 pub(crate) use open_tables::{Fit, OpenTable, TableOf, Tables};
+pub(crate) use plugin_context::PluginContext;

@@ -1,5 +1,7 @@
 //! The tables of a host's plugins, and those that one version has open.
 //!
+//! long: whose a table is, how it is kept and how a version stands to it is decided in one place.
+//!
 //! A table belongs to a plugin and stays when its versions go. A version opens
 //! tables while it is prepared and says which schemas it can turn into which;
 //! what follows from that for its deployment is found out here, and decided by
@@ -306,6 +308,14 @@ impl OpenTable {
             () if self.goes_down_to(base) => Fit::Later,
             () => Fit::OneWay,
         }
+    }
+
+    /// Whether there may be rows of later schemas than the version's own: also
+    /// where that is the committed one, after a way back that was not gone to its
+    /// end.
+    pub(crate) fn may_meet_newer_rows(&self) -> bool {
+        let record = self.view.table().record();
+        record.base != 0 && record.base.max(record.newest) > self.view.schema()
     }
 
     /// Whether the version can turn its rows into those of an earlier schema.

@@ -6,8 +6,8 @@
 //! decided there; when a version may write, by the pipeline.
 
 use super::{
-    bridge::{Work, context, guard},
     open_tables::{OpenTable, Spec},
+    plugin_context::{Work, context, guard},
 };
 use crate::{
     failure::Failure,
