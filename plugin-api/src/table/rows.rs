@@ -8,7 +8,7 @@ use crate::{
     state::{self, State, StateError},
 };
 use abi_stable::std_types::RSlice;
-use replug_abi::{RowInfo, RowWrite};
+use replug_abi::RowWrite;
 use std::borrow::Cow;
 
 /// What older versions read in the place of a value.

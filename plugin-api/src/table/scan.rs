@@ -2,7 +2,7 @@
 
 use super::{Key, Table, rows};
 use crate::{Error, Result, state::State};
-use replug_abi::{RowInfo, SCAN_END, ScannedRow};
+use replug_abi::{SCAN_END, ScannedRow};
 use std::iter::FusedIterator;
 
 /// The rows of a table, as [`Table::scan`] describes. Rows come from the host
