@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Retired, Version},
+    dispatch::{Holder, Retired, Version},
     event::{EventKind, EventLog, FailureReport, StageTimes},
     failure::{Blame, Code, Failure},
     id::{PluginName, VersionId},
@@ -261,7 +261,10 @@ impl Control {
     /// while it was activated does not count.
     pub(super) fn give_up(&mut self, refused: Refused) -> DeployError {
         let Refused { error, version, hangs } = refused;
-        if let Err(problem) = version.payload().tables().roll_back() {
+        let entry = self.shared.directory.entry(&version.payload().id().name);
+        let serving = entry.slot.look(Holder::new("tables", monotonic_ns()));
+        let to = serving.as_deref().map(Serving::tables);
+        if let Err(problem) = version.payload().tables().roll_back(to) {
             self.state_problem(version.payload().id(), FailureReport::of(&problem));
         }
         self.unload(version.retire(), hangs);

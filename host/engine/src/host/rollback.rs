@@ -11,7 +11,8 @@ use super::{
     shared::{Returned, Shared, Standby},
 };
 use crate::{
-    dispatch::{NotPublished, NotSplit, Retired},
+    clock::monotonic_ns,
+    dispatch::{Holder, NotPublished, NotSplit, Retired},
     event::{EventKind, EventLog, FailureReport},
     failure::Code,
     id::{PluginName, VersionId},
@@ -64,7 +65,8 @@ impl Shared {
         left.settle();
         let barrier = accepted.elapsed() - stored;
         let in_flight = left.in_flight().stack;
-        let rows = left.payload().tables().roll_back();
+        let serving = entry.slot.look(Holder::new("tables", monotonic_ns()));
+        let rows = left.payload().tables().roll_back(serving.as_deref().map(Serving::tables));
         let from = left.payload().id().clone();
         let to = self.write_down(&from, to);
         // After the catalog: who takes it from here looks there what to do next.

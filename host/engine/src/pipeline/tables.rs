@@ -21,8 +21,8 @@ use crate::{
     clock::monotonic_ns,
     dispatch::{Holder, Lease},
     load::{Hook, HookError},
-    service::{Entry, Fit, OpenTable, Serving},
-    table::{Batch, Converted, Sweep, SweptRow, TableError, VALUE_BYTES_MAX, View},
+    service::{Entry, Fit, Serving},
+    table::{Batch, Converted, Sweep, SweptRow, Table, TableError, VALUE_BYTES_MAX, View},
 };
 use std::sync::Arc;
 
@@ -56,50 +56,89 @@ pub(crate) fn can_share(new: &Serving) -> Result<(), DeployError> {
     })
 }
 
-/// Sees to it that a version of earlier schemas can read every row. What it
-/// cannot is a loss, which has to be allowed.
-pub(crate) fn make_readable(
-    entry: &Entry,
-    new: &Serving,
-    worker: &mut Worker,
-    allow_loss: bool,
-) -> Result<Vec<Loss>, DeployError> {
-    let mut losses = Vec::new();
-    for open in new.tables().all().iter().filter(|open| open.may_meet_newer_rows()) {
-        let (table, to) = (open.view().table(), open.view().schema());
-        let before = table.record().base;
-        let theirs = lease(entry).and_then(|old| old.tables().find(table.name()));
-        if theirs.as_ref().is_some_and(|theirs| theirs.view().schema() == before) {
-            // Nobody here reads what versions after the one that serves have
-            // left: from now on it counts as its image, which can go down.
-            table.commit(before)?;
-        }
-        table.prepare_downgrade(to)?;
-        let rows = match theirs {
-            Some(theirs) if theirs.goes_down_to(to) => sweep_down(entry, theirs.view(), worker),
-            _ => Ok(()),
-        };
-        let rows = rows.map(|()| table.losses());
-        match rows {
-            Ok(0) => {}
-            Ok(rows) if allow_loss => losses.push(Loss { table: table.name().to_owned(), rows }),
-            Ok(rows) => {
-                table.prepare_downgrade(before)?;
-                return Err(no_way_back(open, rows));
+/// The way of a version into tables that may have rows of later schemas: these
+/// are brought within its reach while the version before serves. Dropping this
+/// gives the way up, and leaves the committed schemas as they were.
+#[must_use = "dropping it gives it up"]
+pub(crate) struct Descent {
+    tables: Vec<Down>,
+    is_given_up: bool,
+}
+
+/// A table that is gone down in.
+struct Down {
+    table: Arc<Table>,
+    to: u32,
+    /// The view of the version that serves, if that can make the images.
+    theirs: Option<Arc<View>>,
+}
+
+impl Descent {
+    /// Has the versions at work leave images for the new one from now on.
+    pub(crate) fn begin(entry: &Entry, new: &Serving) -> Result<Descent, DeployError> {
+        let old = lease(entry);
+        let mut descent = Descent { tables: Vec::new(), is_given_up: true };
+        for open in new.tables().all() {
+            let (table, to) = (Arc::clone(open.view().table()), open.view().schema());
+            let record = table.record();
+            if !open.may_meet_newer_rows() {
+                if record.downgrade_to != 0 {
+                    // Those who wanted it have gone.
+                    table.cancel_downgrade()?;
+                }
+                continue;
             }
-            Err(error) => {
-                table.prepare_downgrade(before)?;
-                return Err(error);
+            let theirs = old.as_ref().and_then(|old| old.tables().find(table.name()));
+            if theirs.as_ref().is_some_and(|theirs| theirs.view().schema() == record.base) {
+                // Nobody here reads what versions after the one that serves have
+                // left: from now on it counts as its image, which can go down.
+                table.commit(record.base)?;
+            }
+            let theirs = theirs.filter(|theirs| theirs.goes_down_to(to));
+            let theirs = theirs.map(|theirs| Arc::clone(theirs.view()));
+            descent.tables.push(Down { table: Arc::clone(&table), to, theirs });
+            table.prepare_downgrade(to)?;
+        }
+        Ok(descent)
+    }
+
+    /// Has the version that serves make images of all rows that lack one.
+    pub(crate) fn sweep(&self, entry: &Entry, worker: &mut Worker) -> Result<(), DeployError> {
+        let views = self.tables.iter().filter_map(|down| down.theirs.as_ref());
+        views.into_iter().try_for_each(|view| sweep_down(entry, view, worker))
+    }
+
+    /// What is out of reach for the new version all the same.
+    pub(crate) fn losses(&self, allow_loss: bool) -> Result<Vec<Loss>, DeployError> {
+        let mut losses = Vec::new();
+        for Down { table, to, .. } in &self.tables {
+            let (rows, from) = (table.losses(), table.record().base);
+            let table = table.name().to_owned();
+            match rows {
+                0 => {}
+                rows if allow_loss => losses.push(Loss { table, rows }),
+                rows => return Err(DeployError::Rows { table, from, to: *to, rows }),
+            }
+        }
+        Ok(losses)
+    }
+
+    /// The version serves. That it goes down is over when it is committed.
+    pub(crate) fn finish(mut self) {
+        self.is_given_up = false;
+    }
+}
+
+impl Drop for Descent {
+    fn drop(&mut self) {
+        let tables = self.tables.iter().filter(|_| self.is_given_up);
+        for Down { table, .. } in tables {
+            if let Err(error) = table.cancel_downgrade() {
+                // Its images are more than is needed, and that is all.
+                tracing::error!(table = table.name(), %error, "a downgrade was given up");
             }
         }
     }
-    Ok(losses)
-}
-
-fn no_way_back(open: &OpenTable, rows: u64) -> DeployError {
-    let table = open.view().table();
-    let (from, to) = (table.record().base, open.view().schema());
-    DeployError::Rows { table: table.name().to_owned(), from, to, rows }
 }
 
 fn lease(entry: &Entry) -> Option<Lease<Serving>> {

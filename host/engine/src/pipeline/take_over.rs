@@ -11,7 +11,7 @@ use super::{
     progress::{Party, Progress},
     saved::{Saved, from_disk, from_disk_as_wanted},
     state::{Payload, not_entered},
-    tables::{self, Passage},
+    tables::{self, Descent, Passage},
     taken::{DEPLOYMENT, Means, Refused, Taken, TakenState, activate, enter},
     worker::Worker,
 };
@@ -30,8 +30,13 @@ pub(crate) fn take_over<'a>(
     means: &mut Means<'_>,
 ) -> Result<Taken<'a>, Refused> {
     let new = version.payload();
-    let losses = match tables::make_readable(entry, new, means.worker, means.policy.allow_loss) {
-        Ok(losses) => losses,
+    let begun = Descent::begin(entry, new).and_then(|descent| {
+        descent.sweep(entry, means.worker)?;
+        let losses = descent.losses(means.policy.allow_loss)?;
+        Ok((descent, losses))
+    });
+    let (descent, losses) = match begun {
+        Ok(begun) => begun,
         Err(error) => return Err(Refused::new(version, error)),
     };
     let passage = tables::passage(new, &losses);
@@ -52,7 +57,9 @@ pub(crate) fn take_over<'a>(
             first_start_or_stateless(entry, version, means)
         }
     };
-    taken.map(|taken| Taken { losses, may_go_back, ..taken })
+    let taken = taken?;
+    descent.finish();
+    Ok(Taken { losses, may_go_back, ..taken })
 }
 
 /// Whether state goes from one version to the other.

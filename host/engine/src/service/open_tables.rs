@@ -272,12 +272,14 @@ impl OpenTables {
         self.all().iter().for_each(|open| open.view.leave());
     }
 
-    /// Takes back what the version wrote in later schemas than the committed
-    /// ones, and what it still writes in its last calls.
-    pub(crate) fn roll_back(&self) -> Result<(), TableError> {
+    /// Takes back what the version wrote in later schemas than those of the
+    /// version that is gone back to, and what it still writes in its last calls.
+    /// Where that one does not have a table, it is the committed schema.
+    pub(crate) fn roll_back(&self, to: Option<&OpenTables>) -> Result<(), TableError> {
         self.all().iter().try_for_each(|open| {
             let table = open.view.table();
-            table.roll_back(open.view.generation(), table.record().base)
+            let theirs = to.and_then(|to| to.find(table.name())).map(|theirs| theirs.view.schema());
+            table.roll_back(open.view.generation(), theirs.unwrap_or_else(|| table.record().base))
         })
     }
 
@@ -324,7 +326,8 @@ impl OpenTable {
     }
 
     fn is_committed(&self) -> bool {
-        self.view.table().record().base == self.view.schema()
+        let record = self.view.table().record();
+        (record.base, record.floor()) == (self.view.schema(), self.view.schema())
     }
 }
 
@@ -426,6 +429,30 @@ mod tests {
         assert_eq!(second.of(&name())[0].durability, Durability::PROCESS);
         let open = OpenTables::new(&name(), &second).open(&spec(1, &[])).expect("asks for less");
         assert_eq!(open.view().size().rows, 1);
+    }
+
+    /// Once, the schema that was being gone down to was kept as the committed one:
+    /// the next start took all rows that had no image yet for nothing.
+    #[test]
+    fn a_downgrade_that_a_crash_cut_short_is_one_again_at_the_next_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tables = || Tables::new(Limits::NONE, folder.path().to_owned(), TableStoreOptions::default());
+        let durable = |schema| Spec { durability: Durability::PROCESS, ..spec(schema, &[(1, 2), (2, 1)]) };
+        let first = tables();
+        let serving = OpenTables::new(&name(), &first);
+        let open = serving.open(&durable(2)).expect("opens");
+        serving.activate().expect("writes");
+        serving.commit().expect("is the first");
+        open.view().put(b"key", &Write::new(b"value")).expect("is written");
+        open.view().table().prepare_downgrade(1).expect("is kept");
+        assert!(!serving.is_committed());
+        first.close().expect("closes");
+
+        let second = tables();
+        second.load(&name()).expect("is read");
+        let earlier = OpenTables::new(&name(), &second).open(&durable(1)).expect("opens");
+        assert_eq!((earlier.fit(), earlier.may_meet_newer_rows()), (Fit::Earlier, true));
+        assert_eq!(earlier.view().table().losses(), 1);
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub struct Record {
     /// The schema of the committed version; 0 before the first. Versions of a
     /// later schema leave images in this one.
     pub base: u32,
+    /// The earlier schema that is being gone back to; 0 for none. Images are left
+    /// in this one meanwhile, and a commit is the end of it.
+    pub downgrade_to: u32,
     /// The last generation that was given.
     pub generation: u32,
     /// No row has a later schema.
@@ -34,6 +37,14 @@ pub struct Void {
     pub last: u32,
     /// Schemas above this one.
     pub above: u32,
+}
+
+impl Record {
+    /// The schema that every row can be read in: that of the committed version,
+    /// or the one that is being gone back to. 0 before the first commit.
+    pub fn floor(&self) -> u32 {
+        if self.downgrade_to == 0 { self.base } else { self.base.min(self.downgrade_to) }
+    }
 }
 
 impl Void {
@@ -101,14 +112,13 @@ impl Control {
 
     /// This schema is what there is; what was written in a later one is void.
     pub(super) fn commit(&mut self, schema: u32) {
-        self.record.base = schema;
+        (self.record.base, self.record.downgrade_to) = (schema, 0);
         self.void(Void { first: 1, last: self.record.generation, above: schema });
     }
 
-    /// What this generation wrote is void, and what it still writes; the
-    /// committed schema is, or is again, `to`.
+    /// What this generation wrote above the schema `to` is void, and what it
+    /// still writes.
     pub(super) fn roll_back(&mut self, generation: u32, to: u32) {
-        self.record.base = to;
         // Before the first commit there is nothing to go back to.
         if to != 0 {
             self.void(Void { first: generation, last: generation, above: to });
@@ -173,29 +183,29 @@ impl Control {
     /// A writer whose values are void needs one however the committed schema
     /// has moved since: its image is all that is left of its last writes.
     pub(super) fn image_schema(&self, schema: u32, generation: u32) -> u32 {
-        let base = Some(self.record.base).filter(|base| *base != 0);
+        let floor = Some(self.record.floor()).filter(|floor| *floor != 0);
         let voids = self.record.voids.iter().filter(|void| void.meets(schema, generation));
-        let lowest = voids.map(|void| void.above).chain(base).min();
+        let lowest = voids.map(|void| void.above).chain(floor).min();
         lowest.filter(|lowest| schema > *lowest).unwrap_or(0)
     }
 
-    /// Whether going back to the committed schema would lose something of this
-    /// row, which counts.
+    /// Whether going back to the [floor](Record::floor) would lose something of
+    /// this row, which counts.
     pub(super) fn would_lose(&self, row: &RowRef<'_>) -> bool {
-        self.record.base != 0 && row.schema > self.record.base && !self.has_way_back(row)
+        self.record.base != 0 && row.schema > self.record.floor() && !self.has_way_back(row)
     }
 
     /// Whether the row has an image that says what its value says, in the schema
-    /// of the committed version: one in an older schema may lack what the
+    /// of the [floor](Record::floor): one in an older schema may lack what the
     /// versions between have added.
     pub(super) fn has_way_back(&self, row: &RowRef<'_>) -> bool {
-        row.image.is_some_and(|image| image.fresh && image.schema == self.record.base)
+        row.image.is_some_and(|image| image.fresh && image.schema == self.record.floor())
     }
 
-    /// Whether the row's image is of no use, since the committed version reads
-    /// the value.
+    /// Whether the row's image is of no use, since whoever may be gone back to
+    /// reads the value.
     pub(super) fn has_spare_image(&self, row: &RowRef<'_>) -> bool {
-        row.image.is_some() && row.schema <= self.record.base
+        row.image.is_some() && row.schema <= self.record.floor()
     }
 }
 

@@ -75,8 +75,8 @@ impl Table {
 
     /// Takes back what the version of this generation wrote, and what it still
     /// writes in its last calls, in schemas above `to`: it counts as its image.
-    /// `to` is the schema of the committed version. Costs the same however many
-    /// rows there are.
+    /// `to` is the schema of the version that is gone back to; which one is
+    /// committed stays as it is. Costs the same however many rows there are.
     ///
     /// # Errors
     /// [`TableError::StoreFailed`]: it is not taken back. A version of schema
@@ -85,24 +85,34 @@ impl Table {
         self.change(|control| control.roll_back(generation, to))
     }
 
-    /// Has the versions at work leave images in this older schema from now on.
-    /// When a sweep by the version that serves has made those of all other rows,
-    /// a version of that schema can be published, and committed.
-    /// [`roll_back`](Self::roll_back) of that version, or preparing the former
-    /// schema again, takes the intention back.
+    /// Has the versions at work leave images in this schema from now on, which is
+    /// earlier than the committed one. When a sweep by the version that serves has
+    /// made those of all other rows, a version of that schema can be published,
+    /// and committed. Until then the committed schema is what it was: whoever
+    /// finds the table after a crash finds rows of a later schema, and not that
+    /// they do not count.
     ///
     /// # Errors
     /// [`TableError::StoreFailed`]: nothing has changed.
     pub fn prepare_downgrade(&self, to: u32) -> Result<(), TableError> {
-        self.change(|control| control.record.base = to)
+        self.change(|control| control.record.downgrade_to = if to < control.record.base { to } else { 0 })
     }
 
-    /// How many rows going back to the committed schema would lose, or would
-    /// take back to an older value: their values are later and were written
-    /// without a way back. Looks at each row if any can be.
+    /// Takes the intention back: images are left in the committed schema again.
+    ///
+    /// # Errors
+    /// [`TableError::StoreFailed`]: they are left in the earlier one still.
+    pub fn cancel_downgrade(&self) -> Result<(), TableError> {
+        self.change(|control| control.record.downgrade_to = 0)
+    }
+
+    /// How many rows would be lost, or taken back to an older value, by going back
+    /// to the committed schema, or to the one that a downgrade is prepared to:
+    /// their values are later and have no image in it. Looks at each row if any
+    /// can be.
     pub fn losses(&self) -> u64 {
         let record = self.record();
-        if record.base == 0 || record.newest <= record.base { 0 } else { self.census().losses }
+        if record.base == 0 || record.newest <= record.floor() { 0 } else { self.census().losses }
     }
 
     /// Counts the rows by their state, shard by shard: exact when nobody writes.
@@ -175,7 +185,7 @@ pub struct Census {
     pub rows: BTreeMap<u32, u64>,
     /// Rows with an image beside their value.
     pub images: u64,
-    /// Rows that going back to the committed schema would lose.
+    /// Rows that going back would lose, as [`Table::losses`] has it.
     pub losses: u64,
     /// Rows with a value that does not count, left for a sweep.
     pub unswept: u64,

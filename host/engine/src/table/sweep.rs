@@ -71,7 +71,7 @@ impl SweptRow {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Converted<'a> {
     /// The value in the schema of the sweep's view; none if the row has that
-    /// schema, or cannot be brought to it.
+    /// schema, or cannot be brought to it. Not taken where an image is wanted.
     pub value: Option<&'a [u8]>,
     /// The image that was wanted; none if there is no way to it.
     pub image: Option<&'a [u8]>,
@@ -312,7 +312,7 @@ impl Pass {
                 return Ok(None);
             }
         }
-        let committed = view.schema() == self.control.record.base;
+        let committed = view.schema() == self.control.record.floor();
         let older_writers = committed && self.control.has_writers_before(view.schema());
         let complete = self.progress.left == 0 && !older_writers;
         let Progress { repaired, converted, left, .. } = self.progress;
@@ -329,11 +329,11 @@ fn needs_repair(control: &Control, row: &Row) -> bool {
 /// Whether the plugin has, whose version has this schema, and which image is
 /// wanted then; 0 for none.
 fn wanted(control: &Control, row: &RowRef<'_>, schema: u32) -> Option<u32> {
-    let base = control.record.base;
-    if base != 0 && row.schema > base {
-        (row.schema <= schema && !control.has_way_back(row)).then_some(base)
+    let floor = control.record.floor();
+    if floor != 0 && row.schema > floor {
+        (row.schema <= schema && !control.has_way_back(row)).then_some(floor)
     } else {
-        (schema == base && row.schema < schema).then_some(0)
+        (schema == floor && row.schema < schema).then_some(0)
     }
 }
 
@@ -341,12 +341,11 @@ fn wanted(control: &Control, row: &RowRef<'_>, schema: u32) -> Option<u32> {
 fn converted_row(swept: &SweptRow, converted: &Converted<'_>, view: &View) -> Option<Row> {
     let before = swept.row();
     let mut parts = before;
-    if let Some(value) = converted.value {
-        (parts.value, parts.schema, parts.generation) = (value, view.schema(), view.generation());
-    }
     if swept.image_schema == 0 {
-        converted.value?;
+        (parts.value, parts.schema, parts.generation) = (converted.value?, view.schema(), view.generation());
     } else {
+        // The value stays as it is, and whose it was: it is not brought up by a
+        // version that may be gone back from.
         let bytes = converted.image?;
         parts.image = Some(Image { schema: swept.image_schema, bytes, fresh: true });
     }

@@ -9,8 +9,8 @@
 //! ```text
 //! key                               record
 //! 00                                head    01 commit:u64 rows:u64 digest:u64 next_space:u64 sum:u32
-//! 01 name                           table   01 space:u64 base:u32 generation:u32 newest:u32 partial:u8
-//!                                              voids:u32 (first:u32 last:u32 above:u32)* sum:u32
+//! 01 name                           table   01 space:u64 base:u32 downgrade_to:u32 generation:u32 newest:u32
+//!                                              partial:u8 voids:u32 (first:u32 last:u32 above:u32)* sum:u32
 //! 02 space:u64 (big-endian) key     row     01 image:u8 schema:u32 generation:u32 revision:u64
 //!                                              value_bytes:u32 [image_schema:u32] value image sum:u32
 //! ```
@@ -137,11 +137,11 @@ pub(super) fn decode_head(record: &[u8]) -> Option<Head> {
 }
 
 pub(super) fn encode_table(name: &str, table: &TableRecord) -> Vec<u8> {
-    let Record { base, generation, newest, ref voids, partial } = table.record;
+    let Record { base, downgrade_to, generation, newest, ref voids, partial } = table.record;
     let mut out = Vec::with_capacity(64);
     out.push(VERSION);
     out.extend(table.space.to_le_bytes());
-    for number in [base, generation, newest] {
+    for number in [base, downgrade_to, generation, newest] {
         out.extend(number.to_le_bytes());
     }
     out.push(u8::from(partial));
@@ -156,7 +156,8 @@ pub(super) fn encode_table(name: &str, table: &TableRecord) -> Vec<u8> {
 pub(super) fn decode_table(name: &str, record: &[u8]) -> Option<TableRecord> {
     let mut body = open(name.as_bytes(), record)?;
     let space = body.u64()?;
-    let (base, generation, newest) = (body.u32()?, body.u32()?, body.u32()?);
+    let (base, downgrade_to) = (body.u32()?, body.u32()?);
+    let (generation, newest) = (body.u32()?, body.u32()?);
     let partial = match body.u8()? {
         0 => false,
         1 => true,
@@ -167,7 +168,7 @@ pub(super) fn decode_table(name: &str, record: &[u8]) -> Option<TableRecord> {
         .map(|_| Some(Void { first: body.u32()?, last: body.u32()?, above: body.u32()? }))
         .collect::<Option<Vec<_>>>()?;
     body.end()?;
-    Some(TableRecord { space, record: Record { base, generation, newest, voids, partial } })
+    Some(TableRecord { space, record: Record { base, downgrade_to, generation, newest, voids, partial } })
 }
 
 pub(super) fn encode_row(row: &RowRef<'_>) -> Vec<u8> {

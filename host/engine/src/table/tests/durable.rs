@@ -33,6 +33,29 @@ fn a_restored_table_is_the_one_that_was_written() {
     assert_counters_are_exact(&restored);
 }
 
+/// Once, what was prepared was kept as if it were committed: the next version of
+/// the earlier schema took all rows that had no image yet for void.
+#[test]
+fn a_downgrade_that_a_crash_cut_short_is_not_committed_and_its_losses_are_counted() {
+    let (table, journal) = durable(None);
+    let new = Version::start(&table, 3, true);
+    table.commit(3).expect("room");
+    for key in 0..10_u8 {
+        new.put(&[key], &[key, 1, 2]).expect("room");
+    }
+    table.prepare_downgrade(1).expect("room");
+    new.put(b"late", &[9, 1, 2]).expect("room");
+
+    let restored = journal.restored(None);
+    let record = restored.record();
+    assert_eq!((record.base, record.downgrade_to, record.floor()), (3, 1, 1));
+    assert_eq!(restored.losses(), 10, "all but the one that was written since");
+    let again = Version::start(&restored, 3, true);
+    restored.commit(3).expect("no journal");
+    assert_eq!((restored.record().downgrade_to, restored.losses()), (0, 0));
+    assert_eq!(again.scan().expect("readable").len(), 11);
+}
+
 #[test]
 fn a_failed_journal_stops_writes_and_nothing_else() {
     let (table, journal) = durable(Some(3));
@@ -48,6 +71,7 @@ fn a_failed_journal_stops_writes_and_nothing_else() {
     }
     assert!(version.remove(b"a").is_err() && version.view.clear().is_err());
     assert!(table.roll_back(1, 1).is_ok(), "the record does not change by it");
+    assert!(table.prepare_downgrade(2).is_ok(), "nor by what is no way down");
     assert!(table.commit(2).is_err());
     assert_eq!(table.record().base, 1);
     assert_eq!(version.get(b"a").expect("readable").map(|(_, value)| value), Some(vec![1]));

@@ -28,6 +28,7 @@ struct ModelRow {
 #[derive(Debug, Default)]
 struct Model {
     rows: BTreeMap<u8, ModelRow>,
+    /// The committed schema, or the one that is being gone back to.
     base: u32,
 }
 
@@ -88,7 +89,6 @@ impl Model {
     }
 
     fn roll_back(&mut self, generation: u32, to: u32) {
-        self.base = to;
         self.fall_back(|row| row.generation == generation && row.schema > to);
     }
 
@@ -346,13 +346,11 @@ impl World {
                 self.late = Some(Actor { taken_back_to: Some(to), ..before });
             }
             Act::AbandonLower if self.preparing.take().is_some() => {
-                match self.lower.take() {
-                    None => self.table.prepare_downgrade(schema).expect(ok),
-                    Some(lower) => {
-                        self.table.roll_back(lower.version.view.generation(), schema).expect(ok);
-                        self.replaced = Some(lower);
-                    }
+                if let Some(lower) = self.lower.take() {
+                    self.table.roll_back(lower.version.view.generation(), schema).expect(ok);
+                    self.replaced = Some(lower);
                 }
+                self.table.cancel_downgrade().expect(ok);
                 self.model.base = schema;
             }
             Act::LeaveAll => (self.late, self.replaced) = (None, None),
@@ -369,6 +367,7 @@ impl World {
     fn crash(&mut self) {
         let (schema, down) = (self.committed.version.schema(), self.committed.version.down);
         self.table = self.journal.restored(Some(self.journal.clone()));
+        assert_eq!(self.table.record().base, schema, "what was prepared is not committed");
         (self.trial, self.late, self.replaced, self.lower, self.preparing) = (None, None, None, None, None);
         let version = Version::start(&self.table, schema, down);
         self.table.commit(schema).expect("a sound journal");

@@ -133,6 +133,34 @@ fn a_downgrade_over_two_schemas_loses_nothing_that_the_older_one_can_hold() {
     assert_eq!(table.census().rows, BTreeMap::from([(1, 51)]));
 }
 
+/// Once, an image was made of the value brought up first, and the value with it:
+/// then it counted as written by a version that could be gone back from.
+#[test]
+fn a_row_that_is_given_an_image_stays_as_it_was_written() {
+    let (table, first) = committed(2);
+    first.put(b"a", &[1, 2]).expect("room");
+    let new = Version::start(&table, 3, true);
+    table.commit(3).expect("no journal");
+    let generation = first.view.generation();
+    table.prepare_downgrade(1).expect("no journal");
+    assert_eq!(new.sweep().progress.converted, 1);
+    assert_eq!(table.census().rows, BTreeMap::from([(2, 1)]));
+    table.roll_back(new.view.generation(), 2).expect("no journal");
+    assert_eq!((value(&first, b"a"), first.view.generation()), (Some(vec![1, 2]), generation));
+}
+
+/// Once, going back from one version to another of its schema put the images of
+/// an older one in the place of their rows.
+#[test]
+fn what_a_version_wrote_stays_when_the_one_that_is_gone_back_to_has_its_schema() {
+    let (table, _old) = committed(1);
+    let second = Version::start(&table, 2, true);
+    let fixed = Version::start(&table, 2, true);
+    fixed.put(b"a", &[1, 20]).expect("room");
+    table.roll_back(fixed.view.generation(), 2).expect("no journal");
+    assert_eq!((value(&second, b"a"), table.record().base), (Some(vec![1, 20]), 1));
+}
+
 #[test]
 fn an_image_of_a_still_older_schema_does_not_pass_for_a_way_back() {
     let (table, old) = committed(1);

@@ -23,7 +23,8 @@ fn rows_and_records_are_there_again_however_often_it_is_opened() {
             make(&kept.journal, &Change::Remove { key: &gone });
             rows.remove(&gone);
             let voids = vec![Void { first: round, last: round, above: 3 }];
-            *record = Record { base: round, generation: round, newest: 4, voids, partial: round % 2 == 0 };
+            let (downgrade_to, partial) = (round / 2, round % 2 == 0);
+            *record = Record { base: round, downgrade_to, generation: round, newest: 4, voids, partial };
             make(&kept.journal, &Change::Control(record));
         }
         // Every other time the store is just left, as by the end of a process.

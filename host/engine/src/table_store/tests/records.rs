@@ -17,7 +17,7 @@ fn hex(bytes: &[u8]) -> String {
 fn the_bytes_of_each_record_are_those_of_the_first_release() {
     let head = Head { commit: 1, rows: 2, digest: 3, next_space: 4 };
     let voids = vec![Void { first: 5, last: 6, above: 7 }];
-    let record = Record { base: 1, generation: 2, newest: 3, voids, partial: true };
+    let record = Record { base: 9, downgrade_to: 8, generation: 2, newest: 3, voids, partial: true };
     let image = Image { schema: 1, bytes: b"old", fresh: true };
     let whole =
         RowRef { key: b"key", value: b"value", schema: 2, generation: 3, revision: 4, image: Some(image) };
@@ -35,7 +35,7 @@ fn the_bytes_of_each_record_are_those_of_the_first_release() {
         "016e6f746573",
         "0200000000000001026b6579",
         "01010000000000000002000000000000000300000000000000040000000000000030896399",
-        "010400000000000000010000000200000003000000010100000005000000060000000700000049438d98",
+        "0104000000000000000900000008000000020000000300000001010000000500000006000000070000005cd4ebb4",
         "010102000000030000000400000000000000050000000100000076616c75656f6c644f4bcab6",
         "010202000000030000000400000000000000050000000100000076616c75656f6c644e6e5c2c",
         "0100020000000300000004000000000000000500000076616c7565ac692726",
@@ -77,11 +77,11 @@ proptest! {
 
     #[test]
     fn a_table_is_read_as_it_was_written(
-        name in "[a-z]{1,20}", space: u64, base: u32, generation: u32, newest: u32, partial: bool,
+        name in "[a-z]{1,20}", space: u64, base: u32, downgrade_to: u32, generation: u32, newest: u32, partial: bool,
         voids in proptest::collection::vec(any::<(u32, u32, u32)>(), 0..5),
     ) {
         let voids = voids.into_iter().map(|(first, last, above)| Void { first, last, above }).collect();
-        let record = Record { base, generation, newest, voids, partial };
+        let record = Record { base, downgrade_to, generation, newest, voids, partial };
         let table = TableRecord { space, record };
         let bytes = encode_table(&name, &table);
         prop_assert_eq!(decode_table(&name, &bytes), Some(table));
@@ -116,6 +116,6 @@ fn a_sound_checksum_over_nonsense_is_no_record() {
         assert_eq!(decode_row(b"k", &sound(&changed, b"k")), None, "byte {at}");
     }
     assert_eq!(decode_row(b"k", &sound(&[body, b"more"].concat(), b"k")), None);
-    let many = [&[1][..], &[0; 20], &[0], &u32::MAX.to_le_bytes()].concat();
+    let many = [&[1][..], &[0; 24], &[0], &u32::MAX.to_le_bytes()].concat();
     assert_eq!(decode_table("k", &sound(&many, b"k")), None, "voids that are not there");
 }
