@@ -396,3 +396,55 @@ fn a_host_that_starts_again_deploys_the_version_that_served_and_no_other() {
         });
     }
 }
+
+fn kept_by_the_process(host: HostBuilder) -> HostBuilder {
+    host.config("sessions", json!({"durability": "process"}))
+}
+
+/// Serves 1.0.0 and then 2.0.0, whose probation the end of the host cuts short;
+/// what has that host's directories.
+fn ended_on_probation() -> tempfile::TempDir {
+    let mut harness = Harness::with(|host| kept_by_the_process(on_probation(host)));
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 100}"#);
+    deploy(&mut harness, 2);
+    call(&sessions, "touch", "t1");
+    drop(sessions);
+    harness.shutdown().1
+}
+
+/// Once, the version that was on probation was committed when the host started
+/// again, and its way back was gone.
+#[test]
+fn a_version_that_was_on_probation_when_the_host_ended_is_on_it_again() {
+    let mut harness = Harness::again(ended_on_probation(), |host| kept_by_the_process(on_probation(host)));
+    harness.published("sessions@2.0.0");
+    // Commands are taken one after the other: what followed from the start is over.
+    harness.host.save_state().wait().expect("there is nothing to save");
+    assert_eq!(table(&harness, "sessions").schema, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "touch", "t1");
+
+    harness.delete("sessions-2.0.0.so");
+    harness.published("sessions@1.0.0");
+    assert_eq!(session(&sessions, "t1")["hits"], 2);
+    assert_eq!(audit(&sessions), (100, 2, 0));
+    let unread = |event: &replug_host::event::Event| matches!(event.kind, EventKind::TableLoss { .. });
+    assert!(!harness.shutdown().0.iter().any(|event| unread(event)));
+}
+
+#[test]
+fn the_probation_of_a_version_that_started_again_ends_with_its_time_or_by_command() {
+    let short = Duration::from_millis(300);
+    let mut harness = Harness::again(ended_on_probation(), |host| kept_by_the_process(host.probation(short)));
+    harness.published("sessions@2.0.0");
+    swept(&harness, 2);
+
+    let mut harness = Harness::again(ended_on_probation(), |host| kept_by_the_process(on_probation(host)));
+    harness.published("sessions@2.0.0");
+    harness.host.commit(&name()).wait().expect("is on probation");
+    swept(&harness, 2);
+    let again = harness.host.commit(&name()).wait().expect_err("it is over");
+    assert_eq!(again.code().as_str(), "rollback.not_warm");
+}

@@ -89,6 +89,9 @@ pub(super) struct Control {
     pub(super) in_memory: BTreeMap<dispatch::VersionId, VersionId>,
     /// The version for which each plugin's tables were committed last.
     pub(super) committed: BTreeMap<PluginName, VersionId>,
+    /// Until when the tables of a version that serves without one before it are
+    /// not committed.
+    pub(super) commit_at: BTreeMap<PluginName, Instant>,
     /// Versions whose export hangs, which was reported.
     pub(super) hanging_exports: BTreeSet<VersionId>,
     /// Why choices could not be kept, which was reported.

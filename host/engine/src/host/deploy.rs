@@ -203,7 +203,7 @@ impl Control {
         wanted: Option<Found>,
     ) -> Result<Option<Kept>, DeployError> {
         let Prepared { entry, version, mut stages, noticed_ns } = prepared;
-        if let Err(error) = self.settle_for_next(&entry) {
+        if let Err(error) = self.settle_for_next(&entry, version.payload().tables()) {
             self.unload(version.retire(), None);
             return Err(error);
         }
@@ -238,6 +238,9 @@ impl Control {
         }
         if taken.pause > Duration::ZERO {
             self.shared.records().entry(id.name.clone()).or_default().last_pause_us = Some(stages.pause_us);
+        }
+        if let Some(serving) = entry.slot.look(Holder::new("tables", monotonic_ns())) {
+            self.begin_probation(&id.name, serving.tables(), taken.old.is_none());
         }
         let from = taken.old.as_ref().map(|old| old.payload().id().to_string());
         let left = self.stand_by(&id.name, taken.old, taken.may_go_back);

@@ -121,6 +121,7 @@ impl Host {
             not_stored: Backoff::default(),
             in_memory: BTreeMap::new(),
             committed: BTreeMap::new(),
+            commit_at: BTreeMap::new(),
             hanging_exports: BTreeSet::new(),
             choices_failed: None,
             rewatch_at: None,

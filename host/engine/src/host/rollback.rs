@@ -137,20 +137,25 @@ impl Control {
     }
 
     /// Ends the probation of the version that serves: the one before is
-    /// unloaded. Returns which serves.
+    /// unloaded, if there is one. Returns which serves.
     pub(super) fn commit(&mut self, name: &PluginName) -> Result<VersionId, FailureReport> {
         let entry = self.shared.directory.find(name.as_str()).ok_or_else(|| unknown_plugin(name))?;
         let (standby, active, event) = {
             let _change = entry.change();
-            let standby = self.shared.standby().remove(name).ok_or_else(|| not_warm(name))?;
             let active =
                 self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active().cloned());
-            let active = active.expect("what is kept ready stands behind what serves");
+            let active = active.ok_or_else(|| not_warm(name))?;
+            let standby = self.shared.standby().remove(name);
+            if self.commit_at.remove(name).is_none() && standby.is_none() {
+                return Err(not_warm(name));
+            }
             let event = self.shared.note(&active, EventKind::Committed);
             (standby, active, event)
         };
         EventLog::tell(&event);
-        self.unload(standby.retired, None);
+        if let Some(standby) = standby {
+            self.unload(standby.retired, None);
+        }
         Ok(active)
     }
 

@@ -4,6 +4,9 @@
 //! no probation runs, no trial, and its last call has returned. Until then each
 //! row that is written can be read by both. Rows of earlier schemas are swept
 //! from then on.
+//!
+//! A version that the process ended with before it was committed is on probation
+//! anew: its images must outlive a crash that it may have caused itself.
 
 use super::{control::Control, sweeps::TableSweep};
 use crate::{
@@ -13,7 +16,7 @@ use crate::{
     failure::Code,
     id::{PluginName, VersionId},
     pipeline::{DeployError, UnloadStage},
-    service::Entry,
+    service::{Entry, OpenTables},
 };
 use std::{
     sync::Arc,
@@ -49,6 +52,10 @@ impl Control {
         if !serving.manifest().state.tables || self.may_go_back(name, serving.id()) {
             return;
         }
+        if self.commit_at.get(name).is_some_and(|at| Instant::now() < *at) {
+            return;
+        }
+        self.commit_at.remove(name);
         // That the version before was swept says nothing of this one.
         let of_another = self.shared.sweeps().get(name).is_some_and(|sweep| sweep.version() != serving.id());
         if of_another && let Some(before) = self.shared.sweeps().remove(name) {
@@ -85,15 +92,30 @@ impl Control {
         }
     }
 
+    /// Notes when the tables of a version that has just begun to serve may be
+    /// committed, other things being equal. With a version before it that is up
+    /// to that one; the first of this life has its probation alone.
+    pub(super) fn begin_probation(&mut self, name: &PluginName, serving: &OpenTables, is_first: bool) {
+        if is_first && serving.goes_on_from_others() {
+            self.commit_at.insert(name.clone(), Instant::now() + self.options.probation);
+        } else {
+            self.commit_at.remove(name);
+        }
+    }
+
     /// Commits the tables of the version that serves before a third version uses
     /// them: what is kept ready behind it is given up, because rows have an image
     /// in one schema only, and the third version leaves those that the second one
-    /// needs.
-    pub(super) fn settle_for_next(&mut self, entry: &Arc<Entry>) -> Result<(), DeployError> {
+    /// needs. One of the committed schemas is no third one.
+    pub(super) fn settle_for_next(
+        &mut self,
+        entry: &Arc<Entry>,
+        next: &OpenTables,
+    ) -> Result<(), DeployError> {
         let Some(serving) = entry.slot.look(Holder::new("tables", monotonic_ns())) else {
             return Ok(());
         };
-        if !serving.manifest().state.tables || serving.tables().is_committed() {
+        if !serving.manifest().state.tables || serving.tables().is_committed_for(next) {
             return Ok(());
         }
         let left = {
@@ -112,6 +134,7 @@ impl Control {
             thread::sleep(LOOK_EVERY);
         }
         drop(serving);
+        self.commit_at.remove(&entry.name);
         self.settle_tables_of(entry);
         Ok(())
     }

@@ -79,7 +79,7 @@ impl Control {
         let Some(Prepared { entry, version, .. }) = self.make_ready(id, is_stateless)? else {
             return Ok(false);
         };
-        let settled = self.settle_for_next(&entry);
+        let settled = self.settle_for_next(&entry, version.payload().tables());
         if let Err(error) = settled.and_then(|()| pipeline::can_share(version.payload())) {
             self.unload(version.retire(), None);
             return Err(error);

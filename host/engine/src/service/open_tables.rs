@@ -294,6 +294,17 @@ impl OpenTables {
     pub(crate) fn is_committed(&self) -> bool {
         self.all().iter().all(|open| open.is_committed())
     }
+
+    /// Whether in each table its schema is the committed one, or that of `next` is.
+    pub(crate) fn is_committed_for(&self, next: &OpenTables) -> bool {
+        let is_next = |name: &str| next.find(name).is_some_and(|next| next.is_committed());
+        self.all().iter().all(|open| open.is_committed() || is_next(open.view.table().name()))
+    }
+
+    /// Whether another schema than its own is committed in one of its tables.
+    pub(crate) fn goes_on_from_others(&self) -> bool {
+        self.all().iter().any(|open| open.view.table().record().base != 0 && !open.is_committed())
+    }
 }
 
 impl OpenTable {
