@@ -5,6 +5,7 @@ pub mod vitals;
 pub mod symbol;
 pub mod artifacts;
 pub mod harness;
+pub mod sessions;
 pub mod kit;
 pub mod hostile;
 pub mod load;

@@ -1,15 +1,13 @@
 //! Rows that stay in the host while versions come, serve side by side, and go
 //! back: the sample plugin `sessions` in three versions.
 
-use replug_host::{
-    CallOptions, HostBuilder, Plugin, TableStatus, dispatch::Share, event::EventKind, failure::Failure,
-    id::PluginName,
-};
+use replug_host::{CallOptions, HostBuilder, Plugin, dispatch::Share, event::EventKind, failure::Failure};
 use replug_tests::{
     artifacts,
     harness::{Harness, How, is, wait_until},
+    sessions::{audit, call, deploy, deploy_example, name, on_probation, open, session, swept, table},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     sync::{
         Arc,
@@ -19,22 +17,6 @@ use std::{
     time::Duration,
 };
 
-/// Longer than any test.
-const LONG: Duration = Duration::from_secs(3_600);
-
-fn name() -> PluginName {
-    "sessions".parse().expect("a name")
-}
-
-fn on_probation(host: HostBuilder) -> HostBuilder {
-    host.probation(LONG)
-}
-
-fn deploy(harness: &mut Harness, major: u32) {
-    let library = artifacts::plugin(&format!("sessions-v{major}"));
-    harness.deploy(&library, &format!("sessions-{major}.0.0.so"), &format!("sessions@{major}.0.0"));
-}
-
 /// Drops a version and chooses an earlier one.
 fn stay_with(harness: &mut Harness, major: u32, later: u32) {
     deploy(harness, major);
@@ -42,40 +24,6 @@ fn stay_with(harness: &mut Harness, major: u32, later: u32) {
     let library = artifacts::plugin(&format!("sessions-v{later}"));
     harness.drop_file(How::Rename, &library, &format!("sessions-{later}.0.0.so"));
     harness.expect("passing over it", |event| matches!(event.kind, EventKind::Superseded { .. }));
-}
-
-fn call(sessions: &Plugin, method: &str, body: &str) -> String {
-    let reply = sessions.call(method, body.as_bytes()).expect("no call fails");
-    reply.text().expect("text").to_owned()
-}
-
-fn session(sessions: &Plugin, token: &str) -> Value {
-    serde_json::from_str(&call(sessions, "get", token)).expect("JSON")
-}
-
-fn open(sessions: &Plugin, token: &str, user: &str) {
-    call(sessions, "open", &json!({"token": token, "user": user}).to_string());
-}
-
-fn table(harness: &Harness, table: &str) -> TableStatus {
-    let status = harness.host.status();
-    let tables = &status.plugin("sessions").expect("is known").tables;
-    tables.iter().find(|status| status.name == table).expect("is open").clone()
-}
-
-/// Waits until the tables are those of a version, and swept.
-fn swept(harness: &Harness, schema: u32) -> TableStatus {
-    wait_until("the sweep", || {
-        let table = table(harness, "sessions");
-        table.schema == schema && table.sweep.is_some_and(|sweep| sweep.done)
-    });
-    table(harness, "sessions")
-}
-
-fn audit(sessions: &Plugin) -> (u64, u64, u64) {
-    let audit: Value = serde_json::from_str(&call(sessions, "audit", "")).expect("JSON");
-    let number = |name: &str| audit[name].as_u64().expect("a number");
-    (number("sessions"), number("hits"), number("strays"))
 }
 
 #[test]
@@ -294,11 +242,6 @@ fn a_table_that_is_full_refuses_a_new_row_and_nothing_else() {
     open(&sessions, "c", "ada");
 }
 
-fn deploy_example(harness: &mut Harness, example: &str, version: &str) {
-    let library = artifacts::example("sessions-core", example);
-    harness.deploy(&library, &format!("sessions-{version}.so"), &format!("sessions@{version}"));
-}
-
 #[test]
 fn a_version_that_cannot_go_back_serves_alone_and_a_rollback_past_its_rows_is_refused() {
     let mut harness = Harness::with(on_probation);
@@ -395,56 +338,4 @@ fn a_host_that_starts_again_deploys_the_version_that_served_and_no_other() {
             is_published
         });
     }
-}
-
-fn kept_by_the_process(host: HostBuilder) -> HostBuilder {
-    host.config("sessions", json!({"durability": "process"}))
-}
-
-/// Serves 1.0.0 and then 2.0.0, whose probation the end of the host cuts short;
-/// what has that host's directories.
-fn ended_on_probation() -> tempfile::TempDir {
-    let mut harness = Harness::with(|host| kept_by_the_process(on_probation(host)));
-    deploy(&mut harness, 1);
-    let sessions = harness.plugin("sessions");
-    call(&sessions, "fill", r#"{"from": 0, "count": 100}"#);
-    deploy(&mut harness, 2);
-    call(&sessions, "touch", "t1");
-    drop(sessions);
-    harness.shutdown().1
-}
-
-/// Once, the version that was on probation was committed when the host started
-/// again, and its way back was gone.
-#[test]
-fn a_version_that_was_on_probation_when_the_host_ended_is_on_it_again() {
-    let mut harness = Harness::again(ended_on_probation(), |host| kept_by_the_process(on_probation(host)));
-    harness.published("sessions@2.0.0");
-    // Commands are taken one after the other: what followed from the start is over.
-    harness.host.save_state().wait().expect("there is nothing to save");
-    assert_eq!(table(&harness, "sessions").schema, 1);
-    let sessions = harness.plugin("sessions");
-    call(&sessions, "touch", "t1");
-
-    harness.delete("sessions-2.0.0.so");
-    harness.published("sessions@1.0.0");
-    assert_eq!(session(&sessions, "t1")["hits"], 2);
-    assert_eq!(audit(&sessions), (100, 2, 0));
-    let unread = |event: &replug_host::event::Event| matches!(event.kind, EventKind::TableLoss { .. });
-    assert!(!harness.shutdown().0.iter().any(|event| unread(event)));
-}
-
-#[test]
-fn the_probation_of_a_version_that_started_again_ends_with_its_time_or_by_command() {
-    let short = Duration::from_millis(300);
-    let mut harness = Harness::again(ended_on_probation(), |host| kept_by_the_process(host.probation(short)));
-    harness.published("sessions@2.0.0");
-    swept(&harness, 2);
-
-    let mut harness = Harness::again(ended_on_probation(), |host| kept_by_the_process(on_probation(host)));
-    harness.published("sessions@2.0.0");
-    harness.host.commit(&name()).wait().expect("is on probation");
-    swept(&harness, 2);
-    let again = harness.host.commit(&name()).wait().expect_err("it is over");
-    assert_eq!(again.code().as_str(), "rollback.not_warm");
 }

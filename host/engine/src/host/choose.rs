@@ -1,6 +1,9 @@
 //! An operator's choice of a version.
 
-use super::control::Control;
+use super::{
+    control::Control,
+    waiting::{Asked, Done},
+};
 use crate::{
     event::FailureReport,
     failure::Code,
@@ -11,17 +14,54 @@ use semver::Version;
 impl Control {
     /// Makes `version` the one that serves, or the highest again. A choice that
     /// cannot be had is not kept: the one before stands.
-    pub(super) fn activate(
+    pub(super) fn activate(&mut self, name: &PluginName, version: Option<Version>, done: Done) {
+        let is_free = self.has_left(name).and_then(|()| match version {
+            Some(_) => self.no_trial_runs(name),
+            None => Ok(()),
+        });
+        let before = match is_free.and_then(|()| self.choose(name, version)) {
+            Ok(before) => before,
+            // Whoever asked may have gone away meanwhile.
+            Err(failure) => return drop(done.send(Err(failure))),
+        };
+        let before = match self.wait_no_longer(name) {
+            // The choice before is none that was carried out.
+            Some(Asked { before, done }) => {
+                let message = format!("another choice for {name} was made before this one was carried out");
+                let _ = done.send(Err(FailureReport::with_code(Code::DeploySuperseded, message)));
+                before
+            }
+            None => before,
+        };
+        let reconciled = self.reconcile(name);
+        self.hold_choice(name, Some(before.clone()));
+        self.asked.insert(name.clone(), Asked { before, done });
+        if reconciled.is_err() || !self.waits(name) {
+            self.answer(name, reconciled);
+        }
+    }
+
+    fn hold_choice(&self, name: &PluginName, before: Option<Option<Version>>) {
+        if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
+            versions.hold_choice(before);
+        }
+    }
+
+    /// Tells whoever chose what serves what came of it.
+    pub(super) fn answer(&mut self, name: &PluginName, reconciled: Result<(), FailureReport>) {
+        let Some(Asked { before, done }) = self.asked.remove(name) else { return };
+        self.hold_choice(name, None);
+        let active = self.chosen(name, before, reconciled);
+        let _ = done.send(active.and_then(|id| self.shared.keep_choices().map(|()| id)));
+    }
+
+    fn chosen(
         &mut self,
         name: &PluginName,
-        version: Option<Version>,
+        before: Option<Version>,
+        reconciled: Result<(), FailureReport>,
     ) -> Result<VersionId, FailureReport> {
-        self.has_left(name)?;
-        if version.is_some() {
-            self.no_trial_runs(name)?;
-        }
-        let before = self.choose(name, version)?;
-        if let Err(failure) = self.reconcile(name) {
+        if let Err(failure) = reconciled {
             if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
                 versions.pin_as_before(before);
             }

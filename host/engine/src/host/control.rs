@@ -12,6 +12,7 @@ use super::{
     shared::Shared,
     stored::{Imported, Restored},
     stuck::StuckCalls,
+    waiting::{Asked, Descending, Load},
 };
 use crate::{
     artifact::{
@@ -92,6 +93,12 @@ pub(super) struct Control {
     /// Until when the tables of a version that serves without one before it are
     /// not committed.
     pub(super) commit_at: BTreeMap<PluginName, Instant>,
+    /// Deployments that wait until rows are within their version's reach.
+    pub(super) descents: BTreeMap<PluginName, Descending>,
+    /// Deployments that wait until the plugin's tables are read.
+    pub(super) loads: BTreeMap<PluginName, Load>,
+    /// Who waits for such a deployment.
+    pub(super) asked: BTreeMap<PluginName, Asked>,
     /// Versions whose export hangs, which was reported.
     pub(super) hanging_exports: BTreeSet<VersionId>,
     /// Why choices could not be kept, which was reported.
@@ -171,7 +178,10 @@ impl Control {
                 Err(_) => return Turn::End(None),
             },
             recv(wakers.tick) -> _ => self.look_around(Instant::now()),
-            recv(self.shared.nudged()) -> _ => self.end_probations(Instant::now()),
+            recv(self.shared.nudged()) -> _ => {
+                self.end_probations(Instant::now());
+                self.go_on();
+            }
             recv(wakers.look) -> _ => self.look_for_stuck_calls(stuck),
             // What failed was reported as events.
             recv(wakers.save) -> _ => drop(self.save_all()),
@@ -183,8 +193,7 @@ impl Control {
         // Whoever asked may have gone away meanwhile.
         match command {
             Command::Activate { name, version, done } => {
-                let active = self.activate(&name, version);
-                let _ = done.send(active.and_then(|id| self.shared.keep_choices().map(|()| id)));
+                self.activate(&name, version, done);
             }
             Command::Try { name, version, share, done } => {
                 let _ = done.send(self.try_version(&name, &version, share));
@@ -214,6 +223,7 @@ impl Control {
     fn look_around(&mut self, now: Instant) {
         self.clear_unloads();
         self.end_probations(now);
+        self.go_on();
         self.watch_again(now);
         self.store_again(now);
         self.let_go_of_leaving(now);

@@ -4,18 +4,19 @@ use super::{
     control::{Control, micros, nanos},
     options::RemovalPolicy,
     versions::Arrival,
+    waiting::Prepared,
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Holder, Retired, Version},
+    dispatch::{Holder, Retired},
     event::{EventKind, EventLog, FailureReport, StageTimes},
     failure::{Blame, Code, Failure},
     id::{PluginName, VersionId},
     load::Hook,
     pipeline::{
-        self, Candidate, DeployError, Left, Loss, Means, Refused, StatePolicy, TakenState, Unloading,
+        self, Candidate, DeployError, Descent, Left, Loss, Means, Refused, StatePolicy, TakenState, Unloading,
     },
-    service::{Entry, Serving},
+    service::Serving,
     state::{chain::MigratePolicy, envelope::Envelope, store::Found},
 };
 use std::{
@@ -31,8 +32,9 @@ impl Control {
         }
     }
 
-    /// Makes what is wanted what serves. Returns the first failure, after
-    /// which a lower version may have been deployed.
+    /// Makes what is wanted what serves, or begins to: a deployment may have to
+    /// [wait](Self::waits). Returns the first failure, after which a lower version
+    /// may have been deployed.
     pub(super) fn reconcile(&mut self, name: &PluginName) -> Result<(), FailureReport> {
         let mut first_failure = Ok(());
         while let Some(step) = self.next_step(name) {
@@ -51,7 +53,7 @@ impl Control {
     }
 
     /// Says that a version was not deployed, and whether it is tried again.
-    fn not_deployed(&self, id: &VersionId, error: &DeployError) -> FailureReport {
+    pub(super) fn not_deployed(&self, id: &VersionId, error: &DeployError) -> FailureReport {
         let failure = FailureReport::of(error);
         let mut retry_in_ms = None;
         if let Some(versions) = self.shared.catalog().get_mut(id.name.as_str()) {
@@ -68,8 +70,8 @@ impl Control {
 
     fn next_step(&self, name: &PluginName) -> Option<Step> {
         // A version that waits for its last calls has state that the next one
-        // needs.
-        if self.ends_at.is_some() || self.is_leaving(name) {
+        // needs; and one step is taken after the other.
+        if self.ends_at.is_some() || self.is_leaving(name) || self.waits(name) {
             return None;
         }
         let catalog = self.shared.catalog();
@@ -102,9 +104,31 @@ impl Control {
     }
 
     fn deploy(&mut self, id: &VersionId) -> Result<(), DeployError> {
-        match self.make_ready(id, |_| Ok(()))? {
-            Some(prepared) => self.publish(id, prepared, None).map(drop),
-            None => Ok(()),
+        if !self.tables_are_loaded(id)? {
+            return Ok(());
+        }
+        let Some(prepared) = self.make_ready(id, |_| Ok(()))? else { return Ok(()) };
+        let prepared = self.settled(prepared)?;
+        match Descent::begin(&prepared.entry, prepared.version.payload()) {
+            Ok(descent) if descent.tables().is_empty() => {
+                self.publish(id, prepared, None, (descent, Vec::new())).map(drop)
+            }
+            Ok(descent) => self.descend(id, prepared, descent),
+            Err(error) => {
+                self.unload(prepared.version.retire(), None);
+                Err(error)
+            }
+        }
+    }
+
+    /// A version that no third one is in the way of.
+    pub(super) fn settled(&mut self, prepared: Prepared) -> Result<Prepared, DeployError> {
+        match self.settle_for_next(&prepared.entry, prepared.version.payload().tables()) {
+            Ok(()) => Ok(prepared),
+            Err(error) => {
+                self.unload(prepared.version.retire(), None);
+                Err(error)
+            }
         }
     }
 
@@ -201,12 +225,9 @@ impl Control {
         id: &VersionId,
         prepared: Prepared,
         wanted: Option<Found>,
+        reach: (Descent, Vec<Loss>),
     ) -> Result<Option<Kept>, DeployError> {
         let Prepared { entry, version, mut stages, noticed_ns } = prepared;
-        if let Err(error) = self.settle_for_next(&entry, version.payload().tables()) {
-            self.unload(version.retire(), None);
-            return Err(error);
-        }
         let policy = self.policy();
         let mut problems = Vec::new();
         let in_memory = version.id();
@@ -219,7 +240,7 @@ impl Control {
             gate_timeout: self.options.service.gate_timeout,
             problems: &mut problems,
         };
-        let taken = pipeline::take_over(&entry, version, &mut means);
+        let taken = pipeline::take_over(&entry, version, reach, &mut means);
         for problem in &problems {
             self.shared.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(problem) });
         }
@@ -329,14 +350,6 @@ impl Control {
             }
         }
     }
-}
-
-/// A version that could serve.
-pub(super) struct Prepared {
-    pub(super) entry: Arc<Entry>,
-    pub(super) version: Version<Serving>,
-    stages: StageTimes,
-    noticed_ns: u64,
 }
 
 /// What became of state when a version took over.

@@ -144,6 +144,7 @@ impl Control {
     pub(super) fn shut_down(&mut self) {
         let until = Instant::now() + self.options.shutdown_timeout;
         self.ends_at = Some(until);
+        self.give_up_waiting();
         // Saving takes time too.
         let calls_until = Instant::now() + self.options.shutdown_timeout / 4 * 3;
         let manifests = self.manifests();

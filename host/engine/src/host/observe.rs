@@ -84,7 +84,9 @@ impl Shared {
     }
 
     fn tables_of(&self, entry: &Entry) -> Vec<TableStatus> {
-        let swept = self.sweeps().get(&entry.name).map(TableSweep::progress).unwrap_or_default();
+        let swept = self.descents.of(&entry.name);
+        let swept = swept.or_else(|| self.sweeps().get(&entry.name).map(TableSweep::progress));
+        let swept = swept.unwrap_or_default();
         let paused = self.sweep_pauses.contains(&entry.name);
         let tables = self.directory.tables.of(&entry.name);
         let status = tables.iter().map(|TableOf { table, durability }| {

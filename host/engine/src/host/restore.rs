@@ -18,7 +18,7 @@ use crate::{
     event::{EventKind, FailureReport, StageTimes},
     failure::{Code, Failure},
     id::PluginName,
-    pipeline::{self, DeployError},
+    pipeline::{self, DeployError, Descent},
     service::Serving,
     state::{
         envelope::Envelope,
@@ -36,6 +36,7 @@ impl Control {
     ) -> Result<Restored, FailureReport> {
         self.has_left(name)?;
         self.no_trial_runs(name)?;
+        self.nothing_waits(name)?;
         let found = self.store.find(name.as_str(), snapshot).map_err(report)?;
         let entry = self.shared.directory.find(name.as_str());
         match entry.and_then(|entry| entry.slot.look(holder("restore"))) {
@@ -77,7 +78,9 @@ impl Control {
         // The hand-over waits for all that others hold.
         drop(live);
         let prepared = self.prepare(&id, candidate, StageTimes::default(), begun)?;
-        self.publish(&id, prepared, Some(found))
+        let prepared = self.settled(prepared)?;
+        // Its rows are those of the version that serves.
+        self.publish(&id, prepared, Some(found), (Descent::none(), Vec::new()))
     }
 
     fn restore_at_start(&self, name: &PluginName, found: Found) -> Result<Restored, FailureReport> {

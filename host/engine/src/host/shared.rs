@@ -5,6 +5,7 @@ use super::{
     catalog::Catalog,
     choices::Choices,
     sweeps::{Pauses, TableSweep},
+    waiting::DescentProgress,
 };
 use crate::{
     artifact::watch::WatchMode,
@@ -39,6 +40,7 @@ pub(super) struct Shared {
     records: Mutex<BTreeMap<PluginName, Record>>,
     sweeps: Mutex<BTreeMap<PluginName, TableSweep>>,
     pub(super) sweep_pauses: Arc<Pauses>,
+    pub(super) descents: Arc<DescentProgress>,
     watching: Mutex<ModeReader>,
     /// Tells the loop that something waits for it.
     nudges: (Sender<()>, Receiver<()>),
@@ -98,6 +100,7 @@ impl Shared {
             records: Mutex::default(),
             sweeps: Mutex::default(),
             sweep_pauses: Arc::default(),
+            descents: Arc::default(),
             watching: Mutex::new(watching),
             nudges: channel::bounded(1),
             stranded: AtomicUsize::new(0),
@@ -156,6 +159,11 @@ impl Shared {
     pub(super) fn nudge(&self) {
         // One that waits says enough.
         let _ = self.nudges.0.try_send(());
+    }
+
+    /// What makes it do so, for threads that outlast who starts them.
+    pub(super) fn nudger(&self) -> Sender<()> {
+        self.nudges.0.clone()
     }
 
     pub(super) fn nudged(&self) -> &Receiver<()> {

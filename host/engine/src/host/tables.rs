@@ -49,7 +49,8 @@ impl Control {
         let tables = serving.tables();
         // Nobody goes back meanwhile.
         let _change = entry.change();
-        if !serving.manifest().state.tables || self.may_go_back(name, serving.id()) {
+        let is_wanted = serving.manifest().state.tables && !self.descents.contains_key(name);
+        if !is_wanted || self.may_go_back(name, serving.id()) {
             return;
         }
         if self.commit_at.get(name).is_some_and(|at| Instant::now() < *at) {

@@ -5,11 +5,7 @@
 //! State that goes over as a whole cannot be in two versions at once, so both
 //! have to be stateless.
 
-use super::{
-    choose::unknown,
-    control::Control,
-    deploy::{Prepared, is_its_own_doing},
-};
+use super::{choose::unknown, control::Control, deploy::is_its_own_doing, waiting::Prepared};
 use crate::{
     clock::monotonic_ns,
     dispatch::{Holder, NotPublished, Share},
@@ -36,6 +32,7 @@ impl Control {
             }
             return Err(is_tried(&trial));
         }
+        self.nothing_waits(name)?;
         let id = self.find_for_trial(name, version)?;
         match self.begin_trial(&id, share) {
             Ok(true) => Ok(id),

@@ -26,6 +26,8 @@ pub(super) const GONE_GRACE: Duration = Duration::from_millis(100);
 pub(super) struct Versions {
     present: BTreeMap<Version, Present>,
     pinned: Option<Version>,
+    /// The choice before, while the one that was made waits to be carried out.
+    before: Option<Option<Version>>,
     active: Option<VersionId>,
     /// The version that serves a share of the calls beside it.
     trial: Option<VersionId>,
@@ -127,7 +129,8 @@ impl Versions {
 
     /// What has to be known when a host starts again.
     pub(super) fn choice(&self) -> Choice {
-        Choice { chosen: self.pinned.clone(), stays: self.stays, left: self.left.clone() }
+        let chosen = self.before.clone().unwrap_or_else(|| self.pinned.clone());
+        Choice { chosen, stays: self.stays, left: self.left.clone() }
     }
 }
 
@@ -373,6 +376,12 @@ impl Versions {
             None => self.backoff = Backoff::default(),
         }
         self.pinned = version;
+    }
+
+    /// A choice is carried out later, or has been now: until then it is the one
+    /// before that outlives the host, since whether this one can be had is open.
+    pub(super) fn hold_choice(&mut self, before: Option<Option<Version>>) {
+        self.before = before;
     }
 
     /// Goes back to an earlier choice.

@@ -48,6 +48,12 @@ pub(crate) enum DeployError {
     OneWay { table: String, to: u32 },
     #[error("calls on the version before the one that serves have not ended, and read its tables")]
     TablesInUse,
+    #[error("there is no thread for it: {0}")]
+    Thread(#[source] io::Error),
+    #[error("the host's own code panicked")]
+    Panicked,
+    #[error("another version serves than when its rows began to be turned back")]
+    Overtaken,
     #[error(transparent)]
     Table(#[from] TableError),
     #[error(transparent)]
@@ -111,8 +117,8 @@ impl DeployError {
             | DeployError::Quiesce { .. }
             | DeployError::OverBudget { .. } => Stage::HandOver,
             DeployError::Gate(_) | DeployError::SharedState | DeployError::OneWay { .. } => Stage::Publish,
-            DeployError::TableStore(_) => Stage::Prepare,
-            DeployError::TablesInUse => Stage::HandOver,
+            DeployError::TableStore(_) | DeployError::Thread(_) | DeployError::Panicked => Stage::Prepare,
+            DeployError::TablesInUse | DeployError::Overtaken => Stage::HandOver,
             DeployError::Table(_) => Stage::Activate,
         }
     }
@@ -133,9 +139,10 @@ impl Failure for DeployError {
             DeployError::Model { .. } => Code::StateModelChanged,
             DeployError::NoPath(error) => error.code(),
             DeployError::Rows { .. } => Code::StateNoPath,
-            DeployError::TablesInUse => Code::GateBusy,
+            DeployError::TablesInUse | DeployError::Overtaken => Code::GateBusy,
             DeployError::Table(error) => error.code(),
             DeployError::TableStore(error) => error.code(),
+            DeployError::Thread(_) | DeployError::Panicked => Code::HostThread,
             DeployError::BrokenStep { .. } => Code::StateMigrate,
             DeployError::Save(error) | DeployError::Restore(error) => error.code(),
             DeployError::Quiesce { .. } => Code::GateQuiesceTimeout,

@@ -13,16 +13,14 @@
 
 use super::{
     error::DeployError,
-    progress::{Party, Progress},
-    taken::{DEPLOYMENT, Loss, enter},
-    worker::Worker,
+    taken::{DEPLOYMENT, Loss},
 };
 use crate::{
     clock::monotonic_ns,
     dispatch::{Holder, Lease},
-    load::{Hook, HookError},
+    load::HookError,
     service::{Entry, Fit, Serving},
-    table::{Batch, Converted, Sweep, SweptRow, Table, TableError, VALUE_BYTES_MAX, View},
+    table::{Converted, Sweep, SweptRow, Table, TableError, VALUE_BYTES_MAX, View},
 };
 use std::sync::Arc;
 
@@ -37,8 +35,6 @@ pub(crate) enum Passage {
 
 /// Rows that are handed to a plugin at once.
 pub(crate) const BATCH_ROWS: usize = 128;
-/// Passes over a table, each of which finds what was written during the last.
-const PASSES_MAX: usize = 8;
 
 /// How a version gets past the one that serves, with these losses.
 pub(crate) fn passage(new: &Serving, losses: &[Loss]) -> Passage {
@@ -57,8 +53,9 @@ pub(crate) fn can_share(new: &Serving) -> Result<(), DeployError> {
 }
 
 /// The way of a version into tables that may have rows of later schemas: these
-/// are brought within its reach while the version before serves. Dropping this
-/// gives the way up, and leaves the committed schemas as they were.
+/// are brought within its reach while the version before serves, which takes as
+/// long as there are rows. Dropping this gives the way up, and leaves the
+/// committed schemas as they were.
 #[must_use = "dropping it gives it up"]
 pub(crate) struct Descent {
     tables: Vec<Down>,
@@ -66,11 +63,25 @@ pub(crate) struct Descent {
 }
 
 /// A table that is gone down in.
-struct Down {
-    table: Arc<Table>,
+#[derive(Debug, Clone)]
+pub(crate) struct Down {
+    pub(crate) table: Arc<Table>,
     to: u32,
     /// The view of the version that serves, if that can make the images.
-    theirs: Option<Arc<View>>,
+    pub(crate) theirs: Option<Arc<View>>,
+}
+
+impl Down {
+    /// What is out of reach for the new version all the same. Looks at each row.
+    pub(crate) fn loss(&self, allow: bool) -> Result<Option<Loss>, DeployError> {
+        let (rows, from) = (self.table.losses(), self.table.record().base);
+        let table = self.table.name().to_owned();
+        match rows {
+            0 => Ok(None),
+            rows if allow => Ok(Some(Loss { table, rows })),
+            rows => Err(DeployError::Rows { table, from, to: self.to, rows }),
+        }
+    }
 }
 
 impl Descent {
@@ -102,25 +113,15 @@ impl Descent {
         Ok(descent)
     }
 
-    /// Has the version that serves make images of all rows that lack one.
-    pub(crate) fn sweep(&self, entry: &Entry, worker: &mut Worker) -> Result<(), DeployError> {
-        let views = self.tables.iter().filter_map(|down| down.theirs.as_ref());
-        views.into_iter().try_for_each(|view| sweep_down(entry, view, worker))
+    /// Nothing has to be brought within reach.
+    pub(crate) fn none() -> Descent {
+        Descent { tables: Vec::new(), is_given_up: false }
     }
 
-    /// What is out of reach for the new version all the same.
-    pub(crate) fn losses(&self, allow_loss: bool) -> Result<Vec<Loss>, DeployError> {
-        let mut losses = Vec::new();
-        for Down { table, to, .. } in &self.tables {
-            let (rows, from) = (table.losses(), table.record().base);
-            let table = table.name().to_owned();
-            match rows {
-                0 => {}
-                rows if allow_loss => losses.push(Loss { table, rows }),
-                rows => return Err(DeployError::Rows { table, from, to: *to, rows }),
-            }
-        }
-        Ok(losses)
+    /// The tables that are gone down in: of each, the version that serves is to
+    /// sweep what it can, and then the losses are to be counted.
+    pub(crate) fn tables(&self) -> &[Down] {
+        &self.tables
     }
 
     /// The version serves. That it goes down is over when it is committed.
@@ -143,40 +144,6 @@ impl Drop for Descent {
 
 fn lease(entry: &Entry) -> Option<Lease<Serving>> {
     entry.slot.look(Holder::new(DEPLOYMENT, monotonic_ns()))
-}
-
-/// Has the version that serves make images of all rows that lack one.
-fn sweep_down(entry: &Entry, view: &Arc<View>, worker: &mut Worker) -> Result<(), DeployError> {
-    let mut sweep = Sweep::new(view);
-    for _ in 0..PASSES_MAX {
-        loop {
-            let batch = match sweep.next_batch(BATCH_ROWS)? {
-                Batch::Rows(rows) if rows.is_empty() => continue,
-                Batch::Rows(rows) => rows,
-                Batch::End(report) if report.complete || report.progress.left > 0 => return Ok(()),
-                Batch::End(_) => break,
-            };
-            let Some(lease) = lease(entry) else { return Ok(()) };
-            let id = lease.id().clone();
-            let before = |error| DeployError::Before { version: Box::new(id), source: Box::new(error) };
-            let progress = Progress::at(Party::Before, Hook::Convert);
-            let job = worker.run(&progress, move || {
-                let converted = enter(&lease, Hook::Convert, |old| Ok(convert(old, &mut sweep, &batch)?));
-                (sweep, converted)
-            });
-            let (back, converted) = match job {
-                Ok(done) => done,
-                Err(overdue) => return Err(before(overdue.into())),
-            };
-            sweep = back;
-            match converted {
-                Ok(None) => {}
-                Ok(Some(failed)) => return Err(before(failed.into())),
-                Err(error) => return Err(before(error)),
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Has a version convert rows. Those that it cannot are left as they are;

@@ -12,7 +12,7 @@ use super::{
     saved::{Saved, from_disk, from_disk_as_wanted},
     state::{Payload, not_entered},
     tables::{self, Descent, Passage},
-    taken::{DEPLOYMENT, Means, Refused, Taken, TakenState, activate, enter},
+    taken::{DEPLOYMENT, Loss, Means, Refused, Taken, TakenState, activate, enter},
     worker::Worker,
 };
 use crate::{
@@ -23,22 +23,15 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// Makes `version` the one that serves.
+/// Makes `version` the one that serves. What it would meet in its tables was
+/// brought within its reach, but for these losses.
 pub(crate) fn take_over<'a>(
     entry: &'a Entry,
     version: Version<Serving>,
+    (descent, losses): (Descent, Vec<Loss>),
     means: &mut Means<'_>,
 ) -> Result<Taken<'a>, Refused> {
     let new = version.payload();
-    let begun = Descent::begin(entry, new).and_then(|descent| {
-        descent.sweep(entry, means.worker)?;
-        let losses = descent.losses(means.policy.allow_loss)?;
-        Ok((descent, losses))
-    });
-    let (descent, losses) = match begun {
-        Ok(begun) => begun,
-        Err(error) => return Err(Refused::new(version, error)),
-    };
     let passage = tables::passage(new, &losses);
     // State that the version before does not have would be left behind.
     let may_go_back = !new.manifest().state.snapshot && passage == Passage::Open;

@@ -124,6 +124,14 @@ impl Tables {
         Ok(())
     }
 
+    /// Whether there is nothing for [`load`](Self::load) to do. Does not wait for
+    /// a disk.
+    pub(crate) fn is_loaded(&self, plugin: &PluginName) -> bool {
+        let tables = lock(&self.plugins).get(plugin).cloned();
+        let is_open = tables.is_some_and(|tables| lock(&tables).store.is_some());
+        is_open || !self.folder.join(plugin.as_str()).is_dir()
+    }
+
     /// Writes out what is queued and gives the files back.
     ///
     /// # Errors

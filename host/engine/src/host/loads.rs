@@ -1,0 +1,42 @@
+//! Reading the durable tables of a plugin before its first version is deployed:
+//! on a thread of its own, since it takes a second for a million rows, and for
+//! ever where a disk hangs. The command loop serves the other plugins meanwhile.
+
+use super::{control::Control, job::Job, waiting::Load};
+use crate::{
+    id::{PluginName, VersionId},
+    pipeline::DeployError,
+};
+use std::sync::Arc;
+
+impl Control {
+    /// Whether the tables of a version's plugin are read; if not, that begins.
+    pub(super) fn tables_are_loaded(&mut self, id: &VersionId) -> Result<bool, DeployError> {
+        let directory = Arc::clone(&self.shared.directory);
+        if directory.tables.is_loaded(&id.name) {
+            return Ok(true);
+        }
+        let name = id.name.clone();
+        let job = Job::start("replug-load", self.shared.nudger(), move || directory.tables.load(&name));
+        let load = Load { id: id.clone(), job: job.map_err(DeployError::Thread)? };
+        self.loads.insert(id.name.clone(), load);
+        Ok(false)
+    }
+
+    /// Goes on with the versions whose tables are read.
+    pub(super) fn end_loads(&mut self) {
+        let done: Vec<(PluginName, Load)> = self.loads.extract_if(.., |_, load| load.job.is_done()).collect();
+        for (name, Load { id, job }) in done {
+            let loaded = match job.join() {
+                Some(loaded) => loaded.map_err(DeployError::from),
+                None => Err(DeployError::Panicked),
+            };
+            let loaded = loaded.map_err(|error| self.not_deployed(&id, &error));
+            let deployed = self.reconcile(&name);
+            let reconciled = loaded.and(deployed);
+            if reconciled.is_err() || !self.waits(&name) {
+                self.answer(&name, reconciled);
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Deployments that have begun and wait, for tables to be read or for rows to be
+//! within reach, and who waits for them in turn.
+//!
+//! Data only: the command loop takes them up again when their jobs are done.
+
+use super::{job::Job, sweeps::Swept};
+use crate::{
+    dispatch::Version,
+    event::{FailureReport, StageTimes},
+    id::{PluginName, VersionId},
+    pipeline::{DeployError, Descent, Loss},
+    service::{Entry, Serving},
+    table_store::TableStoreError,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+};
+use tokio::sync::oneshot;
+
+/// A version that could serve.
+pub(super) struct Prepared {
+    pub(super) entry: Arc<Entry>,
+    pub(super) version: Version<Serving>,
+    pub(super) stages: StageTimes,
+    pub(super) noticed_ns: u64,
+}
+
+/// Tables that are being read, for a version that waits for them.
+pub(super) struct Load {
+    pub(super) id: VersionId,
+    pub(super) job: Job<Result<(), TableStoreError>>,
+}
+
+/// A version that waits until rows are within its reach.
+pub(super) struct Descending {
+    pub(super) id: VersionId,
+    pub(super) prepared: Prepared,
+    pub(super) descent: Descent,
+    /// What served when it began.
+    pub(super) from: Option<VersionId>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) job: Job<Result<Vec<Loss>, DeployError>>,
+}
+
+/// How far descents are, by plugin.
+#[derive(Debug, Default)]
+pub(super) struct DescentProgress(Mutex<BTreeMap<PluginName, Vec<Swept>>>);
+
+impl DescentProgress {
+    /// The tables that are being gone down in, if that is under way.
+    pub(super) fn of(&self, name: &PluginName) -> Option<Vec<Swept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    pub(super) fn begin(&self, name: &PluginName) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), Vec::new());
+    }
+
+    pub(super) fn end(&self, name: &PluginName) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Says how far a table is, unless the descent is over.
+    pub(super) fn note(&self, name: &PluginName, now: Swept) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(tables) = all.get_mut(name) else { return };
+        match tables.iter_mut().find(|known| known.table == now.table) {
+            Some(known) => *known = now,
+            None => tables.push(now),
+        }
+    }
+}
+
+/// Where the outcome of a choice goes.
+pub(super) type Done = oneshot::Sender<Result<VersionId, FailureReport>>;
+
+/// Somebody waits for a choice that is being carried out.
+pub(super) struct Asked {
+    /// The choice before.
+    pub(super) before: Option<semver::Version>,
+    pub(super) done: Done,
+}

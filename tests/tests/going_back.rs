@@ -1,0 +1,139 @@
+//! The way back over rows: from one version to an earlier one, also over the end
+//! of a process, and while the version before serves.
+
+use replug_host::{dispatch::Share, event::EventKind, failure::Failure};
+use replug_tests::{
+    harness::{Harness, wait_until},
+    sessions::{
+        audit, call, deploy, deploy_example, kept_by_the_process, name, on_probation, session, swept, table,
+    },
+};
+use std::time::Duration;
+
+/// Serves 1.0.0 and then 2.0.0, whose probation the end of the host cuts short;
+/// what has that host's directories.
+fn ended_on_probation() -> tempfile::TempDir {
+    let mut harness = Harness::with(|host| kept_by_the_process(on_probation(host)));
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 100}"#);
+    deploy(&mut harness, 2);
+    call(&sessions, "touch", "t1");
+    drop(sessions);
+    harness.shutdown().1
+}
+
+/// Once, the version that was on probation was committed when the host started
+/// again, and its way back was gone.
+#[test]
+fn a_version_that_was_on_probation_when_the_host_ended_is_on_it_again() {
+    let mut harness = Harness::again(ended_on_probation(), |host| kept_by_the_process(on_probation(host)));
+    harness.published("sessions@2.0.0");
+    // Commands are taken one after the other: what followed from the start is over.
+    harness.host.save_state().wait().expect("there is nothing to save");
+    assert_eq!(table(&harness, "sessions").schema, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "touch", "t1");
+
+    harness.delete("sessions-2.0.0.so");
+    harness.published("sessions@1.0.0");
+    assert_eq!(session(&sessions, "t1")["hits"], 2);
+    assert_eq!(audit(&sessions), (100, 2, 0));
+    let unread = |event: &replug_host::event::Event| matches!(event.kind, EventKind::TableLoss { .. });
+    assert!(!harness.shutdown().0.iter().any(|event| unread(event)));
+}
+
+#[test]
+fn the_probation_of_a_version_that_started_again_ends_with_its_time_or_by_command() {
+    let short = Duration::from_millis(300);
+    let mut harness = Harness::again(ended_on_probation(), |host| kept_by_the_process(host.probation(short)));
+    harness.published("sessions@2.0.0");
+    swept(&harness, 2);
+
+    let mut harness = Harness::again(ended_on_probation(), |host| kept_by_the_process(on_probation(host)));
+    harness.published("sessions@2.0.0");
+    harness.host.commit(&name()).wait().expect("is on probation");
+    swept(&harness, 2);
+    let again = harness.host.commit(&name()).wait().expect_err("it is over");
+    assert_eq!(again.code().as_str(), "rollback.not_warm");
+}
+
+/// Once, the command loop was held up until all rows had an image.
+#[test]
+fn a_downgrade_waits_for_its_rows_and_nobody_waits_for_it() {
+    let mut harness = Harness::new();
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    deploy(&mut harness, 2);
+    swept(&harness, 2);
+    call(&sessions, "fill", r#"{"from": 0, "count": 1000}"#);
+    harness.host.pause_sweep(&name(), true);
+    let chosen = harness.host.activate(&name(), Some("1.0.0".parse().expect("a version")));
+    wait_until("the way back to begin", || {
+        table(&harness, "sessions").sweep.is_none_or(|sweep| sweep.paused && !sweep.done)
+    });
+    // Commands are carried out, of this plugin and of others, and calls are made.
+    harness.host.save_state().wait().expect("there is nothing to save");
+    call(&sessions, "touch", "t1");
+    assert_eq!(table(&harness, "sessions").schema, 2, "nothing is committed yet");
+    let half = Share::from_basis_points(5_000).expect("a half");
+    let tried = harness.host.try_version(&name(), "1.0.0".parse().expect("a version"), half).wait();
+    assert_eq!(tried.expect_err("one step after the other").code().as_str(), "gate.busy");
+
+    harness.host.pause_sweep(&name(), false);
+    chosen.wait().expect("goes back");
+    assert_eq!(audit(&sessions), (1000, 1, 0));
+    swept(&harness, 1);
+}
+
+#[test]
+fn a_downgrade_is_given_up_for_another_choice_and_by_the_end_of_the_host() {
+    let mut harness = Harness::with(kept_by_the_process);
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    deploy(&mut harness, 2);
+    swept(&harness, 2);
+    call(&sessions, "fill", r#"{"from": 0, "count": 1000}"#);
+    harness.host.pause_sweep(&name(), true);
+    let choose = |harness: &Harness, version: &str| {
+        harness.host.activate(&name(), Some(version.parse().expect("a version")))
+    };
+    let first = choose(&harness, "1.0.0");
+    choose(&harness, "2.0.0").wait().expect("it serves");
+    assert_eq!(first.wait().expect_err("is wanted no more").code().as_str(), "deploy.superseded");
+    harness.unloaded("sessions@1.0.0");
+    let again = choose(&harness, "1.0.0");
+    harness.host.save_state().wait().expect("is behind the choice");
+    let home = harness.shutdown().1;
+    again.wait().expect_err("the host has ended");
+
+    // Neither the choice nor the schema has come into force.
+    harness = Harness::again(home, kept_by_the_process);
+    harness.published("sessions@2.0.0");
+    assert_eq!(table(&harness, "sessions").schema, 2);
+    assert_eq!(audit(&harness.plugin("sessions")), (1000, 0, 0));
+}
+
+/// Once, rows were turned back by whichever version served at that moment, and
+/// counted as those of the one that had served before.
+#[test]
+fn a_downgrade_is_refused_when_another_version_serves_than_when_it_began() {
+    let mut harness = Harness::with(on_probation);
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    deploy(&mut harness, 2);
+    harness.host.commit(&name()).wait().expect("is on probation");
+    swept(&harness, 2);
+    call(&sessions, "fill", r#"{"from": 0, "count": 1000}"#);
+    deploy_example(&mut harness, "broken-step", "2.2.0");
+    harness.host.pause_sweep(&name(), true);
+    let chosen = harness.host.activate(&name(), Some("1.0.0".parse().expect("a version")));
+    harness.host.save_state().wait().expect("is behind the choice");
+    harness.host.roll_back(&name(), None).expect("goes back to 2.0.0");
+    let refused = chosen.wait().expect_err("its rows were to be made by another");
+    assert_eq!(refused.code().as_str(), "gate.busy");
+    harness.host.pause_sweep(&name(), false);
+    swept(&harness, 2);
+    harness.activate("sessions", "1.0.0").expect("2.0.0 makes them");
+    assert_eq!(audit(&sessions), (1000, 0, 0));
+}
