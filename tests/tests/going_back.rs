@@ -3,12 +3,14 @@
 
 use replug_host::{dispatch::Share, event::EventKind, failure::Failure};
 use replug_tests::{
-    harness::{Harness, wait_until},
+    artifacts,
+    harness::{Harness, How, wait_until},
     sessions::{
-        audit, call, deploy, deploy_example, kept_by_the_process, name, on_probation, session, swept, table,
+        audit, call, deploy, deploy_example, kept_by_the_process, name, on_probation, open, session, swept,
+        table,
     },
 };
-use std::time::Duration;
+use std::{fs, io::Write, process::Command, time::Duration};
 
 /// Serves 1.0.0 and then 2.0.0, whose probation the end of the host cuts short;
 /// what has that host's directories.
@@ -136,4 +138,94 @@ fn a_downgrade_is_refused_when_another_version_serves_than_when_it_began() {
     swept(&harness, 2);
     harness.activate("sessions", "1.0.0").expect("2.0.0 makes them");
     assert_eq!(audit(&sessions), (1000, 0, 0));
+}
+
+/// Once, rows that no other version can read were let in while calls on an older
+/// one were in flight.
+#[test]
+fn a_version_without_a_way_back_is_let_in_when_calls_on_all_others_have_ended() {
+    let mut harness = Harness::with(on_probation);
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 10}"#);
+    deploy(&mut harness, 2);
+    let in_flight = sessions.lease("an async call").expect("2.0.0 serves");
+    harness.host.roll_back(&name(), None).expect("goes back");
+    let library = artifacts::example("sessions-core", "one-way");
+    harness.drop_file(How::Rename, &library, "sessions-2.1.0.so");
+    let refused = harness.not_deployed("sessions@2.1.0");
+    assert_eq!(refused.code, "gate.busy");
+    assert_eq!(table(&harness, "sessions").schema, 1);
+
+    drop(in_flight);
+    harness.published("sessions@2.1.0");
+    assert_eq!(table(&harness, "sessions").schema, 2);
+    assert_eq!(audit(&sessions), (10, 0, 0));
+}
+
+/// Once, the command loop read tables itself: as long as a disk did not answer,
+/// no plugin was deployed and no command carried out.
+#[test]
+fn a_disk_that_does_not_answer_holds_up_its_own_plugin_only() {
+    let mut harness = Harness::with(kept_by_the_process);
+    deploy(&mut harness, 1);
+    open(&harness.plugin("sessions"), "a", "ada");
+    let home = harness.shutdown().1;
+    let seal = home.path().join("data/tables/sessions/process/seal");
+    let aside = home.path().join("seal");
+    fs::rename(&seal, &aside).expect("there is one");
+    // Whoever opens it waits for somebody who writes.
+    assert!(Command::new("mkfifo").arg(&seal).status().expect("runs").success());
+
+    harness = Harness::again(home, kept_by_the_process);
+    harness.deploy(&artifacts::plugin("limiter-v1"), "limiter-1.0.0.so", "limiter@1.0.0");
+    harness.host.save_state().wait().expect("saves that of the limiter");
+    let sessions = harness.plugin("sessions");
+    assert!(sessions.call("count", b"").is_err(), "it does not serve yet");
+
+    let mut answer = fs::OpenOptions::new().write(true).open(&seal).expect("somebody reads");
+    let bytes = fs::read(&aside).expect("reads");
+    fs::rename(&aside, &seal).expect("takes its place");
+    answer.write_all(&bytes).expect("is awaited");
+    drop(answer);
+    harness.published("sessions@1.0.0");
+    assert_eq!(call(&sessions, "count", ""), "1");
+}
+
+/// Once, a version that had to be let in alone for its rows began without the
+/// state that was saved for it.
+#[test]
+fn saved_state_is_restored_also_where_callers_wait_because_of_rows() {
+    let mut harness = Harness::new();
+    deploy_example(&mut harness, "tallied-one-way", "2.3.0");
+    let sessions = harness.plugin("sessions");
+    for _ in 0..3 {
+        call(&sessions, "touch", "t1");
+    }
+    let home = harness.shutdown().1;
+    fs::remove_file(home.path().join("plugins/sessions-2.3.0.so")).expect("is there");
+
+    let mut harness = Harness::again(home, |host| host);
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 10}"#);
+    deploy_example(&mut harness, "tallied-one-way", "2.3.0");
+    assert_eq!(call(&sessions, "tally", ""), "3");
+    assert_eq!(call(&sessions, "touch", "t1"), "1");
+}
+
+/// Once, they were committed when the version before had gone: a crash until then
+/// left rows that it would have read as they had been.
+#[test]
+fn rows_without_a_way_back_are_committed_with_the_state_that_is_handed_over() {
+    let mut harness = Harness::new();
+    deploy_example(&mut harness, "tallied", "1.3.0");
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "touch", "t1");
+    deploy_example(&mut harness, "tallied-one-way", "2.3.0");
+    assert_eq!(table(&harness, "sessions").schema, 2);
+    let status = harness.host.status();
+    let leaving = &status.plugin("sessions").expect("is known").unloading;
+    assert!(leaving.iter().any(|version| version.id.starts_with("sessions@1.3.0")), "{leaving:?}");
+    assert_eq!((call(&sessions, "touch", "t1"), call(&sessions, "tally", "")), ("2".into(), "2".into()));
 }

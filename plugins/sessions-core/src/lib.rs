@@ -30,6 +30,8 @@
 #![deny(unsafe_code)]
 
 mod store;
+mod tallied;
 mod wire;
 
 pub use store::{Session, Sessions, Tokens, now_ms};
+pub use tallied::{Tallied, Tally};

@@ -123,7 +123,14 @@ impl Control {
 
     /// A version that no third one is in the way of.
     pub(super) fn settled(&mut self, prepared: Prepared) -> Result<Prepared, DeployError> {
-        match self.settle_for_next(&prepared.entry, prepared.version.payload().tables()) {
+        let settled =
+            self.settle_for_next(&prepared.entry, prepared.version.payload().tables()).and_then(|()| {
+                match pipeline::is_one_way(prepared.version.payload()) {
+                    true => self.leave_alone(&prepared.entry),
+                    false => Ok(()),
+                }
+            });
+        match settled {
             Ok(()) => Ok(prepared),
             Err(error) => {
                 self.unload(prepared.version.retire(), None);

@@ -103,6 +103,12 @@ impl Control {
             let serves = serving(&prepared.entry).map(|serving| serving.id().clone());
             if serves == from { Ok(losses) } else { Err(DeployError::Overtaken) }
         });
+        let losses = losses.and_then(|losses| {
+            if !losses.is_empty() {
+                self.leave_alone(&prepared.entry)?;
+            }
+            Ok(losses)
+        });
         let deployed = match losses {
             Ok(losses) => self.publish(&id, prepared, None, (descent, losses)).map(drop),
             Err(error) => {

@@ -119,6 +119,27 @@ impl Control {
         if !serving.manifest().state.tables || serving.tables().is_committed_for(next) {
             return Ok(());
         }
+        self.end_ways_back(entry, serving.id())?;
+        self.commit_at.remove(&entry.name);
+        self.settle_tables_of(entry);
+        match serving.tables().is_committed_for(next) {
+            true => Ok(()),
+            // Its store failed, which was said; or somebody was faster.
+            false => Err(DeployError::TablesInUse),
+        }
+    }
+
+    /// Sees to it that no version but the one that serves uses the tables, before
+    /// one is let in that writes rows which no other can read. What is kept ready
+    /// is given up; calls on older versions are waited for, but not long.
+    pub(super) fn leave_alone(&mut self, entry: &Arc<Entry>) -> Result<(), DeployError> {
+        let Some(serving) = entry.slot.look(Holder::new("tables", monotonic_ns())) else {
+            return Ok(());
+        };
+        self.end_ways_back(entry, serving.id())
+    }
+
+    fn end_ways_back(&mut self, entry: &Arc<Entry>, serving: &VersionId) -> Result<(), DeployError> {
         let left = {
             let _change = entry.change();
             self.stand_by(&entry.name, None, false)
@@ -127,16 +148,13 @@ impl Control {
             self.unload(left, None);
         }
         let ends_at = Instant::now() + LEAVE_WITHIN;
-        while self.may_go_back(&entry.name, serving.id()) {
+        while self.may_go_back(&entry.name, serving) {
             if Instant::now() > ends_at {
                 return Err(DeployError::TablesInUse);
             }
             // Another thread ends the version; nothing tells when it has.
             thread::sleep(LOOK_EVERY);
         }
-        drop(serving);
-        self.commit_at.remove(&entry.name);
-        self.settle_tables_of(entry);
         Ok(())
     }
 

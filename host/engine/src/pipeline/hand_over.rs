@@ -13,8 +13,9 @@ use super::{
     error::DeployError,
     poll::poll_until,
     progress::{Party, Progress},
-    saved::{Saved, from_disk_as_wanted},
+    saved::{Saved, from_disk_as_wanted, restore_and_activate},
     state::{self, Payload, StatePolicy},
+    tables::Passage,
     taken::{Before, DEPLOYMENT, HAND_OVER, Means, Refused, Taken, TakenState, activate, enter},
     worker::Overdue,
 };
@@ -39,6 +40,7 @@ pub(super) fn hand_over<'a>(
     entry: &'a Entry,
     version: Version<Serving>,
     old: Lease<Serving>,
+    passage: Passage,
     means: &mut Means<'_>,
 ) -> Result<Taken<'a>, Refused> {
     // Everything that can be known, fail or take time before the gate closes
@@ -64,7 +66,13 @@ pub(super) fn hand_over<'a>(
         Err(error) => return Err(Refused::new(version, error)),
     };
     let progress = Progress::at(Party::Before, Hook::Freeze).within(begun, budget);
-    match transfer.run(&sealed, &version, &progress, means) {
+    let handed = transfer.run(&sealed, &version, &progress, means).and_then(|state| {
+        if passage == Passage::Gated {
+            version.payload().tables().commit().map_err(DeployError::from)?;
+        }
+        Ok(state)
+    });
+    match handed {
         Ok(state) => Ok(Behind { begun, barrier, in_flight }.open(entry, sealed, version, Some(state))),
         Err(failed) => {
             let old = sealed.lease(Holder::new(HAND_OVER, monotonic_ns()));
@@ -77,11 +85,12 @@ pub(super) fn hand_over<'a>(
 /// Makes `version` the one that serves when the last call on the version before
 /// has returned, and hands nothing over: rows of tables stay where they are, but
 /// one of the two could not read what the other writes. Its tables are committed
-/// with it.
+/// with it. State that it is to begin with was `saved`.
 pub(super) fn pass_gate<'a>(
     entry: &'a Entry,
     version: Version<Serving>,
     old: Lease<Serving>,
+    saved: Option<Saved>,
     means: &mut Means<'_>,
 ) -> Result<Taken<'a>, Refused> {
     if let Err(error) = is_worth_closing(&old, means.quiesce_timeout) {
@@ -100,13 +109,15 @@ pub(super) fn pass_gate<'a>(
         Ok(sealed) => sealed,
         Err(error) => return Err(Refused::new(version, error)),
     };
-    let progress = Progress::at(Party::Candidate, Hook::Activate).within(begun, budget);
+    let state = saved.as_ref().map(Saved::as_taken);
+    let progress = Progress::at(Party::Candidate, Hook::Restore).within(begun, budget);
     let (lease, inside) = (version.lease(Holder::new(HAND_OVER, monotonic_ns())), progress.clone());
-    let activated =
-        means.worker.run(&progress, move || enter(&lease, Hook::Activate, |new| activate(new, &inside)));
+    let activated = means.worker.run(&progress, move || {
+        enter(&lease, Hook::Activate, |new| restore_and_activate(new, saved, &inside))
+    });
     match activated {
         Ok(Ok(())) => match version.payload().tables().commit() {
-            Ok(()) => Ok(Behind { begun, barrier, in_flight }.open(entry, sealed, version, None)),
+            Ok(()) => Ok(Behind { begun, barrier, in_flight }.open(entry, sealed, version, state)),
             Err(error) => {
                 sealed.reopen();
                 Err(Refused::new(version, error))

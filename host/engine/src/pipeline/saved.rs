@@ -7,7 +7,7 @@ use super::{
     error::DeployError,
     progress::{Party, Progress},
     state::{self, Payload},
-    taken::{DEPLOYMENT, Means, enter},
+    taken::{DEPLOYMENT, Means, TakenState, activate, enter},
 };
 use crate::{
     clock::monotonic_ns,
@@ -24,6 +24,32 @@ use crate::{
 pub(super) struct Saved {
     pub(super) from: u32,
     pub(super) payload: Payload,
+}
+
+impl Saved {
+    /// What is said of it when a version has it.
+    pub(super) fn as_taken(&self) -> TakenState {
+        TakenState {
+            schemas: (self.from, self.payload.schema),
+            bytes: self.payload.bytes.len() as u64,
+            loss: self.payload.loss.clone(),
+            snapshot: self.payload.snapshot,
+            before: None,
+            wanted: None,
+        }
+    }
+}
+
+/// Gives a version its state, if there is one, and activates it.
+pub(super) fn restore_and_activate(
+    new: &Serving,
+    saved: Option<Saved>,
+    progress: &Progress,
+) -> Result<(), DeployError> {
+    if let Some(Payload { schema, bytes, .. }) = saved.map(|saved| saved.payload) {
+        new.restore(schema, &bytes)?;
+    }
+    activate(new, progress)
 }
 
 /// The newest snapshot's state, converted for `version`. An older snapshot may

@@ -38,8 +38,13 @@ pub(crate) const BATCH_ROWS: usize = 128;
 
 /// How a version gets past the one that serves, with these losses.
 pub(crate) fn passage(new: &Serving, losses: &[Loss]) -> Passage {
-    let is_one_way = new.tables().all().iter().any(|table| table.fit() == Fit::OneWay);
-    if is_one_way || !losses.is_empty() { Passage::Gated } else { Passage::Open }
+    if is_one_way(new) || !losses.is_empty() { Passage::Gated } else { Passage::Open }
+}
+
+/// Whether what a version writes cannot be turned into what the committed one
+/// reads.
+pub(crate) fn is_one_way(new: &Serving) -> bool {
+    new.tables().all().iter().any(|table| table.fit() == Fit::OneWay)
 }
 
 /// Whether two versions can serve at once, as far as tables are concerned.

@@ -9,15 +9,15 @@ use super::{
     error::DeployError,
     hand_over::{hand_over, pass_gate},
     progress::{Party, Progress},
-    saved::{Saved, from_disk, from_disk_as_wanted},
-    state::{Payload, not_entered},
+    saved::{Saved, from_disk, from_disk_as_wanted, restore_and_activate},
+    state::not_entered,
     tables::{self, Descent, Passage},
-    taken::{DEPLOYMENT, Loss, Means, Refused, Taken, TakenState, activate, enter},
+    taken::{DEPLOYMENT, Loss, Means, Refused, Taken, TakenState, enter},
     worker::Worker,
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Holder, Refused as NotEntered, Version},
+    dispatch::{Holder, Lease, Refused as NotEntered, Version},
     load::Hook,
     service::{Entry, Serving},
 };
@@ -43,8 +43,10 @@ pub(crate) fn take_over<'a>(
     let has_state = old.as_ref().map_or(Ok(false), |old| has_state(old, &version));
     let taken = match (has_state, old) {
         (Err(error), _) => Err(Refused::new(version, error)),
-        (Ok(true), Some(old)) => hand_over(entry, version, old, means),
-        (Ok(false), Some(old)) if passage == Passage::Gated => pass_gate(entry, version, old, means),
+        (Ok(true), Some(old)) => hand_over(entry, version, old, passage, means),
+        (Ok(false), Some(old)) if passage == Passage::Gated => {
+            pass_gate_with_saved(entry, version, old, means)
+        }
         (Ok(_), old) => {
             drop(old);
             first_start_or_stateless(entry, version, means)
@@ -76,17 +78,23 @@ fn first_start_or_stateless<'a>(
         Ok(saved) => saved,
         Err(error) => return Err(Refused::new(version, error)),
     };
-    let state = saved.as_ref().map(|saved| TakenState {
-        schemas: (saved.from, saved.payload.schema),
-        bytes: saved.payload.bytes.len() as u64,
-        loss: saved.payload.loss.clone(),
-        snapshot: saved.payload.snapshot,
-        before: None,
-        wanted: None,
-    });
+    let state = saved.as_ref().map(Saved::as_taken);
     let begun = Instant::now();
     let version = restored_and_active(version, saved, means.worker)?;
     publish(entry, version, begun.elapsed(), state)
+}
+
+/// The same with callers waiting at the gate, because of what is in tables.
+fn pass_gate_with_saved<'a>(
+    entry: &'a Entry,
+    version: Version<Serving>,
+    old: Lease<Serving>,
+    means: &mut Means<'_>,
+) -> Result<Taken<'a>, Refused> {
+    match saved_state(&version, means) {
+        Ok(saved) => pass_gate(entry, version, old, saved, means),
+        Err(error) => Err(Refused::new(version, error)),
+    }
 }
 
 /// Makes `version` able to serve beside the one that does.
@@ -106,12 +114,7 @@ fn restored_and_active(
     let progress = Progress::at(Party::Candidate, Hook::Restore);
     let inside = progress.clone();
     let entered = worker.run(&progress, move || {
-        enter(&lease, Hook::Activate, |new| {
-            if let Some(Payload { schema, bytes, .. }) = saved.map(|saved| saved.payload) {
-                new.restore(schema, &bytes)?;
-            }
-            activate(new, &inside)
-        })
+        enter(&lease, Hook::Activate, |new| restore_and_activate(new, saved, &inside))
     });
     match entered {
         Ok(Ok(())) => Ok(version),
