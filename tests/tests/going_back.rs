@@ -229,3 +229,42 @@ fn rows_without_a_way_back_are_committed_with_the_state_that_is_handed_over() {
     assert!(leaving.iter().any(|version| version.id.starts_with("sessions@1.3.0")), "{leaving:?}");
     assert_eq!((call(&sessions, "touch", "t1"), call(&sessions, "tally", "")), ("2".into(), "2".into()));
 }
+
+/// Once, what a version without a way back wrote between the count of its rows
+/// and its last call was lost without a word.
+#[test]
+fn the_rows_of_a_version_without_a_way_back_are_counted_when_nobody_writes_any_more() {
+    let mut harness = Harness::new();
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 10}"#);
+    harness.host.pause_sweep(&name(), true);
+    deploy_example(&mut harness, "one-way", "2.1.0");
+    let pause = || harness.host.status().plugin("sessions").expect("is known").last_pause_us;
+    let first = pause().expect("callers waited for what it writes");
+    // No row has its schema yet.
+    harness.activate("sessions", "1.0.0").expect("loses nothing");
+    assert_ne!(pause(), Some(first), "callers waited until it wrote no more");
+    assert_eq!(audit(&sessions), (10, 0, 0));
+}
+
+/// Once, they could not be read until the end of a probation: the loss had been
+/// allowed and was not taken.
+#[test]
+fn a_loss_that_is_allowed_at_the_start_is_taken_at_once() {
+    let mut harness = Harness::with(kept_by_the_process);
+    deploy(&mut harness, 2);
+    call(&harness.plugin("sessions"), "fill", r#"{"from": 0, "count": 10}"#);
+    let home = harness.shutdown().1;
+    fs::remove_file(home.path().join("plugins/sessions-2.0.0.so")).expect("is there");
+    fs::copy(artifacts::plugin("sessions-v1"), home.path().join("plugins/sessions-1.0.0.so"))
+        .expect("copies");
+    let lossy = |host| kept_by_the_process(on_probation(host)).allow_state_loss(true);
+    let mut harness = Harness::again(home, lossy);
+    harness.expect(
+        "the loss",
+        |event| matches!(&event.kind, EventKind::TableLoss { table, rows: 10 } if table == "sessions"),
+    );
+    swept(&harness, 1);
+    assert_eq!(audit(&harness.plugin("sessions")), (0, 0, 10), "the other table has one schema only");
+}

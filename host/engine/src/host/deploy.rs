@@ -268,7 +268,9 @@ impl Control {
             self.shared.records().entry(id.name.clone()).or_default().last_pause_us = Some(stages.pause_us);
         }
         if let Some(serving) = entry.slot.look(Holder::new("tables", monotonic_ns())) {
-            self.begin_probation(&id.name, serving.tables(), taken.old.is_none());
+            // A loss that is allowed is taken at once.
+            let alone = taken.old.is_none() && taken.losses.is_empty();
+            self.begin_probation(&id.name, serving.tables(), alone);
         }
         let from = taken.old.as_ref().map(|old| old.payload().id().to_string());
         let left = self.stand_by(&id.name, taken.old, taken.may_go_back);

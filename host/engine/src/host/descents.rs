@@ -104,7 +104,7 @@ impl Control {
             if serves == from { Ok(losses) } else { Err(DeployError::Overtaken) }
         });
         let losses = losses.and_then(|losses| {
-            if !losses.is_empty() {
+            if descent.is_one_way() || !losses.is_empty() {
                 self.leave_alone(&prepared.entry)?;
             }
             Ok(losses)
@@ -202,8 +202,12 @@ impl Work {
                 Batch::Rows(rows) => {
                     let entered = lease.enter(|old| convert(old.payload(), &mut sweep, &rows));
                     // Refused is a thread too many: the rows are found again.
-                    if let Some(failed) = entered.unwrap_or(Ok(None))? {
-                        return Err(before(&lease, failed.into()));
+                    match entered.unwrap_or(Ok(None))? {
+                        None => {}
+                        Some(failed) if self.allow_loss => {
+                            tracing::warn!(error = %failed, "a row is lost on the way back");
+                        }
+                        Some(failed) => return Err(before(&lease, failed.into())),
                     }
                 }
                 Batch::End(report) => {

@@ -235,13 +235,14 @@ impl Host {
 
     /// Ends the probation of the version that serves: the one before is
     /// unloaded. The result is which serves. Fails with `rollback.not_warm` if
-    /// none was kept ready.
+    /// it is on none.
     pub fn commit(&self, name: &PluginName) -> Outcome<VersionId> {
         self.ask(|done| Command::Commit { name: name.clone(), done })
     }
 
     /// Pauses the sweep of a plugin's tables, now and after later swaps, or lets
-    /// it go on. Rows that are read are converted all the same. It lasts as long
+    /// it go on; also the one by which an earlier version is made able to read
+    /// them before it is deployed. Rows that are read are converted all the same. It lasts as long
     /// as the host.
     pub fn pause_sweep(&self, name: &PluginName, pause: bool) {
         self.inner.shared.sweep_pauses.set(name, pause);

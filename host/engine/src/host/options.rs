@@ -281,6 +281,10 @@ impl HostBuilder {
     /// Afterwards, or when it is [committed](crate::Host::commit), it is
     /// unloaded. Default none: it is unloaded at once. None is kept behind a
     /// version with state, which going back would leave behind.
+    ///
+    /// So long are rows of tables left as the version before reads them. If the
+    /// process ends meanwhile, it begins anew with the next: a version that
+    /// crashes the process does not take its own way back.
     pub fn probation(mut self, time: Duration) -> Self {
         self.probation = time;
         self

@@ -95,9 +95,9 @@ impl Control {
 
     /// Notes when the tables of a version that has just begun to serve may be
     /// committed, other things being equal. With a version before it that is up
-    /// to that one; the first of this life has its probation alone.
-    pub(super) fn begin_probation(&mut self, name: &PluginName, serving: &OpenTables, is_first: bool) {
-        if is_first && serving.goes_on_from_others() {
+    /// to that one; `alone`, it has its probation if there is a way back at all.
+    pub(super) fn begin_probation(&mut self, name: &PluginName, serving: &OpenTables, alone: bool) {
+        if alone && serving.has_way_back() {
             self.commit_at.insert(name.clone(), Instant::now() + self.options.probation);
         } else {
             self.commit_at.remove(name);

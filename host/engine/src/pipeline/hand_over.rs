@@ -15,7 +15,6 @@ use super::{
     progress::{Party, Progress},
     saved::{Saved, from_disk_as_wanted, restore_and_activate},
     state::{self, Payload, StatePolicy},
-    tables::Passage,
     taken::{Before, DEPLOYMENT, HAND_OVER, Means, Refused, Taken, TakenState, activate, enter},
     worker::Overdue,
 };
@@ -36,11 +35,14 @@ use std::{
 /// call themselves waits at it, so it must be opened to them again soon.
 const SEALED: Duration = Duration::from_millis(1);
 
+/// Commits the tables of a version that is about to serve, where that is due.
+pub(super) type Commit<'a> = dyn FnMut(&Serving) -> Result<(), DeployError> + 'a;
+
 pub(super) fn hand_over<'a>(
     entry: &'a Entry,
     version: Version<Serving>,
     old: Lease<Serving>,
-    passage: Passage,
+    commit: &mut Commit<'_>,
     means: &mut Means<'_>,
 ) -> Result<Taken<'a>, Refused> {
     // Everything that can be known, fail or take time before the gate closes
@@ -67,9 +69,7 @@ pub(super) fn hand_over<'a>(
     };
     let progress = Progress::at(Party::Before, Hook::Freeze).within(begun, budget);
     let handed = transfer.run(&sealed, &version, &progress, means).and_then(|state| {
-        if passage == Passage::Gated {
-            version.payload().tables().commit().map_err(DeployError::from)?;
-        }
+        commit(version.payload())?;
         Ok(state)
     });
     match handed {
@@ -91,6 +91,7 @@ pub(super) fn pass_gate<'a>(
     version: Version<Serving>,
     old: Lease<Serving>,
     saved: Option<Saved>,
+    commit: &mut Commit<'_>,
     means: &mut Means<'_>,
 ) -> Result<Taken<'a>, Refused> {
     if let Err(error) = is_worth_closing(&old, means.quiesce_timeout) {
@@ -116,7 +117,7 @@ pub(super) fn pass_gate<'a>(
         enter(&lease, Hook::Activate, |new| restore_and_activate(new, saved, &inside))
     });
     match activated {
-        Ok(Ok(())) => match version.payload().tables().commit() {
+        Ok(Ok(())) => match commit(version.payload()) {
             Ok(()) => Ok(Behind { begun, barrier, in_flight }.open(entry, sealed, version, state)),
             Err(error) => {
                 sealed.reopen();

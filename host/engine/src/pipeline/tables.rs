@@ -9,7 +9,7 @@
 //! | that of the committed version | | nothing |
 //! | later | yes | nothing: it leaves images |
 //! | later | no | callers wait at the gate until the calls on the version before have ended |
-//! | earlier | | the version that serves makes images of all rows first, beside calls; if it cannot, and that loss is allowed, callers wait as above |
+//! | earlier | | the version that serves makes images of all rows first, beside calls; if it cannot, callers wait as above, and what is lost has to be allowed |
 
 use super::{
     error::DeployError,
@@ -37,8 +37,8 @@ pub(crate) enum Passage {
 pub(crate) const BATCH_ROWS: usize = 128;
 
 /// How a version gets past the one that serves, with these losses.
-pub(crate) fn passage(new: &Serving, losses: &[Loss]) -> Passage {
-    if is_one_way(new) || !losses.is_empty() { Passage::Gated } else { Passage::Open }
+pub(crate) fn passage(new: &Serving, descent: &Descent, losses: &[Loss]) -> Passage {
+    if is_one_way(new) || descent.is_one_way() || !losses.is_empty() { Passage::Gated } else { Passage::Open }
 }
 
 /// Whether what a version writes cannot be turned into what the committed one
@@ -74,6 +74,8 @@ pub(crate) struct Down {
     to: u32,
     /// The view of the version that serves, if that can make the images.
     pub(crate) theirs: Option<Arc<View>>,
+    /// It cannot, and leaves none of what it writes until its last call.
+    is_one_way: bool,
 }
 
 impl Down {
@@ -110,9 +112,9 @@ impl Descent {
                 // left: from now on it counts as its image, which can go down.
                 table.commit(record.base)?;
             }
-            let theirs = theirs.filter(|theirs| theirs.goes_down_to(to));
-            let theirs = theirs.map(|theirs| Arc::clone(theirs.view()));
-            descent.tables.push(Down { table: Arc::clone(&table), to, theirs });
+            let is_one_way = theirs.as_ref().is_some_and(|theirs| !theirs.goes_down_to(to));
+            let theirs = theirs.filter(|_| !is_one_way).map(|theirs| Arc::clone(theirs.view()));
+            descent.tables.push(Down { table: Arc::clone(&table), to, theirs, is_one_way });
             table.prepare_downgrade(to)?;
         }
         Ok(descent)
@@ -127,6 +129,16 @@ impl Descent {
     /// sweep what it can, and then the losses are to be counted.
     pub(crate) fn tables(&self) -> &[Down] {
         &self.tables
+    }
+
+    /// Whether the version that serves cannot make images of what it writes.
+    pub(crate) fn is_one_way(&self) -> bool {
+        self.tables.iter().any(|down| down.is_one_way)
+    }
+
+    /// What is out of reach for the new version, once nobody writes any more.
+    pub(super) fn losses(&self, allow: bool) -> Result<Vec<Loss>, DeployError> {
+        self.tables.iter().filter_map(|down| down.loss(allow).transpose()).collect()
     }
 
     /// The version serves. That it goes down is over when it is committed.

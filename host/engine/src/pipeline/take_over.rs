@@ -7,7 +7,7 @@
 
 use super::{
     error::DeployError,
-    hand_over::{hand_over, pass_gate},
+    hand_over::{Commit, hand_over, pass_gate},
     progress::{Party, Progress},
     saved::{Saved, from_disk, from_disk_as_wanted, restore_and_activate},
     state::not_entered,
@@ -28,11 +28,11 @@ use std::time::{Duration, Instant};
 pub(crate) fn take_over<'a>(
     entry: &'a Entry,
     version: Version<Serving>,
-    (descent, losses): (Descent, Vec<Loss>),
+    (descent, mut losses): (Descent, Vec<Loss>),
     means: &mut Means<'_>,
 ) -> Result<Taken<'a>, Refused> {
     let new = version.payload();
-    let passage = tables::passage(new, &losses);
+    let passage = tables::passage(new, &descent, &losses);
     // State that the version before does not have would be left behind.
     let may_go_back = !new.manifest().state.snapshot && passage == Passage::Open;
     let old = match entry.slot.lease(Holder::new(DEPLOYMENT, monotonic_ns())) {
@@ -41,11 +41,20 @@ pub(crate) fn take_over<'a>(
         Err(refused) => return Err(Refused::new(version, not_entered(Hook::Activate, refused))),
     };
     let has_state = old.as_ref().map_or(Ok(false), |old| has_state(old, &version));
+    let allow_loss = means.policy.allow_loss;
+    // Nobody writes behind the gate: what is lost is known there and not before.
+    let mut commit = |new: &Serving| {
+        if passage == Passage::Gated {
+            losses = descent.losses(allow_loss)?;
+            new.tables().commit()?;
+        }
+        Ok(())
+    };
     let taken = match (has_state, old) {
         (Err(error), _) => Err(Refused::new(version, error)),
-        (Ok(true), Some(old)) => hand_over(entry, version, old, passage, means),
+        (Ok(true), Some(old)) => hand_over(entry, version, old, &mut commit, means),
         (Ok(false), Some(old)) if passage == Passage::Gated => {
-            pass_gate_with_saved(entry, version, old, means)
+            pass_gate_with_saved(entry, version, old, &mut commit, means)
         }
         (Ok(_), old) => {
             drop(old);
@@ -89,10 +98,11 @@ fn pass_gate_with_saved<'a>(
     entry: &'a Entry,
     version: Version<Serving>,
     old: Lease<Serving>,
+    commit: &mut Commit<'_>,
     means: &mut Means<'_>,
 ) -> Result<Taken<'a>, Refused> {
     match saved_state(&version, means) {
-        Ok(saved) => pass_gate(entry, version, old, saved, means),
+        Ok(saved) => pass_gate(entry, version, old, saved, commit, means),
         Err(error) => Err(Refused::new(version, error)),
     }
 }

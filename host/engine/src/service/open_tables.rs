@@ -309,9 +309,11 @@ impl OpenTables {
         self.all().iter().all(|open| open.is_committed() || is_next(open.view.table().name()))
     }
 
-    /// Whether another schema than its own is committed in one of its tables.
-    pub(crate) fn goes_on_from_others(&self) -> bool {
-        self.all().iter().any(|open| open.view.table().record().base != 0 && !open.is_committed())
+    /// Whether another schema than its own is committed in one of its tables, and
+    /// can be gone back to from each.
+    pub(crate) fn has_way_back(&self) -> bool {
+        let fits: Vec<Fit> = self.all().iter().map(|open| open.fit()).collect();
+        fits.iter().any(|fit| *fit != Fit::Same) && !fits.contains(&Fit::OneWay)
     }
 }
 
