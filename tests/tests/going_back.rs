@@ -1,7 +1,7 @@
 //! The way back over rows: from one version to an earlier one, also over the end
 //! of a process, and while the version before serves.
 
-use replug_host::{dispatch::Share, event::EventKind, failure::Failure};
+use replug_host::{Host, dispatch::Share, event::EventKind, failure::Failure};
 use replug_tests::{
     artifacts,
     harness::{Harness, How, wait_until},
@@ -10,7 +10,14 @@ use replug_tests::{
         table,
     },
 };
-use std::{fs, io::Write, process::Command, time::Duration};
+use std::{
+    env, fs,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 /// Serves 1.0.0 and then 2.0.0, whose probation the end of the host cuts short;
 /// what has that host's directories.
@@ -267,4 +274,60 @@ fn a_loss_that_is_allowed_at_the_start_is_taken_at_once() {
     );
     swept(&harness, 1);
     assert_eq!(audit(&harness.plugin("sessions")), (0, 0, 10), "the other table has one schema only");
+}
+
+/// Where the child below finds its directories.
+const HOME: &str = "REPLUG_TEST_GOING_BACK";
+
+/// Goes back to 1.0.0 until it is killed; run in a process of its own.
+#[test]
+fn child_goes_back_until_it_is_killed() {
+    let Some(home) = env::var_os(HOME).map(PathBuf::from) else { return };
+    let host = Host::builder(home.join("plugins")).data_dir(home.join("data"));
+    let host = kept_by_the_process(host).start().expect("starts");
+    wait_until("2.0.0 to serve", || {
+        host.status().plugin("sessions").is_some_and(|sessions| sessions.active.is_some())
+    });
+    let chosen = host.activate(&name(), Some("1.0.0".parse().expect("a version")));
+    fs::write(home.join("begun"), b"").expect("room");
+    chosen.wait().expect("goes back");
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_on_the_way_back_loses_no_row_without_a_word() {
+    for millis in [0, 5, 20, 80, 320] {
+        let mut harness = Harness::with(kept_by_the_process);
+        deploy(&mut harness, 1);
+        let sessions = harness.plugin("sessions");
+        deploy(&mut harness, 2);
+        swept(&harness, 2);
+        call(&sessions, "fill", r#"{"from": 0, "count": 2000}"#);
+        call(&sessions, "touch", "t1");
+        let home = harness.shutdown().1;
+
+        let mut child = Command::new(env::current_exe().expect("this test"));
+        child.args(["--exact", "child_goes_back_until_it_is_killed"]).env(HOME, home.path());
+        let mut child = child.stdout(Stdio::null()).spawn().expect("runs");
+        let begun = home.path().join("begun");
+        wait_until("the way back to begin", || begun.exists());
+        thread::sleep(Duration::from_millis(millis)); // sleep: the kill comes at different moments
+        child.kill().expect("runs yet");
+        child.wait().expect("is gone");
+
+        // The operator wants the earlier version all the same.
+        let plugin = home.path().join("plugins/sessions-2.0.0.so");
+        fs::rename(plugin, home.path().join("aside")).expect("is there");
+        harness = Harness::again(home, kept_by_the_process);
+        let event = harness.expect("1.0.0 to serve or to be refused", |event| {
+            matches!(event.kind, EventKind::Published { .. } | EventKind::DeployFailed { .. })
+        });
+        if let EventKind::DeployFailed { failure, .. } = &event.kind {
+            assert_eq!(failure.code, "state.no_path", "{millis} ms: {failure}");
+            deploy(&mut harness, 2);
+        }
+        assert_eq!(audit(&harness.plugin("sessions")), (2000, 1, 0), "{millis} ms: {event:?}");
+    }
 }
