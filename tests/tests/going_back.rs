@@ -112,7 +112,9 @@ fn a_downgrade_is_given_up_for_another_choice_and_by_the_end_of_the_host() {
     assert_eq!(first.wait().expect_err("is wanted no more").code().as_str(), "deploy.superseded");
     harness.unloaded("sessions@1.0.0");
     let again = choose(&harness, "1.0.0");
-    harness.host.save_state().wait().expect("is behind the choice");
+    // Which writes down what was chosen of all plugins.
+    harness.deploy(&artifacts::plugin("limiter-v1"), "limiter-1.0.0.so", "limiter@1.0.0");
+    harness.activate("limiter", "1.0.0").expect("serves");
     let home = harness.shutdown().1;
     again.wait().expect_err("the host has ended");
 

@@ -33,8 +33,8 @@ impl Control {
             }
             None => before,
         };
-        let reconciled = self.reconcile(name);
         self.hold_choice(name, Some(before.clone()));
+        let reconciled = self.reconcile(name);
         self.asked.insert(name.clone(), Asked { before, done });
         if reconciled.is_err() || !self.waits(name) {
             self.answer(name, reconciled);

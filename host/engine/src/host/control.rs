@@ -8,6 +8,7 @@
 use super::{
     backoff::Backoff,
     first_files::FirstFiles,
+    job::Job,
     options::HostBuilder,
     shared::Shared,
     stored::{Imported, Restored},
@@ -23,7 +24,7 @@ use crate::{
     event::{EventKind, FailureReport},
     failure::Code,
     id::{PluginName, VersionId},
-    pipeline::Worker,
+    pipeline::{DeployError, Loss, Worker},
     state::{envelope::Envelope, store::SnapshotStore},
 };
 use crossbeam::channel::{self, Receiver, Sender};
@@ -97,6 +98,8 @@ pub(super) struct Control {
     pub(super) descents: BTreeMap<PluginName, Descending>,
     /// Deployments that wait until the plugin's tables are read.
     pub(super) loads: BTreeMap<PluginName, Load>,
+    /// Descents that were given up, and what of them still runs.
+    pub(super) given_up: Vec<Job<Result<Vec<Loss>, DeployError>>>,
     /// Who waits for such a deployment.
     pub(super) asked: BTreeMap<PluginName, Asked>,
     /// Versions whose export hangs, which was reported.

@@ -126,15 +126,22 @@ impl Control {
     /// Gives up what waits, because something else is wanted; who waited for it.
     /// A thread that reads tables goes on with it: any version wants them.
     pub(super) fn wait_no_longer(&mut self, name: &PluginName) -> Option<Asked> {
-        if let Some(Descending { prepared, descent, stop, .. }) = self.descents.remove(name) {
+        if let Some(Descending { prepared, descent, stop, job, .. }) = self.descents.remove(name) {
             // Relaxed: it looks again soon, whenever that is.
             stop.store(true, Ordering::Relaxed);
             self.shared.descents.end(name);
             self.unload(prepared.version.retire(), None);
             drop(descent);
             self.sweep_again(name);
+            self.given_up.retain(|job| !job.is_done());
+            self.given_up.push(job);
         }
         self.asked.remove(name)
+    }
+
+    /// Whether a thread is at work on tables that a deployment waited for.
+    pub(super) fn has_jobs(&self) -> bool {
+        self.given_up.iter().any(|job| !job.is_done()) || self.loads.values().any(|load| !load.job.is_done())
     }
 
     /// The same for all plugins, because the host ends.

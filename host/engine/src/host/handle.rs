@@ -124,6 +124,7 @@ impl Host {
             commit_at: BTreeMap::new(),
             descents: BTreeMap::new(),
             loads: BTreeMap::new(),
+            given_up: Vec::new(),
             asked: BTreeMap::new(),
             hanging_exports: BTreeSet::new(),
             choices_failed: None,

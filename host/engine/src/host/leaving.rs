@@ -171,6 +171,10 @@ impl Control {
             }
             thread::sleep(LOOK_EVERY);
         }
+        // They hold tables, which are closed next.
+        while self.has_jobs() && Instant::now() < until {
+            thread::sleep(LOOK_EVERY);
+        }
         self.shared.directory.stop();
         for (_, sweep) in std::mem::take(&mut *self.shared.sweeps()) {
             sweep.stop();

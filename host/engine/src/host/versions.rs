@@ -26,7 +26,7 @@ pub(super) const GONE_GRACE: Duration = Duration::from_millis(100);
 pub(super) struct Versions {
     present: BTreeMap<Version, Present>,
     pinned: Option<Version>,
-    /// The choice before, while the one that was made waits to be carried out.
+    /// The choice before, while the one that was made is being carried out.
     before: Option<Option<Version>>,
     active: Option<VersionId>,
     /// The version that serves a share of the calls beside it.
@@ -378,7 +378,7 @@ impl Versions {
         self.pinned = version;
     }
 
-    /// A choice is carried out later, or has been now: until then it is the one
+    /// A choice is being carried out, or has been now: until then it is the one
     /// before that outlives the host, since whether this one can be had is open.
     pub(super) fn hold_choice(&mut self, before: Option<Option<Version>>) {
         self.before = before;

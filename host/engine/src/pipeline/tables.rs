@@ -70,7 +70,7 @@ pub(crate) struct Descent {
 /// A table that is gone down in.
 #[derive(Debug, Clone)]
 pub(crate) struct Down {
-    pub(crate) table: Arc<Table>,
+    table: Arc<Table>,
     to: u32,
     /// The view of the version that serves, if that can make the images.
     pub(crate) theirs: Option<Arc<View>>,
