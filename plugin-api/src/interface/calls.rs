@@ -140,7 +140,7 @@ struct Words {
 /// function says an error right before it answers with one, and begins with the
 /// code, which ends what was said before. A row made by hand that says an error
 /// and then succeeds leaves its words to one that fails without any; to look for
-/// them after each success would cost every call a tenth of a nanosecond.
+/// them after each success would be in the way of every call.
 #[cold]
 #[inline(never)]
 fn fault(method: &'static str, status: Status) -> Fault {

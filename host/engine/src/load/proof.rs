@@ -118,9 +118,9 @@ pub(super) fn address_range(path: &Path) -> Option<Range<usize>> {
         .reduce(|all, next| all.start.min(next.start)..all.end.max(next.end))
 }
 
-/// Has the kernel put the pages of a library in their places now, which each
-/// first call of a new version would otherwise do, one page after the other,
-/// while its caller waits. A kernel that cannot leaves it at that.
+/// Has the kernel put the pages of a library in their places now, beside calls,
+/// and not one after the other when a call first meets each. Older kernels do not
+/// know how, and nothing depends on it.
 pub(super) fn populate(path: &Path) {
     for mapping in mappings().filter(|mapping| mapping.file == path) {
         let advice = if mapping.writable { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
