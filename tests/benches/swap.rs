@@ -117,6 +117,7 @@ impl Swaps {
     fn make(&mut self, harness: &mut Harness) {
         let mut due = Instant::now();
         for _ in 0..SWAPS {
+            // sleep: the pace is part of what is measured.
             thread::sleep(due.saturating_duration_since(Instant::now()));
             due = Instant::now() + PACE;
             let active = harness.plugin("markdown").version().expect("one serves");

@@ -7,6 +7,10 @@ use std::{
     path::Path,
 };
 
+/// The largest segment that is populated, in bytes. A plugin may have statics of
+/// gigabytes that it never touches: they are not to become memory.
+const POPULATED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// The segments of one library, by address.
 pub(super) struct Segments {
     loaded: Vec<Segment>,
@@ -40,7 +44,8 @@ impl Segments {
     /// not one after the other when a call first meets each. Kernels before 5.14
     /// do not know how, and nothing depends on it.
     pub(super) fn populate(&self) {
-        for Segment { range, writable } in &self.loaded {
+        let small = self.loaded.iter().filter(|segment| segment.range.len() <= POPULATED_BYTES_MAX);
+        for Segment { range, writable } in small {
             advise(range, libc::MADV_POPULATE_READ);
             // Statics that begin as zeros too: reading those maps one page of
             // zeros everywhere, and each is faulted in again to be written.
@@ -100,6 +105,7 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, search: *mut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicU8;
 
     fn a_library() -> Segments {
         let mut info = std::mem::MaybeUninit::<libc::Dl_info>::uninit();
@@ -124,6 +130,20 @@ mod tests {
         library.populate();
         // SAFETY: has no preconditions.
         assert_eq!(unsafe { libc::getpid() }, std::process::id().cast_signed());
+    }
+
+    #[test]
+    fn large_statics_that_nobody_touches_take_no_memory() {
+        static LARGE: [AtomicU8; 2 * POPULATED_BYTES_MAX] = [const { AtomicU8::new(0) }; _];
+        let start = std::hint::black_box(&LARGE).as_ptr().addr();
+        let range = start..start + size_of_val(&LARGE);
+        let program = Segments { loaded: vec![Segment { range, writable: true }], relocated: None };
+        program.populate();
+        let mut in_memory = 0_u8;
+        let page = (start + POPULATED_BYTES_MAX) & !4095;
+        // SAFETY: one page of a static, and one place for its one answer.
+        let status = unsafe { libc::mincore(page as *mut c_void, 4096, &mut in_memory) };
+        assert_eq!((status, in_memory & 1), (0, 0));
     }
 
     #[test]
