@@ -4,9 +4,11 @@
 //!
 //! The peer of the second is the control arm: the same callers, with the same
 //! swapping going on in a host that nobody calls. What swapping costs the
-//! machine is thus in both arms, and what it costs the callers in one. That no
-//! caller is made to wait is also counted: by how often the kernel saw it give
-//! its core away of its own accord.
+//! machine is thus in both arms, and what it costs the callers in one. The two
+//! versions are not equally fast, so each half of the control arm's callers has
+//! one of them: in both arms half of the time is spent in either. That no caller
+//! is made to wait is also counted: by how often the kernel saw it give its core
+//! away of its own accord.
 
 use hdrhistogram::Histogram;
 use replug_host::{
@@ -21,16 +23,21 @@ use replug_tests::{
 };
 use std::{
     process::ExitCode,
+    slice,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 const ROUNDS: usize = 5;
 const SWAPS: usize = 1_000;
+/// From one swap to the next, at the least. With none, the host would be at work
+/// all the time, and the slowest thousandth of the calls would show in both arms
+/// where the scheduler put it: what a swap costs its callers is in there once.
+const PACE: Duration = Duration::from_millis(25);
 /// As many as the machine has cores, since more would measure its scheduler.
 const CALLERS: usize = 2;
 /// Waits of all callers that a swap may cause: a first call on a version takes
@@ -50,27 +57,28 @@ fn main() -> ExitCode {
 
 /// A stateless plugin, swapped while it is called, and while it is not.
 fn stateless(report: &mut Report) {
-    let mut swapped = markdown();
-    let beside = markdown();
-    let (called, quiet) = (swapped.plugin("markdown"), beside.plugin("markdown"));
-    let mut swaps = Swaps::default();
-    let mut round = 0;
-    let (mut uncounted, swapped) = (Swaps::default(), std::cell::RefCell::new(&mut swapped));
+    let mut swapped = markdown(&VERSIONS);
+    let beside = VERSIONS.each_ref().map(|version| markdown(slice::from_ref(version)));
+    let called = swapped.plugin("markdown");
+    let quiet = beside.each_ref().map(|harness| harness.plugin("markdown"));
+    let (mut swaps, mut uncounted) = (Swaps::default(), Swaps::default());
+    let swapped = std::cell::RefCell::new(&mut swapped);
     let (mut waits, mut waits_beside) = (Vec::new(), Vec::new());
     let measured = rounds(
         ROUNDS,
         &mut [
-            ("called", &mut || p999_while(&called, &mut waits, || swaps.make(&mut swapped.borrow_mut()))),
+            ("called", &mut || {
+                p999_while(slice::from_ref(&called), &mut waits, || swaps.make(&mut swapped.borrow_mut()))
+            }),
             ("control", &mut || {
-                // Callers of the other arm meet both versions; so do these, in
-                // turns.
-                round += 1;
-                beside.activate("markdown", VERSIONS[round % 2]).expect("activates");
                 p999_while(&quiet, &mut waits_beside, || uncounted.make(&mut swapped.borrow_mut()))
             }),
         ],
     );
-    report.table(&format!("p99.9 of calls while {SWAPS} swaps are made, median of {ROUNDS} rounds"));
+    report.table(&format!(
+        "p99.9 of calls while {SWAPS} swaps are made, {} in a second at most, median of {ROUNDS} rounds",
+        Duration::from_secs(1).as_millis() / PACE.as_millis()
+    ));
     for (name, waits) in [("called", &waits), ("control", &waits_beside)] {
         let us = measured.median(name) / 1e3;
         report.row(&[("arm", name.into()), ("us", us.into()), ("waits per swap", median(waits).into())]);
@@ -86,10 +94,10 @@ fn stateless(report: &mut Report) {
 
 const VERSIONS: [&str; 2] = ["1.0.0", "2.0.0"];
 
-fn markdown() -> Harness {
+fn markdown(versions: &[&str]) -> Harness {
     let mut harness = Harness::new();
-    for (package, version) in [("markdown-v1", VERSIONS[0]), ("markdown-v2", VERSIONS[1])] {
-        let file = artifacts::plugin(package);
+    for version in versions {
+        let file = artifacts::plugin(&format!("markdown-v{}", &version[..1]));
         harness.drop_file(How::Rename, &file, &format!("markdown-{version}.so"));
         harness.published(&format!("markdown@{version}"));
     }
@@ -107,7 +115,11 @@ impl Swaps {
     /// Goes from one version to the other and back, each time until the one
     /// that left is unmapped.
     fn make(&mut self, harness: &mut Harness) {
+        let mut due = Instant::now();
         for _ in 0..SWAPS {
+            // sleep: the pace is part of what is measured.
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            due = Instant::now() + PACE;
             let active = harness.plugin("markdown").version().expect("one serves");
             let next = if active.version.to_string() == VERSIONS[0] { VERSIONS[1] } else { VERSIONS[0] };
             harness.activate("markdown", next).expect("activates");
@@ -139,11 +151,17 @@ impl Swaps {
 }
 
 /// The 99.9th percentile of the calls made while `body` makes its swaps, in
-/// nanoseconds; how often callers waited, per swap, is added to `waits`.
-fn p999_while(plugin: &Plugin, waits: &mut Vec<f64>, body: impl FnOnce()) -> f64 {
+/// nanoseconds; how often callers waited, per swap, is added to `waits`. Callers
+/// take the plugins in turns.
+fn p999_while(plugins: &[Plugin], waits: &mut Vec<f64>, body: impl FnOnce()) -> f64 {
     let done = AtomicBool::new(false);
     let (times, waited) = thread::scope(|scope| {
-        let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(|| time_calls(plugin, &done))).collect();
+        let callers: Vec<_> = plugins
+            .iter()
+            .cycle()
+            .take(CALLERS)
+            .map(|plugin| scope.spawn(|| time_calls(plugin, &done)))
+            .collect();
         body();
         done.store(true, Ordering::Release);
         let seen = callers.into_iter().map(|caller| caller.join().expect("does not panic"));

@@ -6,14 +6,14 @@ use crate::{Plugin, Result};
 use replug_abi::{Instance, Interface, Sink, SliceSink, Status, TextSink};
 
 /// The rows of typed interfaces that plugins of type `P` offer.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is no interface that `{P}` offers",
-    note = "the trait has the attribute `#[interface]`, and the plugin's type implements it"
-)]
 ///
 /// # Safety
 /// The functions of the row's vtable take instances of `P`, and keep to what
 /// their types say.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no interface that `{P}` offers",
+    note = "the trait has the attribute `#[interface]`, and the plugin's type implements it"
+)]
 pub unsafe trait Provides<P> {
     /// The row of the root module.
     const ROW: Interface;

@@ -243,7 +243,7 @@ impl<P: Payload> Slot<P> {
         record.settle();
         loop {
             // SAFETY: in bounds as just checked, and nothing was pushed.
-            let Some(header) = (unsafe { protect::<Symmetric>(&self.live, record, depth) }) else {
+            let Some(header) = unsafe { protect::<Symmetric>(&self.live, record, depth) }.header() else {
                 continue;
             };
             let header = if header.as_ptr() == marker(&SPLIT) {
@@ -251,7 +251,7 @@ impl<P: Payload> Slot<P> {
                 let arm = self.table.choose(route, record);
                 route = Route::Arm(arm);
                 // SAFETY: as above.
-                match unsafe { protect::<Symmetric>(self.table.arm(arm), record, depth) } {
+                match unsafe { protect::<Symmetric>(self.table.arm(arm), record, depth) }.header() {
                     Some(header) if header.as_ptr() != marker(&ABSENT) => header,
                     // The split has just ended.
                     _ => continue,

@@ -9,7 +9,7 @@
 use super::counters::Entry;
 use super::record::ThreadRecord;
 use super::slot::{ABSENT, marker};
-use super::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, constructor};
+use super::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, constructor, fence};
 use super::version::{Header, Owned};
 use twox_hash::XxHash3_64;
 
@@ -171,14 +171,23 @@ impl Table {
         self.challenger.store(marker(&ABSENT), Ordering::Release);
     }
 
-    /// The arm of this thread's next call. A sequence takes one step.
+    /// The arm of this thread's next call, which has found the marker of a split.
+    /// A sequence takes one step.
     #[inline(always)]
     pub(super) fn choose(&self, route: Route<'_>, record: &ThreadRecord) -> Arm {
-        let share = self.share.load(Ordering::Relaxed);
-        let challenger = match route {
+        // Before the fence, which would have the route read from memory again.
+        let key = match route {
             Route::Arm(arm) => return arm,
-            Route::Key(key) => bucket(key, self.seed.load(Ordering::Relaxed)) < share,
-            Route::Sequence => {
+            Route::Key(key) => Some(key),
+            Route::Sequence => None,
+        };
+        // Acquire: partner is the swap in `split`, whose marker was found; shows
+        // the table.
+        fence(Ordering::Acquire);
+        let share = self.share.load(Ordering::Relaxed);
+        let challenger = match key {
+            Some(key) => bucket(key, self.seed.load(Ordering::Relaxed)) < share,
+            None => {
                 // SAFETY: the offset of a version's header, or zero.
                 let entry: &Entry = unsafe { record.entry_at(self.offset.load(Ordering::Relaxed)) };
                 entry.take_turn(share, WHOLE, record.number())

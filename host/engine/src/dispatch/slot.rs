@@ -25,7 +25,6 @@ use super::sync::{AtomicPtr, Condvar, Mutex, Ordering, constructor, lock};
 use super::version::{Header, Owned, Payload, Version, VersionId};
 use crate::failure::{Code, Failure};
 use std::fmt;
-use std::hint;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
@@ -220,8 +219,8 @@ impl<P: Payload> Slot<P> {
     ) -> R {
         // The calls of a split save an attempt that fails, and choose here, where
         // the route need not be put into memory first.
-        // Acquire: partner is the swap in `split`; shows the table.
-        if self.live.load(Ordering::Acquire) != marker(&SPLIT) {
+        // Relaxed: `choose` fences before it looks into the table.
+        if self.live.load(Ordering::Relaxed) != marker(&SPLIT) {
             return self.enter_or_else(call, refused, || route);
         }
         let entered = match self.choose(route) {
@@ -332,12 +331,17 @@ impl<P: Payload> Slot<P> {
         // SAFETY: the depth is below a limit of at most MAX_CHAIN_DEPTH, and
         // it is the top of this thread's stack.
         unsafe {
-            let header = protect::<Asymmetric>(&self.live, record, depth)?;
-            Frame::begin_again(record, depth, header)
+            let found = protect::<Asymmetric>(&self.live, record, depth);
+            if !found.holds {
+                return None;
+            }
+            Frame::begin_again(record, depth, found.header)
         }
     }
 
-    /// What the hot path leaves over: a split, or whatever is cold.
+    /// What the hot path leaves over: a split, or whatever is cold. Marked as
+    /// cold for the sake of the others, who would have to jump around it.
+    #[cold]
     #[inline(never)]
     fn enter_otherwise<'k, R>(
         &self,
@@ -345,8 +349,8 @@ impl<P: Payload> Slot<P> {
         call: impl FnOnce(Entered<'_, P>) -> R,
     ) -> Result<R, Refused> {
         let route = route();
-        // Acquire: partner is the swap in `split`; shows the table.
-        if self.live.load(Ordering::Acquire) != marker(&SPLIT) {
+        // Relaxed: as above.
+        if self.live.load(Ordering::Relaxed) != marker(&SPLIT) {
             return self.enter_cold(route, call);
         }
         match self.choose(route) {
@@ -373,6 +377,7 @@ impl<P: Payload> Slot<P> {
         // the arm is to it what the live pointer is to the only version.
         let frame = unsafe {
             protect::<Asymmetric>(self.table.arm(arm), record, depth)
+                .header()
                 .and_then(|header| Frame::begin_again(record, depth, header))
         };
         match frame {
@@ -547,8 +552,8 @@ impl<P: Payload> Slot<P> {
     }
 }
 
-/// Puts what `published` holds into this thread's hazard at `depth`, or fails
-/// if it changes meanwhile. What comes back may be a marker.
+/// Puts what `published` has into this thread's hazard at `depth`. It does not
+/// hold if that changes meanwhile, and it may be a marker.
 ///
 /// # Safety
 /// `depth` is the top of this thread's stack, and below MAX_CHAIN_DEPTH.
@@ -557,24 +562,33 @@ pub(super) unsafe fn protect<B: Barrier>(
     published: &AtomicPtr<Header>,
     record: &'static ThreadRecord,
     depth: isize,
-) -> Option<NonNull<Header>> {
+) -> Protected {
     let seen = published.load(Ordering::Relaxed);
     // SAFETY: the caller keeps `depth` in bounds.
     // Release: partner is the Acquire in `ThreadRecord::frames`; it orders
     // the frame that stood here before, which a later store may hide.
     unsafe { record.hazard(depth) }.store(seen, Ordering::Release);
     B::light();
-    // Acquire: partner is the swap in `replace`; shows the version's content.
-    if published.load(Ordering::Acquire) != seen {
-        return None;
-    }
     // Still published after the hazard was visible: whoever replaces it from
     // now on finds the hazard.
-    // SAFETY: a published pointer is never null. Said in words that the compiler
-    // keeps: it would look for null to tell the result from none.
-    unsafe {
-        hint::assert_unchecked(!seen.is_null());
-        Some(NonNull::new_unchecked(seen))
+    // Acquire: partner is the swap in `replace`; shows the version's content.
+    let holds = published.load(Ordering::Acquire) == seen;
+    // SAFETY: a published pointer is never null.
+    Protected { header: unsafe { NonNull::new_unchecked(seen) }, holds }
+}
+
+/// What [`protect`] found. Two words and no `Option`, whose none is null: every
+/// call would look for that once more.
+pub(super) struct Protected {
+    header: NonNull<Header>,
+    holds: bool,
+}
+
+impl Protected {
+    /// The header, if it cannot go away while the hazard stands.
+    #[inline(always)]
+    pub(super) fn header(self) -> Option<NonNull<Header>> {
+        self.holds.then_some(self.header)
     }
 }
 

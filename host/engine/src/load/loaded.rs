@@ -9,6 +9,7 @@ use super::{
     library::{Kept, Library, OpenError},
     proof::{self, Pin, Residue},
     remains::Remains,
+    segments::Segments,
     threads::ThreadBooks,
 };
 use crate::{
@@ -64,11 +65,12 @@ impl Loaded {
         };
         // Without them nobody could tell a signal handler of the plugin from
         // another, nor prove that the library is gone.
-        let Some(addresses) = proof::address_range(copy.path()) else {
+        let mapped = |_: &Segments| proof::mapped_files().contains(copy.path());
+        let Some(segments) = Segments::of(copy.path()).filter(mapped) else {
             let error = LoadError::NotFound { path: copy.path().to_owned() };
             return Err(NotLoaded::closing(error, library, copy));
         };
-        proof::populate(copy.path());
+        segments.populate();
         let handshake = match handshake::shake(&library) {
             Ok(handshake) => handshake,
             Err(error) => return Err(NotLoaded::closing(error.into(), library, copy)),
@@ -84,7 +86,7 @@ impl Loaded {
         }
         Ok(Loaded {
             handshake,
-            addresses,
+            addresses: segments.addresses(),
             door: Arc::default(),
             books,
             contexts: ManuallyDrop::new(Vec::new()),

@@ -14,6 +14,7 @@ mod answer;
 mod hooks;
 mod layout;
 mod proof;
+mod segments;
 mod library;
 mod handshake;
 mod threads;

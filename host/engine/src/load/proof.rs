@@ -110,27 +110,6 @@ pub(super) fn mapped_files() -> BTreeSet<PathBuf> {
     mappings().filter(|mapping| mapping.executable).map(|mapping| mapping.file).collect()
 }
 
-/// The addresses of a library, from its first mapping to its last.
-pub(super) fn address_range(path: &Path) -> Option<Range<usize>> {
-    mappings()
-        .filter(|mapping| mapping.file == path)
-        .map(|mapping| mapping.range)
-        .reduce(|all, next| all.start.min(next.start)..all.end.max(next.end))
-}
-
-/// Has the kernel put the pages of a library in their places now, which each
-/// first call of a new version would otherwise do, one page after the other,
-/// while its caller waits. A kernel that cannot leaves it at that.
-pub(super) fn populate(path: &Path) {
-    for mapping in mappings().filter(|mapping| mapping.file == path) {
-        let advice = if mapping.writable { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
-        let bytes = mapping.range.len();
-        // SAFETY: the range is a mapping of the library, which is open; pages
-        // are only filled with what they would be filled with anyway.
-        let _ = unsafe { libc::madvise(mapping.range.start as *mut libc::c_void, bytes, advice) };
-    }
-}
-
 /// Signals whose handler stands in `range`.
 pub(super) fn signal_handlers(range: &Range<usize>) -> Vec<i32> {
     (1..=libc::SIGRTMAX())
@@ -147,9 +126,7 @@ pub(super) fn signal_handlers(range: &Range<usize>) -> Vec<i32> {
 }
 
 struct Mapping {
-    range: Range<usize>,
     executable: bool,
-    writable: bool,
     file: PathBuf,
 }
 
@@ -164,16 +141,9 @@ fn mappings() -> impl Iterator<Item = Mapping> {
 fn parse_mapping(line: &[u8]) -> Option<Mapping> {
     let slash = line.iter().position(|&byte| byte == b'/')?;
     let head = std::str::from_utf8(&line[..slash]).ok()?;
-    let mut fields = head.split_ascii_whitespace();
-    let (start, end) = fields.next()?.split_once('-')?;
-    let address = |text| usize::from_str_radix(text, 16).ok();
-    let allowed = fields.next()?;
-    Some(Mapping {
-        range: address(start)?..address(end)?,
-        executable: allowed.contains('x'),
-        writable: allowed.contains('w'),
-        file: PathBuf::from(OsStr::from_bytes(&line[slash..])),
-    })
+    let allowed = head.split_ascii_whitespace().nth(1)?;
+    let file = PathBuf::from(OsStr::from_bytes(&line[slash..]));
+    Some(Mapping { executable: allowed.contains('x'), file })
 }
 
 #[cfg(test)]
@@ -184,8 +154,7 @@ mod tests {
     fn a_line_of_maps_is_read() {
         let mapping =
             parse_mapping(b"7f0000-7f2000 r-xp 00001000 fe:00 1234   /tmp/a dir/x.so").expect("parses");
-        assert_eq!(mapping.range, 0x7f_0000..0x7f_2000);
-        assert!(mapping.executable && !mapping.writable);
+        assert!(mapping.executable);
         assert_eq!(mapping.file, Path::new("/tmp/a dir/x.so"));
         assert!(parse_mapping(b"7f0000-7f2000 rw-p 00000000 00:00 0 [heap]").is_none());
         assert!(parse_mapping(b"").is_none());
@@ -195,9 +164,5 @@ mod tests {
     fn the_running_program_is_mapped() {
         let program = std::env::current_exe().expect("own path");
         assert!(mapped_files().contains(&program));
-        assert!(
-            address_range(&program)
-                .is_some_and(|range| range.contains(&(parse_mapping as *const () as usize)))
-        );
     }
 }
