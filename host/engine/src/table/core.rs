@@ -57,7 +57,7 @@ impl Table {
         self.control.load().record.clone()
     }
 
-    /// Sets other limits. What is there stays.
+    /// Sets other limits, for all versions. What is there stays.
     pub fn set_limits(&self, limits: Limits) {
         // A change of limits leaves the record as it is, and cannot fail.
         _ = self.change(|control| control.limits = limits);
@@ -129,16 +129,21 @@ impl Table {
     ///
     /// # Errors
     /// [`TableError::StoreFailed`]: the journal does not take the record, or
-    /// the table had a journal before.
+    /// the table had a journal before. The table is as it was.
     pub fn attach(&self, journal: Arc<dyn Journal>) -> Result<(), TableError> {
         let _changing = self.changing.lock();
-        if self.ledger.set(Ledger::new(journal)).is_err() {
+        if self.ledger.get().is_some() {
             let error: Box<dyn std::error::Error + Send + Sync> = "the table has a journal already".into();
             return Err(self.store_failed(error.into()));
         }
         let mut control = Control::clone(&self.control.load());
         control.record.partial = true;
-        self.replace_control(control)
+        // A journal that fails at once must not take the table with it.
+        let ledger = Ledger::new(journal);
+        ledger.append(&Change::Control(&control.record)).map_err(|error| self.store_failed(error))?;
+        self.ledger.get_or_init(|| ledger);
+        self.control.store(Arc::new(control));
+        Ok(())
     }
 
     /// Waits until a write is as durable as its table promises.

@@ -79,6 +79,18 @@ fn a_table_that_becomes_durable_is_whole_in_its_journal_after_one_pass() {
 }
 
 #[test]
+fn a_journal_that_fails_at_once_leaves_the_table_as_it_was() {
+    let table = Table::new("rows", Limits::NONE);
+    let version = Version::start(&table, 1, true);
+    let full = MemoryJournal { room: Some(0), ..MemoryJournal::default() };
+    let failed = table.attach(Arc::new(full)).expect_err("the journal is full");
+    assert_eq!(failed.code(), Code::TableStoreFailed);
+    version.put(b"a", &[1]).expect("it is kept in memory, as before");
+    assert!(!table.record().partial);
+    table.attach(Arc::new(MemoryJournal::default())).expect("another one has room");
+}
+
+#[test]
 fn rows_that_no_table_writes_are_refused() {
     let good = RowRef { key: b"k", value: b"v", schema: 2, generation: 1, revision: 1, image: None };
     let image = |schema| Some(Image { schema, bytes: b"i", fresh: true });
