@@ -7,6 +7,7 @@ use crate::{
     failure::{Code, Failure},
     id::VersionId,
     load::{HookError, LoadError},
+    service::OpenError,
     state::{chain::NoPath, store::StoreError},
     table::TableError,
     table_store::TableStoreError,
@@ -48,6 +49,8 @@ pub(crate) enum DeployError {
     OneWay { table: String, to: u32 },
     #[error("calls on the version before the one that serves have not ended, and read its tables")]
     TablesInUse,
+    #[error(transparent)]
+    Open(#[from] OpenError),
     #[error(transparent)]
     Table(#[from] TableError),
     #[error(transparent)]
@@ -113,7 +116,7 @@ impl DeployError {
             DeployError::Gate(_) | DeployError::SharedState | DeployError::OneWay { .. } => Stage::Publish,
             DeployError::TableStore(_) => Stage::Prepare,
             DeployError::TablesInUse => Stage::HandOver,
-            DeployError::Table(_) => Stage::Activate,
+            DeployError::Open(_) | DeployError::Table(_) => Stage::Activate,
         }
     }
 }
@@ -134,6 +137,7 @@ impl Failure for DeployError {
             DeployError::NoPath(error) => error.code(),
             DeployError::Rows { .. } => Code::StateNoPath,
             DeployError::TablesInUse => Code::GateBusy,
+            DeployError::Open(error) => error.code(),
             DeployError::Table(error) => error.code(),
             DeployError::TableStore(error) => error.code(),
             DeployError::BrokenStep { .. } => Code::StateMigrate,

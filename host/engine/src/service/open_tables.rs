@@ -69,6 +69,8 @@ struct Opening {
 pub(crate) struct OpenTable {
     view: Arc<View>,
     steps: Vec<(u32, u32)>,
+    /// How the version wants it to be kept, from its activation on.
+    durability: Durability,
 }
 
 /// What a version says of a table.
@@ -156,42 +158,64 @@ impl Tables {
         Ok(store.insert(opened.store))
     }
 
+    /// Finds the table of a version that is prepared, and sees to it that it
+    /// could be kept as the version wants. Nothing changes for versions that
+    /// serve: this one may be refused yet.
     fn find_or_make(&self, plugin: &PluginName, spec: &Spec<'_>) -> Result<Arc<Table>, OpenError> {
-        let or = |own: u64, host: u64| if own == 0 { host } else { own.min(host) };
-        let limits = Limits {
-            rows_max: or(spec.rows_max, self.limits.rows_max),
-            bytes_max: or(spec.bytes_max, self.limits.bytes_max),
-        };
         let tables = self.plugin(plugin);
         let mut tables = lock(&tables);
-        let kept = match spec.durability {
-            Durability::PROCESS => Some(table_store::Durability::Process),
-            Durability::DISK => Some(table_store::Durability::Disk),
-            _ => None,
-        };
-        if kept.is_some() {
-            self.open_store(plugin, &mut tables)?;
+        if let Some(durability) = in_store(spec.durability) {
+            // So that activation, which callers may wait for, adds a record only.
+            self.open_store(plugin, &mut tables)?.make_ready(durability)?;
         }
-        let PluginTables { tables, store } = &mut *tables;
+        let PluginTables { tables, .. } = &mut *tables;
         if tables.len() == TABLES_MAX && !tables.contains_key(spec.name) {
             return Err(OpenError::TooMany { table: spec.name.to_owned() });
         }
         let known = tables.entry(spec.name.to_owned()).or_insert_with(|| Known {
-            table: Table::new(spec.name, limits),
+            table: Table::new(spec.name, self.limits),
             durability: Durability::MEMORY,
         });
-        if let (Some(kept), Some(store)) = (kept, store)
-            && known.durability.0 < spec.durability.0
-        {
-            if known.durability != Durability::MEMORY {
-                return Err(OpenError::Durability { table: spec.name.to_owned() });
-            }
-            // Rows that are there already follow with the next sweep.
-            known.table.attach(store.create(spec.name, kept)?)?;
-            known.durability = spec.durability;
-        }
-        known.table.set_limits(limits);
+        known.needs(spec.durability)?;
         Ok(Arc::clone(&known.table))
+    }
+
+    /// Keeps a table at least as a version wants that is activated.
+    fn keep(&self, plugin: &PluginName, name: &str, wanted: Durability) -> Result<(), OpenError> {
+        let Some(durability) = in_store(wanted) else { return Ok(()) };
+        let tables = self.plugin(plugin);
+        let mut tables = lock(&tables);
+        self.open_store(plugin, &mut tables)?;
+        let PluginTables { tables, store: Some(store) } = &mut *tables else { return Ok(()) };
+        let Some(known) = tables.get_mut(name) else { return Ok(()) };
+        if known.needs(wanted)? {
+            // Rows that are there already follow with the next sweep.
+            known.table.attach(store.create(name, durability)?)?;
+            known.durability = wanted;
+        }
+        Ok(())
+    }
+}
+
+impl Known {
+    /// Whether it has to be kept otherwise than it is.
+    fn needs(&self, wanted: Durability) -> Result<bool, OpenError> {
+        if wanted.0 <= self.durability.0 {
+            return Ok(false);
+        }
+        if self.durability != Durability::MEMORY {
+            return Err(OpenError::Durability { table: self.table.name().to_owned() });
+        }
+        Ok(true)
+    }
+}
+
+/// How a store keeps it; none if no store does.
+fn in_store(durability: Durability) -> Option<table_store::Durability> {
+    match durability {
+        Durability::PROCESS => Some(table_store::Durability::Process),
+        Durability::DISK => Some(table_store::Durability::Disk),
+        _ => None,
     }
 }
 
@@ -241,8 +265,11 @@ impl OpenTables {
             let same = known.view.schema() == spec.schema;
             return if same { Ok(Arc::clone(known)) } else { Err(OpenError::Spec { table: table() }) };
         }
-        let view = Arc::new(View::new(&self.tables.find_or_make(&self.plugin, spec)?, spec.schema));
-        let open = Arc::new(OpenTable { view, steps: spec.steps.to_vec() });
+        let or_none = |max: u64| if max == 0 { u64::MAX } else { max };
+        let limits = Limits { rows_max: or_none(spec.rows_max), bytes_max: or_none(spec.bytes_max) };
+        let table = self.tables.find_or_make(&self.plugin, spec)?;
+        let view = Arc::new(View::new(&table, spec.schema).with_limits(limits));
+        let open = Arc::new(OpenTable { view, steps: spec.steps.to_vec(), durability: spec.durability });
         opening.tables.push(Arc::clone(&open));
         Ok(open)
     }
@@ -262,9 +289,14 @@ impl OpenTables {
         lock(&self.open).tables.iter().find(|open| open.view.table().name() == name).cloned()
     }
 
-    /// Allows the version to write.
-    pub(crate) fn activate(&self) -> Result<(), TableError> {
-        self.all().iter().try_for_each(|open| open.view.activate().map(drop))
+    /// Allows the version to write. From now on its tables are kept as it wants.
+    /// Blocks on the disk, if they were not before.
+    pub(crate) fn activate(&self) -> Result<(), OpenError> {
+        self.all().iter().try_for_each(|open| {
+            self.tables.keep(&self.plugin, open.view.table().name(), open.durability)?;
+            open.view.activate()?;
+            Ok(())
+        })
     }
 
     /// Allows it no longer: nothing of the version runs any more.
@@ -411,13 +443,14 @@ mod tests {
         let durable = Spec { durability: Durability::PROCESS, ..spec(1, &[]) };
         let first = tables();
         first.load(&name()).expect("there is nothing");
-        let open = OpenTables::new(&name(), &first).open(&durable).expect("opens");
-        open.view().activate().expect("writes");
+        let version = OpenTables::new(&name(), &first);
+        let open = version.open(&durable).expect("opens");
+        version.activate().expect("writes");
         open.view().put(b"key", &Write::new(b"value")).expect("is written");
         let refused =
             OpenTables::new(&name(), &first).open(&Spec { durability: Durability::DISK, ..durable });
         assert_eq!(refused.expect_err("is kept otherwise").code(), Code::TableSchema);
-        drop(open);
+        drop((version, open));
         first.close().expect("closes");
 
         let second = tables();
@@ -426,6 +459,28 @@ mod tests {
         assert_eq!(second.of(&name())[0].durability, Durability::PROCESS);
         let open = OpenTables::new(&name(), &second).open(&spec(1, &[])).expect("asks for less");
         assert_eq!(open.view().size().rows, 1);
+    }
+
+    #[test]
+    fn a_version_that_is_only_prepared_changes_nothing_for_the_one_that_serves() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tables = Tables::new(Limits::NONE, folder.path().to_owned(), TableStoreOptions::default());
+        let first = OpenTables::new(&name(), &tables);
+        let serves = Arc::clone(first.open(&spec(1, &[])).expect("opens").view());
+        first.activate().expect("writes");
+        serves.put(b"a", &Write::new(b"")).expect("is written");
+
+        let durable = Spec { durability: Durability::PROCESS, rows_max: 1, ..spec(1, &[]) };
+        let second = OpenTables::new(&name(), &tables);
+        let tried = Arc::clone(second.open(&durable).expect("opens").view());
+        serves.put(b"b", &Write::new(b"")).expect("the limit is not that of this version");
+        assert_eq!(tables.of(&name())[0].durability, Durability::MEMORY);
+
+        second.activate().expect("writes");
+        assert_eq!(tables.of(&name())[0].durability, Durability::PROCESS);
+        let refused = tried.put(b"c", &Write::new(b"")).expect_err("there are more rows than it allows");
+        assert_eq!(refused.code(), Code::TableRowsMax);
+        serves.put(b"c", &Write::new(b"")).expect("the limit is not that of this version");
     }
 
     #[test]

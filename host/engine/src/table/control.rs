@@ -59,6 +59,11 @@ pub struct Limits {
 impl Limits {
     /// As much as fits into memory.
     pub const NONE: Limits = Limits { rows_max: u64::MAX, bytes_max: u64::MAX };
+
+    /// What both allow.
+    pub fn and(self, other: Limits) -> Limits {
+        Limits { rows_max: self.rows_max.min(other.rows_max), bytes_max: self.bytes_max.min(other.bytes_max) }
+    }
 }
 
 /// The whole control: the record, and what ends with the process.

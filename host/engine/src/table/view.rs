@@ -3,6 +3,7 @@
 //! A view is given what its version can read, and is asked for what others
 //! need. It runs no code of a plugin: bytes come in and go out.
 
+use crate::table::control::Limits;
 use crate::table::core::Table;
 use crate::table::error::{TableError, shown};
 use crate::table::journal::Ticket;
@@ -62,6 +63,7 @@ const _: () = assert!(END == SCAN_END);
 pub struct View {
     table: Arc<Table>,
     schema: u32,
+    limits: Limits,
     /// Relaxed: a number that the control, read under a lock, knows or not. A
     /// thread that does not see it yet is refused, as it was a moment before.
     generation: AtomicU32,
@@ -117,7 +119,15 @@ pub enum WriteOutcome {
 impl View {
     /// Opens a table for a version of this schema, which is 1 or higher.
     pub fn new(table: &Arc<Table>, schema: u32) -> View {
-        View { table: Arc::clone(table), schema, generation: AtomicU32::new(NOT_YET) }
+        let (table, limits) = (Arc::clone(table), Limits::NONE);
+        View { table, schema, limits, generation: AtomicU32::new(NOT_YET) }
+    }
+
+    /// The same with limits of the version's own, within those of the table. They
+    /// bind what it writes, and nobody else.
+    pub fn with_limits(mut self, limits: Limits) -> View {
+        self.limits = limits;
+        self
     }
 
     /// The table.
@@ -233,7 +243,8 @@ impl View {
         let existed = u32::from(before.is_some());
         let revision = shard.next_revision();
         row.set_revision(revision);
-        let (ticket, old) = self.table.set(&mut shard, place, key, Some(row), control.limits)?;
+        let limits = control.limits.and(self.limits);
+        let (ticket, old) = self.table.set(&mut shard, place, key, Some(row), limits)?;
         drop(shard);
         drop(old);
         Ok(WriteOutcome::Written(Written { revision, ticket: ticket.0, existed }))
@@ -258,7 +269,7 @@ impl View {
         if before.is_none() {
             return Ok(WriteOutcome::Written(Written::NOTHING));
         }
-        let (ticket, old) = self.table.set(&mut shard, place, key, None, control.limits)?;
+        let (ticket, old) = self.table.set(&mut shard, place, key, None, Limits::NONE)?;
         drop(shard);
         drop(old);
         Ok(WriteOutcome::Written(Written { revision: RowInfo::NO_ROW, ticket: ticket.0, existed: 1 }))

@@ -192,6 +192,15 @@ impl TableStore {
         Ok(OpenedStore { store, tables })
     }
 
+    /// Makes what tables of this durability need, which takes longer than a table
+    /// of its own does.
+    ///
+    /// # Errors
+    /// It could not be made.
+    pub fn make_ready(&self, durability: Durability) -> Result<(), TableStoreError> {
+        self.lane(&mut self.state.lock(), durability).map(drop)
+    }
+
     /// A new table's journal, to be [attached](Table::attach). The table is in
     /// the store when this returns, without rows.
     ///
@@ -206,14 +215,7 @@ impl TableStore {
         if state.tables.contains_key(name) {
             return Err(TableStoreError::Exists { folder: self.folder.clone(), name: name.into() });
         }
-        let lane = match state.lanes.get(&durability) {
-            Some(lane) => lane.clone(),
-            None => {
-                let volume = Volume::create(&self.folder, durability, self.ground.clone())?;
-                let lane = self.start(volume, durability)?;
-                state.lanes.entry(durability).or_insert(lane).clone()
-            }
-        };
+        let lane = self.lane(&mut state, durability)?;
         let id = lane.volume().next_table();
         lane.wait(lane.append(id, Write::Create { name: name.into() })?)?;
         Ok(state.keep(name, id, durability, lane))
@@ -244,6 +246,16 @@ impl TableStore {
     pub fn close(&self) -> Result<(), TableStoreError> {
         let lanes = std::mem::take(&mut *self.state.lock()).lanes;
         lanes.into_values().map(|lane| lane.close()).fold(Ok(()), Result::and)
+    }
+
+    fn lane(&self, state: &mut State, durability: Durability) -> Result<Lane, TableStoreError> {
+        if let Some(lane) = state.lanes.get(&durability) {
+            return Ok(lane.clone());
+        }
+        let volume = Volume::create(&self.folder, durability, self.ground.clone())?;
+        let lane = self.start(volume, durability)?;
+        state.lanes.insert(durability, lane.clone());
+        Ok(lane)
     }
 
     fn start(&self, volume: Volume, durability: Durability) -> Result<Lane, TableStoreError> {
