@@ -5,12 +5,11 @@
 //! row that is written can be read by both. Rows of earlier schemas are swept
 //! from then on.
 
-use super::{control::Control, sweeps::TableSweep};
+use super::{control::Control, shared::Shared, sweeps::TableSweep};
 use crate::{
     clock::monotonic_ns,
     dispatch::Holder,
     event::{EventKind, FailureReport},
-    failure::Code,
     id::{PluginName, VersionId},
     pipeline::{DeployError, UnloadStage},
     service::Entry,
@@ -68,21 +67,12 @@ impl Control {
         }
         let has_void_rows = tables.all().iter().any(|open| !open.view().table().record().voids.is_empty());
         let mut sweeps = self.shared.sweeps();
-        let swept = sweeps.get(name).filter(|sweep| sweep.version() == serving.id());
-        if swept.is_some_and(|sweep| !sweep.is_done() || !(has_void_rows || sweep.has_left())) {
+        if sweeps.get(name).is_some_and(|sweep| !sweep.is_due(has_void_rows, Instant::now())) {
             return;
         }
-        if let Some(before) = sweeps.remove(name) {
-            before.stop();
-        }
-        match TableSweep::start(&self.shared.events, &self.shared.sweep_pauses, entry, &serving) {
-            Ok(sweep) => drop(sweeps.insert(name.clone(), sweep)),
-            Err(error) => {
-                drop(sweeps);
-                let message = format!("no thread to sweep the tables of {name}: {error}");
-                self.problem(Code::HostThread, message);
-            }
-        }
+        let Shared { events, sweep_pauses, .. } = &*self.shared;
+        let sweep = TableSweep::start(events, sweep_pauses, entry, &serving, sweeps.get(name));
+        sweeps.insert(name.clone(), sweep);
     }
 
     /// Commits the tables of the version that serves before a third version uses
