@@ -24,7 +24,8 @@ use std::sync::{Arc, OnceLock};
 ///
 /// Versions read and write through a [`View`](super::View) of their own. What is
 /// here is the host's side: which version is committed, which writes count.
-/// All of it may be used on any thread, and none waits but [`Table::wait`].
+/// All of it may be used on any thread. Only [`Table::wait`] waits for a journal,
+/// and writes of rows do while that has far too much to do.
 pub struct Table {
     pub(super) name: Arc<str>,
     pub(super) shards: Shards,
@@ -288,6 +289,7 @@ impl Table {
     /// limits: what the host does to rows must not fail for them.
     pub(super) fn swap(&self, known: &Arc<Control>, old: &Row, new: Option<Row>) -> Result<Swap, TableError> {
         let place = self.shards.place(old.key());
+        self.wait_for_room();
         let mut shard = self.shards.write(place);
         if !Arc::ptr_eq(known, &self.control()) {
             return Ok(Swap::ControlMoved);
@@ -317,6 +319,14 @@ impl Table {
 
     pub(super) fn not_active(&self) -> TableError {
         TableError::NotActive { table: Arc::clone(&self.name) }
+    }
+
+    /// To be called before a row is changed, without locks: whoever writes faster
+    /// than the journal waits here, and nobody with him.
+    pub(super) fn wait_for_room(&self) {
+        if let Some(ledger) = self.ledger.get() {
+            ledger.wait_for_room();
+        }
     }
 
     fn append(&self, change: &Change<'_>) -> Result<Ticket, TableError> {

@@ -30,8 +30,9 @@ const _: () = assert!(END == SCAN_END);
 /// A table, as the version of a plugin that opened it sees it.
 ///
 /// Reads work at once, writes from [`activate`](Self::activate) to
-/// [`leave`](Self::leave). All functions may be called on any thread; none
-/// waits.
+/// [`leave`](Self::leave). All functions may be called on any thread. Only
+/// [`wait`](Self::wait) waits for a disk, and writes do while it has far too much
+/// to do.
 ///
 /// ```
 /// use replug_host::table::{Limits, NewImage, Table, View, Write, WriteOutcome};
@@ -218,6 +219,7 @@ impl View {
         let mut row = Row::new(&new);
 
         let place = self.table.shards.place(key);
+        self.table.wait_for_room();
         let mut shard = self.table.shards.write(place);
         let control = self.table.control();
         if !control.is_writer(generation) {
@@ -257,6 +259,7 @@ impl View {
     /// [`TableError::NotActive`], [`TableError::StoreFailed`]
     pub fn remove(&self, key: &[u8], expected: u64) -> Result<WriteOutcome, TableError> {
         let place = self.table.shards.place(key);
+        self.table.wait_for_room();
         let mut shard = self.table.shards.write(place);
         let control = self.table.control();
         if !control.is_writer(self.generation()) {
