@@ -168,9 +168,57 @@ impl TableSweep {
     }
 
     /// Ends it after the batch that it is at.
-    pub(super) fn stop(self) {
+    fn stop(&self) {
         // Relaxed: it looks again soon, whenever that is.
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+/// The sweeps of a host.
+#[derive(Default)]
+pub(super) struct Sweeps {
+    /// That of each plugin's tables, until another takes its place.
+    current: BTreeMap<PluginName, TableSweep>,
+    /// Those that were stopped and may be at their last batch yet.
+    stopped: Vec<TableSweep>,
+}
+
+impl Sweeps {
+    pub(super) fn get(&self, name: &PluginName) -> Option<&TableSweep> {
+        self.current.get(name)
+    }
+
+    pub(super) fn insert(&mut self, name: &PluginName, sweep: TableSweep) {
+        self.stop(name);
+        self.current.insert(name.clone(), sweep);
+    }
+
+    /// Ends the sweep of a plugin's tables, if there is one.
+    pub(super) fn stop(&mut self, name: &PluginName) {
+        self.stopped.retain(|sweep| !sweep.is_finished());
+        if let Some(sweep) = self.current.remove(name) {
+            sweep.stop();
+            self.stopped.push(sweep);
+        }
+    }
+
+    /// Ends all of them.
+    pub(super) fn stop_all(&mut self) {
+        self.current.values().for_each(TableSweep::stop);
+        self.stopped.extend(std::mem::take(&mut self.current).into_values());
+    }
+
+    /// Whether those that were stopped have ended.
+    pub(super) fn have_ended(&mut self) -> bool {
+        for sweep in self.stopped.extract_if(.., |sweep| sweep.is_finished()) {
+            // It catches its panics.
+            let _ = sweep.thread.map(JoinHandle::join);
+        }
+        self.stopped.is_empty()
     }
 }
 
@@ -338,6 +386,7 @@ fn all_of<T>(tables: &[T], mut sweep: impl FnMut(&T) -> Outcome) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Digest;
 
     #[test]
     fn a_table_that_fails_does_not_end_the_sweep_of_the_others() {
@@ -368,6 +417,38 @@ mod tests {
         assert!(!due(Outcome::Unfinished, true, soon) && due(Outcome::Unfinished, true, FIRST_PAUSE));
         assert!(!due(Outcome::Unfinished, false, LONGEST_PAUSE), "there is nothing left to do");
         assert!(due(Outcome::Over, true, Duration::ZERO) && !due(Outcome::Over, false, LONGEST_PAUSE));
+    }
+
+    #[test]
+    fn sweeps_that_were_stopped_are_waited_for() {
+        let (let_end, at_its_last_batch) = std::sync::mpsc::channel::<()>();
+        let sweep = TableSweep {
+            id: VersionId {
+                name: "notes".parse().expect("a name"),
+                version: "1.0.0".parse().expect("a version"),
+                digest: Digest::of(b""),
+            },
+            stop: Arc::default(),
+            ended: Arc::default(),
+            progress: Arc::default(),
+            told: Arc::default(),
+            pause: FIRST_PAUSE,
+            thread: Some(thread::spawn(move || assert!(at_its_last_batch.recv().is_err()))),
+        };
+        let (name, stop) = (sweep.id.name.clone(), Arc::clone(&sweep.stop));
+        let mut sweeps = Sweeps::default();
+        sweeps.insert(&name, sweep);
+        assert!(sweeps.have_ended() && !stop.load(Ordering::Relaxed), "none was stopped");
+        sweeps.stop(&name);
+        sweeps.stop_all();
+        assert!(stop.load(Ordering::Relaxed) && sweeps.get(&name).is_none());
+        assert!(!sweeps.have_ended());
+        drop(let_end);
+        let until = Instant::now() + Duration::from_secs(20);
+        while !sweeps.have_ended() {
+            assert!(Instant::now() < until, "it has ended");
+            thread::yield_now();
+        }
     }
 
     #[test]

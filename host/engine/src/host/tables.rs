@@ -50,8 +50,8 @@ impl Control {
         }
         // That the version before was swept says nothing of this one.
         let of_another = self.shared.sweeps().get(name).is_some_and(|sweep| sweep.version() != serving.id());
-        if of_another && let Some(before) = self.shared.sweeps().remove(name) {
-            before.stop();
+        if of_another {
+            self.shared.sweeps().stop(name);
         }
         let is_new = self.committed.get(name) != Some(serving.id());
         if is_new || !tables.is_committed() {
@@ -72,7 +72,7 @@ impl Control {
         }
         let Shared { events, sweep_pauses, .. } = &*self.shared;
         let sweep = TableSweep::start(events, sweep_pauses, entry, &serving, sweeps.get(name));
-        sweeps.insert(name.clone(), sweep);
+        sweeps.insert(name, sweep);
     }
 
     /// Commits the tables of the version that serves before a third version uses

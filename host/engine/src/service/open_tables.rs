@@ -30,15 +30,34 @@ pub(crate) struct Tables {
     /// Where durable ones are kept, a folder for each plugin.
     folder: PathBuf,
     options: TableStoreOptions,
-    plugins: Mutex<BTreeMap<PluginName, Arc<Mutex<PluginTables>>>>,
+    plugins: Mutex<Plugins>,
+}
+
+#[derive(Debug, Default)]
+struct Plugins {
+    /// No store is opened any more.
+    closed: bool,
+    by_name: BTreeMap<PluginName, Arc<PluginTables>>,
 }
 
 /// The tables of one plugin.
 #[derive(Debug, Default)]
 struct PluginTables {
-    tables: BTreeMap<String, Known>,
+    /// Locked while a disk works, which may take any time; before `tables`.
+    store: Mutex<Store>,
+    /// Locked for moments only, so that status never waits for a disk.
+    tables: Mutex<BTreeMap<String, Known>>,
+}
+
+/// Where the durable tables of a plugin are kept.
+#[derive(Debug, Default)]
+enum Store {
     /// Opened when there is something in it, or has to be.
-    store: Option<TableStore>,
+    #[default]
+    Shut,
+    Open(TableStore),
+    /// The host has ended: whoever comes late does not open it again.
+    Closed,
 }
 
 #[derive(Debug)]
@@ -104,10 +123,10 @@ impl Tables {
 
     /// The tables of a plugin, by name.
     pub(crate) fn of(&self, plugin: &PluginName) -> Vec<TableOf> {
-        let Some(plugin) = lock(&self.plugins).get(plugin).cloned() else { return Vec::new() };
-        let plugin = lock(&plugin);
-        let tables = plugin.tables.values();
+        let Some(plugin) = lock(&self.plugins).by_name.get(plugin).cloned() else { return Vec::new() };
+        let tables = lock(&plugin.tables);
         tables
+            .values()
             .map(|known| TableOf { table: Arc::clone(&known.table), durability: known.durability })
             .collect()
     }
@@ -118,57 +137,72 @@ impl Tables {
     /// # Errors
     /// They are not what was written, or cannot be read.
     pub(crate) fn load(&self, plugin: &PluginName) -> Result<(), TableStoreError> {
-        let tables = self.plugin(plugin);
-        let mut tables = lock(&tables);
-        if tables.store.is_none() && self.folder.join(plugin.as_str()).is_dir() {
-            self.open_store(plugin, &mut tables)?;
+        if !self.folder.join(plugin.as_str()).is_dir() {
+            return Ok(());
         }
-        Ok(())
+        self.with_store(plugin, |_, _| Ok(()))
     }
 
-    /// Writes out what is queued and gives the files back.
+    /// Writes out what is queued and gives the files back, for good.
     ///
     /// # Errors
     /// The first of a store that failed, now or earlier.
     pub(crate) fn close(&self) -> Result<(), TableStoreError> {
-        let plugins: Vec<_> = lock(&self.plugins).values().cloned().collect();
-        let closed = plugins.iter().filter_map(|plugin| lock(plugin).store.take().map(|store| store.close()));
+        let plugins: Vec<_> = {
+            let mut plugins = lock(&self.plugins);
+            plugins.closed = true;
+            plugins.by_name.values().cloned().collect()
+        };
+        let close =
+            |plugin: &Arc<PluginTables>| match std::mem::replace(&mut *lock(&plugin.store), Store::Closed) {
+                Store::Open(store) => store.close(),
+                Store::Shut | Store::Closed => Ok(()),
+            };
         // All of them are closed, whatever the first one says.
-        closed.collect::<Vec<_>>().into_iter().collect()
+        plugins.iter().map(close).fold(Ok(()), Result::and)
     }
 
-    fn plugin(&self, plugin: &PluginName) -> Arc<Mutex<PluginTables>> {
-        Arc::clone(lock(&self.plugins).entry(plugin.clone()).or_default())
+    fn plugin(&self, plugin: &PluginName) -> Arc<PluginTables> {
+        let Plugins { closed, by_name } = &mut *lock(&self.plugins);
+        let store = || Mutex::new(if *closed { Store::Closed } else { Store::Shut });
+        let tables = || Arc::new(PluginTables { store: store(), tables: Mutex::default() });
+        Arc::clone(by_name.entry(plugin.clone()).or_insert_with(tables))
     }
 
-    fn open_store<'a>(
+    /// Does something with the store of a plugin, which is opened if it was not.
+    /// Blocks on the disk.
+    fn with_store<R, E: From<TableStoreError>>(
         &self,
         plugin: &PluginName,
-        tables: &'a mut PluginTables,
-    ) -> Result<&'a TableStore, TableStoreError> {
-        let PluginTables { tables, store } = tables;
-        if let Some(store) = store {
-            return Ok(store);
+        body: impl FnOnce(&TableStore, &PluginTables) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let (of, folder) = (self.plugin(plugin), self.folder.join(plugin.as_str()));
+        let mut store = lock(&of.store);
+        if let Store::Shut = *store {
+            let opened = TableStore::open(&folder, self.options)?;
+            let mut tables = lock(&of.tables);
+            for RestoredTable { table, durability, .. } in opened.tables {
+                table.set_limits(self.limits);
+                tables.insert(table.name().to_owned(), Known { table, durability: durability.into() });
+            }
+            *store = Store::Open(opened.store);
         }
-        let opened = TableStore::open(self.folder.join(plugin.as_str()), self.options)?;
-        for RestoredTable { table, durability, .. } in opened.tables {
-            table.set_limits(self.limits);
-            tables.insert(table.name().to_owned(), Known { table, durability: durability.into() });
+        match &*store {
+            Store::Open(store) => body(store, &of),
+            Store::Shut | Store::Closed => Err(TableStoreError::Closed { folder }.into()),
         }
-        Ok(store.insert(opened.store))
     }
 
     /// Finds the table of a version that is prepared, and sees to it that it
     /// could be kept as the version wants. Nothing changes for versions that
     /// serve: this one may be refused yet.
     fn find_or_make(&self, plugin: &PluginName, spec: &Spec<'_>) -> Result<Arc<Table>, OpenError> {
-        let tables = self.plugin(plugin);
-        let mut tables = lock(&tables);
         if let Some(durability) = in_store(spec.durability) {
             // So that activation, which callers may wait for, adds a record only.
-            self.open_store(plugin, &mut tables)?.make_ready(durability)?;
+            self.with_store(plugin, |store, _| store.make_ready(durability))?;
         }
-        let PluginTables { tables, .. } = &mut *tables;
+        let of = self.plugin(plugin);
+        let mut tables = lock(&of.tables);
         if tables.len() == TABLES_MAX && !tables.contains_key(spec.name) {
             return Err(OpenError::TooMany { table: spec.name.to_owned() });
         }
@@ -183,17 +217,23 @@ impl Tables {
     /// Keeps a table at least as a version wants that is activated.
     fn keep(&self, plugin: &PluginName, name: &str, wanted: Durability) -> Result<(), OpenError> {
         let Some(durability) = in_store(wanted) else { return Ok(()) };
-        let tables = self.plugin(plugin);
-        let mut tables = lock(&tables);
-        self.open_store(plugin, &mut tables)?;
-        let PluginTables { tables, store: Some(store) } = &mut *tables else { return Ok(()) };
-        let Some(known) = tables.get_mut(name) else { return Ok(()) };
-        if known.needs(wanted)? {
-            // Rows that are there already follow with the next sweep.
-            known.table.attach(store.create(name, durability)?)?;
-            known.durability = wanted;
+        let to_do = |of: &PluginTables| {
+            let tables = lock(&of.tables);
+            let Some(known) = tables.get(name) else { return Ok(None) };
+            Ok::<_, OpenError>(known.needs(wanted)?.then(|| Arc::clone(&known.table)))
+        };
+        if to_do(&self.plugin(plugin))?.is_none() {
+            return Ok(());
         }
-        Ok(())
+        self.with_store(plugin, |store, of| {
+            let Some(table) = to_do(of)? else { return Ok(()) };
+            // Rows that are there already follow with the next sweep.
+            table.attach(store.create(name, durability)?)?;
+            if let Some(known) = lock(&of.tables).get_mut(name) {
+                known.durability = wanted;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -481,6 +521,44 @@ mod tests {
         let refused = tried.put(b"c", &Write::new(b"")).expect_err("there are more rows than it allows");
         assert_eq!(refused.code(), Code::TableRowsMax);
         serves.put(b"c", &Write::new(b"")).expect("the limit is not that of this version");
+    }
+
+    #[test]
+    fn tables_can_be_looked_at_while_the_disk_of_their_store_hangs() {
+        let tables = tables();
+        OpenTables::new(&name(), &tables).open(&spec(1, &[])).expect("opens");
+        let of = tables.plugin(&name());
+        // As long as a disk takes.
+        let _at_work = lock(&of.store);
+        let (looked, look) = std::sync::mpsc::channel();
+        let another = Arc::clone(&tables);
+        std::thread::spawn(move || {
+            let found = another.of(&name()).len();
+            OpenTables::new(&name(), &another).open(&spec(2, &[])).expect("opens");
+            // Whoever asked has given up, if it took too long.
+            _ = looked.send(found);
+        });
+        assert_eq!(look.recv_timeout(std::time::Duration::from_secs(20)), Ok(1));
+    }
+
+    #[test]
+    fn whoever_comes_after_the_end_does_not_open_a_store_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tables = Tables::new(Limits::NONE, folder.path().to_owned(), TableStoreOptions::default());
+        let durable = Spec { durability: Durability::DISK, ..spec(1, &[]) };
+        let prepared = OpenTables::new(&name(), &tables);
+        prepared.open(&durable).expect("opens");
+        tables.close().expect("closes");
+
+        let other = "other".parse().expect("a name");
+        let late = [&name(), &other].map(|plugin| OpenTables::new(plugin, &tables).open(&durable));
+        for refused in late {
+            assert_eq!(refused.expect_err("it has ended").code(), Code::TableStoreFailed);
+        }
+        assert_eq!(prepared.activate().expect_err("it has ended").code(), Code::TableStoreFailed);
+        assert!(!folder.path().join("other").exists());
+        let again = TableStore::open(folder.path().join("sessions"), TableStoreOptions::default());
+        assert!(again.expect("nobody has it").tables.is_empty());
     }
 
     #[test]

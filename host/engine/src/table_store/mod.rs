@@ -115,6 +115,7 @@ pub struct TableStore {
 struct State {
     lanes: BTreeMap<Durability, Lane>,
     tables: BTreeMap<String, Kept>,
+    closed: bool,
 }
 
 /// A table of the store.
@@ -244,13 +245,17 @@ impl TableStore {
     /// # Errors
     /// The store failed, now or earlier.
     pub fn close(&self) -> Result<(), TableStoreError> {
-        let lanes = std::mem::take(&mut *self.state.lock()).lanes;
+        let closed = State { closed: true, ..State::default() };
+        let lanes = std::mem::replace(&mut *self.state.lock(), closed).lanes;
         lanes.into_values().map(|lane| lane.close()).fold(Ok(()), Result::and)
     }
 
     fn lane(&self, state: &mut State, durability: Durability) -> Result<Lane, TableStoreError> {
         if let Some(lane) = state.lanes.get(&durability) {
             return Ok(lane.clone());
+        }
+        if state.closed {
+            return Err(TableStoreError::Closed { folder: self.folder.clone() });
         }
         let volume = Volume::create(&self.folder, durability, self.ground.clone())?;
         let lane = self.start(volume, durability)?;
