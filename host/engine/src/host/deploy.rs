@@ -158,7 +158,9 @@ impl Control {
         }
         allow(&candidate)?;
         if candidate.manifest.state.tables {
-            self.shared.directory.tables.load(&id.name)?;
+            for table in self.shared.directory.tables.load(&id.name)? {
+                self.state_problem(id, FailureReport::with_code(Code::TablePartial, lacks_rows(&table)));
+            }
         }
         let stages = StageTimes {
             notice_us: (arrival.taken_ns - arrival.noticed_ns.min(arrival.taken_ns)) / 1_000,
@@ -350,6 +352,12 @@ pub(super) struct Kept {
 enum Step {
     Deploy(VersionId),
     Retire,
+}
+
+fn lacks_rows(table: &str) -> String {
+    format!(
+        "table {table} lacks rows: it had just been made durable, and the process ended before its store was told all that was in memory"
+    )
 }
 
 /// Whether a version was refused for what it is or does, so that trying it

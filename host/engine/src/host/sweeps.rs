@@ -89,6 +89,15 @@ enum Outcome {
     Left,
 }
 
+/// What a sweep does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SweepKind {
+    /// All that is to be done once its version is committed.
+    Convert,
+    /// What needs no plugin, before: a store is told the rows that it lacks.
+    Tell,
+}
+
 /// How far the sweep of a table is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Swept {
@@ -107,6 +116,7 @@ impl TableSweep {
         pauses: &Arc<Pauses>,
         entry: &Arc<Entry>,
         serving: &Lease<Serving>,
+        kind: SweepKind,
         before: Option<&TableSweep>,
     ) -> TableSweep {
         let tables = serving.tables().all();
@@ -116,6 +126,7 @@ impl TableSweep {
             pauses: Arc::clone(pauses),
             entry: Arc::clone(entry),
             id: serving.id().clone(),
+            kind,
             stop: Arc::default(),
             progress: Arc::default(),
             told: before.map(|before| Arc::clone(&before.told)).unwrap_or_default(),
@@ -154,9 +165,9 @@ impl TableSweep {
     }
 
     /// Whether it has ended and left something to another sweep, which may begin
-    /// by now.
-    pub(super) fn is_due(&self, has_void_rows: bool, now: Instant) -> bool {
-        self.ended.get().is_some_and(|ended| ended.is_due(has_void_rows, self.pause, now))
+    /// by now; `has_work` if there is something to be done.
+    pub(super) fn is_due(&self, has_work: bool, now: Instant) -> bool {
+        self.ended.get().is_some_and(|ended| ended.is_due(has_work, self.pause, now))
     }
 
     fn next_pause(&self) -> Duration {
@@ -236,12 +247,12 @@ impl Ended {
         Ended { outcome, at: Instant::now() }
     }
 
-    fn is_due(&self, has_void_rows: bool, pause: Duration, now: Instant) -> bool {
+    fn is_due(&self, has_work: bool, pause: Duration, now: Instant) -> bool {
         let has_rested = || now.duration_since(self.at) >= pause;
         match self.outcome {
-            // Void since.
-            Outcome::Over => has_void_rows,
-            Outcome::Unfinished => has_void_rows && has_rested(),
+            // Come since.
+            Outcome::Over => has_work,
+            Outcome::Unfinished => has_work && has_rested(),
             Outcome::Failed => has_rested(),
             // Its version serves again, or this would not be asked.
             Outcome::Left => true,
@@ -255,6 +266,7 @@ struct Work {
     pauses: Arc<Pauses>,
     entry: Arc<Entry>,
     id: VersionId,
+    kind: SweepKind,
     stop: Arc<AtomicBool>,
     progress: Arc<Mutex<Vec<Swept>>>,
     /// The last failure of each table: it is told once, however often it is met.
@@ -275,7 +287,11 @@ impl Work {
     }
 
     fn sweep_table(&self, view: &Arc<View>) -> Outcome {
-        let (name, mut sweep, mut failed) = (view.table().name(), Sweep::new(view), None);
+        let begin = match self.kind {
+            SweepKind::Convert => Sweep::new,
+            SweepKind::Tell => Sweep::without_plugin,
+        };
+        let (name, mut sweep, mut failed) = (view.table().name(), begin(view), None);
         let (report, worked) = match self.sweep(&mut sweep, &mut failed) {
             Ok(End::Over(report, worked)) => (report, worked),
             Ok(End::Left) | Err(TableError::NotActive { .. }) => return Outcome::Left,
@@ -407,9 +423,9 @@ mod tests {
 
     #[test]
     fn a_sweep_that_failed_begins_again_after_a_pause_and_one_that_left_at_once() {
-        let due = |outcome, has_void_rows, passed: Duration| {
+        let due = |outcome, has_work, passed: Duration| {
             let ended = Ended::now(outcome);
-            ended.is_due(has_void_rows, FIRST_PAUSE, ended.at + passed)
+            ended.is_due(has_work, FIRST_PAUSE, ended.at + passed)
         };
         let soon = FIRST_PAUSE - Duration::from_millis(1);
         assert!(due(Outcome::Left, false, Duration::ZERO));

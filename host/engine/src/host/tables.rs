@@ -5,14 +5,19 @@
 //! row that is written can be read by both. Rows of earlier schemas are swept
 //! from then on.
 
-use super::{control::Control, shared::Shared, sweeps::TableSweep};
+use super::{
+    control::Control,
+    shared::Shared,
+    sweeps::{SweepKind, TableSweep},
+};
 use crate::{
     clock::monotonic_ns,
-    dispatch::Holder,
+    dispatch::{Holder, Lease},
     event::{EventKind, FailureReport},
     id::{PluginName, VersionId},
     pipeline::{DeployError, UnloadStage},
-    service::Entry,
+    service::{Entry, Serving},
+    table::Record,
 };
 use std::{
     sync::Arc,
@@ -45,7 +50,11 @@ impl Control {
         let tables = serving.tables();
         // Nobody goes back meanwhile.
         let _change = entry.change();
-        if !serving.manifest().state.tables || self.may_go_back(name, serving.id()) {
+        let has =
+            |what: fn(&Record) -> bool| tables.all().iter().any(|open| what(&open.view().table().record()));
+        let is_partial = has(|record| record.partial);
+        let may_go_back = self.may_go_back(name, serving.id());
+        if !serving.manifest().state.tables || (may_go_back && !is_partial) {
             return;
         }
         // That the version before was swept says nothing of this one.
@@ -53,8 +62,13 @@ impl Control {
         if of_another {
             self.shared.sweeps().stop(name);
         }
+        if may_go_back {
+            // Rows that a store was promised do not wait for a commit.
+            return self.sweep(entry, &serving, SweepKind::Tell, true);
+        }
         let is_new = self.committed.get(name) != Some(serving.id());
         if is_new || !tables.is_committed() {
+            self.shared.sweeps().stop(name);
             if let Err(error) = tables.commit() {
                 if is_new {
                     self.committed.insert(name.clone(), serving.id().clone());
@@ -65,14 +79,21 @@ impl Control {
             self.committed.insert(name.clone(), serving.id().clone());
             self.shared.event(Some(serving.id()), EventKind::TablesCommitted);
         }
-        let has_void_rows = tables.all().iter().any(|open| !open.view().table().record().voids.is_empty());
+        let has_void_rows = has(|record| !record.voids.is_empty());
+        self.sweep(entry, &serving, SweepKind::Convert, has_void_rows || is_partial);
+    }
+
+    /// Starts a sweep for what serves, if none is under way, and none has ended but
+    /// for what has come since.
+    fn sweep(&self, entry: &Arc<Entry>, serving: &Lease<Serving>, kind: SweepKind, has_work: bool) {
         let mut sweeps = self.shared.sweeps();
-        if sweeps.get(name).is_some_and(|sweep| !sweep.is_due(has_void_rows, Instant::now())) {
+        let before = sweeps.get(&entry.name);
+        if before.is_some_and(|before| !before.is_due(has_work, Instant::now())) {
             return;
         }
         let Shared { events, sweep_pauses, .. } = &*self.shared;
-        let sweep = TableSweep::start(events, sweep_pauses, entry, &serving, sweeps.get(name));
-        sweeps.insert(name, sweep);
+        let sweep = TableSweep::start(events, sweep_pauses, entry, serving, kind, before);
+        sweeps.insert(&entry.name, sweep);
     }
 
     /// Commits the tables of the version that serves before a third version uses

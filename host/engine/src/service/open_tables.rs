@@ -47,6 +47,9 @@ struct PluginTables {
     store: Mutex<Store>,
     /// Locked for moments only, so that status never waits for a disk.
     tables: Mutex<BTreeMap<String, Known>>,
+    /// Those that were read, and that nobody was told of, of which rows are
+    /// missing.
+    partial: Mutex<Vec<String>>,
 }
 
 /// Where the durable tables of a plugin are kept.
@@ -134,13 +137,17 @@ impl Tables {
     /// Reads the durable tables of a plugin, if that has not been done. Blocks on
     /// the disk; a second for a million rows.
     ///
+    /// Returns the tables whose store had not been told all their rows when the
+    /// process ended, once: the rest was in memory only, and is lost.
+    ///
     /// # Errors
     /// They are not what was written, or cannot be read.
-    pub(crate) fn load(&self, plugin: &PluginName) -> Result<(), TableStoreError> {
+    #[must_use = "somebody has to be told that rows are missing"]
+    pub(crate) fn load(&self, plugin: &PluginName) -> Result<Vec<String>, TableStoreError> {
         if !self.folder.join(plugin.as_str()).is_dir() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        self.with_store(plugin, |_, _| Ok(()))
+        self.with_store(plugin, |_, of| Ok(std::mem::take(&mut *lock(&of.partial))))
     }
 
     /// Writes out what is queued and gives the files back, for good.
@@ -165,7 +172,7 @@ impl Tables {
     fn plugin(&self, plugin: &PluginName) -> Arc<PluginTables> {
         let Plugins { closed, by_name } = &mut *lock(&self.plugins);
         let store = || Mutex::new(if *closed { Store::Closed } else { Store::Shut });
-        let tables = || Arc::new(PluginTables { store: store(), tables: Mutex::default() });
+        let tables = || Arc::new(PluginTables { store: store(), ..PluginTables::default() });
         Arc::clone(by_name.entry(plugin.clone()).or_insert_with(tables))
     }
 
@@ -183,6 +190,9 @@ impl Tables {
             let mut tables = lock(&of.tables);
             for RestoredTable { table, durability, .. } in opened.tables {
                 table.set_limits(self.limits);
+                if table.record().partial {
+                    lock(&of.partial).push(table.name().to_owned());
+                }
                 tables.insert(table.name().to_owned(), Known { table, durability: durability.into() });
             }
             *store = Store::Open(opened.store);
@@ -482,7 +492,7 @@ mod tests {
         let tables = || Tables::new(Limits::NONE, folder.path().to_owned(), TableStoreOptions::default());
         let durable = Spec { durability: Durability::PROCESS, ..spec(1, &[]) };
         let first = tables();
-        first.load(&name()).expect("there is nothing");
+        assert!(first.load(&name()).expect("there is nothing").is_empty());
         let version = OpenTables::new(&name(), &first);
         let open = version.open(&durable).expect("opens");
         version.activate().expect("writes");
@@ -494,7 +504,7 @@ mod tests {
         first.close().expect("closes");
 
         let second = tables();
-        second.load(&name()).expect("is read");
+        assert!(second.load(&name()).expect("is read").is_empty(), "no table lacks rows");
         assert_eq!(second.of(&name())[0].table.size().rows, 1);
         assert_eq!(second.of(&name())[0].durability, Durability::PROCESS);
         let open = OpenTables::new(&name(), &second).open(&spec(1, &[])).expect("asks for less");
@@ -521,6 +531,30 @@ mod tests {
         let refused = tried.put(b"c", &Write::new(b"")).expect_err("there are more rows than it allows");
         assert_eq!(refused.code(), Code::TableRowsMax);
         serves.put(b"c", &Write::new(b"")).expect("the limit is not that of this version");
+    }
+
+    #[test]
+    fn a_table_that_was_not_told_all_its_rows_is_not_restored_as_if_it_were_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tables = || Tables::new(Limits::NONE, folder.path().to_owned(), TableStoreOptions::default());
+        let (first, durable) = (tables(), Spec { durability: Durability::PROCESS, ..spec(1, &[]) });
+        let put = |version: &OpenTables, key: &[u8]| {
+            version.activate().expect("writes");
+            version.all()[0].view().put(key, &Write::new(b"")).expect("is written");
+        };
+        let serves = OpenTables::new(&name(), &first);
+        serves.open(&spec(1, &[])).expect("opens");
+        put(&serves, b"in memory");
+        let next = OpenTables::new(&name(), &first);
+        next.open(&durable).expect("opens");
+        put(&next, b"in the store");
+        drop((serves, next));
+        first.close().expect("closes");
+
+        let second = tables();
+        assert_eq!(second.load(&name()).expect("is read"), ["rows"]);
+        assert!(second.load(&name()).expect("was read").is_empty(), "it was said");
+        assert_eq!(second.of(&name())[0].table.size().rows, 1);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub struct Record {
     /// Values that do not count.
     pub voids: Vec<Void>,
     /// The journal was attached to a table with rows, and has not been told all
-    /// of them yet.
+    /// of them yet: those that it was not told do not outlive the process.
     pub partial: bool,
 }
 

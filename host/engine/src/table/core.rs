@@ -125,8 +125,8 @@ impl Table {
 
     /// Makes the table durable: every change from now on goes to the journal
     /// first. Rows that are there already follow with the next pass of a
-    /// [`Sweep`](super::Sweep); until that is through the record is
-    /// [partial](Record::partial).
+    /// [`Sweep`](super::Sweep), which need not be one that converts; until that is
+    /// through the record is [partial](Record::partial).
     ///
     /// # Errors
     /// [`TableError::StoreFailed`]: the journal does not take the record, or
@@ -137,8 +137,10 @@ impl Table {
             let error: Box<dyn std::error::Error + Send + Sync> = "the table has a journal already".into();
             return Err(self.store_failed(error.into()));
         }
+        // Nobody writes past the journal while its record is made.
+        let _shards = self.shards.write_all();
         let mut control = Control::clone(&self.control.load());
-        control.record.partial = true;
+        control.record.partial = self.size().rows > 0;
         // A journal that fails at once must not take the table with it.
         let ledger = Ledger::new(journal);
         ledger.append(&Change::Control(&control.record)).map_err(|error| self.store_failed(error))?;

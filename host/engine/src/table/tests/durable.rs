@@ -79,6 +79,41 @@ fn a_table_that_becomes_durable_is_whole_in_its_journal_after_one_pass() {
 }
 
 #[test]
+fn a_table_that_becomes_durable_is_told_its_rows_before_anything_is_committed() {
+    let table = Table::new("rows", Limits::NONE);
+    let old = Version::start(&table, 1, true);
+    table.commit(1).expect("no journal");
+    for key in 0..100_u8 {
+        old.put(&[key], &[key]).expect("room");
+    }
+    let new = Version::start(&table, 2, false);
+    let journal = Arc::new(MemoryJournal::default());
+    table.attach(journal.clone()).expect("room");
+    new.put(&[3], &[30, 31]).expect("room");
+    assert!(journal.restored(None).record().partial, "and says so");
+    let mut sweep = Sweep::without_plugin(&new.view);
+    let report = loop {
+        match sweep.next_batch(7).expect("a sound journal") {
+            Batch::Rows(rows) => assert!(rows.is_empty(), "nobody is to convert any"),
+            Batch::End(report) => break report,
+        }
+    };
+    assert_eq!(report.progress.repaired, 100);
+    assert_eq!((table.record().base, table.census().images), (1, 1), "the way back is there");
+    let restored = journal.restored(None);
+    assert_eq!((restored.size(), restored.record()), (table.size(), table.record()));
+    assert!(!restored.record().partial);
+}
+
+#[test]
+fn a_table_without_rows_is_whole_in_its_journal_at_once() {
+    let table = Table::new("rows", Limits::NONE);
+    let journal = Arc::new(MemoryJournal::default());
+    table.attach(journal.clone()).expect("room");
+    assert!(!table.record().partial && !journal.restored(None).record().partial);
+}
+
+#[test]
 fn a_journal_that_fails_at_once_leaves_the_table_as_it_was() {
     let table = Table::new("rows", Limits::NONE);
     let version = Version::start(&table, 1, true);
