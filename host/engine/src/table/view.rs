@@ -164,8 +164,11 @@ impl View {
     /// Allows no more writes.
     pub fn leave(&self) {
         let generation = self.generation();
-        // Who may write is not in the record: this cannot fail.
-        _ = self.table.change(|control| control.end(generation));
+        // A sweep begins anew with each change of the control: once is enough.
+        if self.table.control().is_writer(generation) {
+            // Who may write is not in the record: this cannot fail.
+            _ = self.table.change(|control| control.end(generation));
+        }
     }
 
     /// The schema that the image of a row to be written has to have; 0 for none.
