@@ -76,7 +76,7 @@ pub(crate) fn make_readable(
         }
         table.prepare_downgrade(to)?;
         let rows = match theirs {
-            Some(theirs) if theirs.goes_down_to(to) => sweep_down(entry, theirs.view(), worker),
+            Some(theirs) if theirs.goes_down_to(to) => sweep_down(entry, theirs.view(), worker, allow_loss),
             _ => Ok(()),
         };
         let rows = rows.map(|()| table.losses());
@@ -106,8 +106,14 @@ fn lease(entry: &Entry) -> Option<Lease<Serving>> {
     entry.slot.look(Holder::new(DEPLOYMENT, monotonic_ns()))
 }
 
-/// Has the version that serves make images of all rows that lack one.
-fn sweep_down(entry: &Entry, view: &Arc<View>, worker: &mut Worker) -> Result<(), DeployError> {
+/// Has the version that serves make images of all rows that lack one. A row of
+/// which it cannot is an error, unless losses are allowed: then it is left.
+fn sweep_down(
+    entry: &Entry,
+    view: &Arc<View>,
+    worker: &mut Worker,
+    allow_loss: bool,
+) -> Result<(), DeployError> {
     let mut sweep = Sweep::new(view);
     for _ in 0..PASSES_MAX {
         loop {
@@ -132,6 +138,9 @@ fn sweep_down(entry: &Entry, view: &Arc<View>, worker: &mut Worker) -> Result<()
             sweep = back;
             match converted {
                 Ok(None) => {}
+                Ok(Some(failed)) if allow_loss => {
+                    tracing::warn!(error = %failed, "a row is lost on the way back")
+                }
                 Ok(Some(failed)) => return Err(before(failed.into())),
                 Err(error) => return Err(before(error)),
             }
