@@ -1,6 +1,7 @@
 //! Tables with a journal: what is told it, what happens when it fails, and what
 //! comes back.
 
+use super::super::Void;
 use super::*;
 use crate::failure::{Code, Failure};
 
@@ -133,7 +134,9 @@ fn rows_that_no_table_writes_are_refused() {
     let bad = [
         RowRef { schema: 0, ..good },
         RowRef { revision: 0, ..good },
-        RowRef { revision: u64::MAX, ..good },
+        RowRef { revision: u64::MAX / 2 + 1, ..good },
+        RowRef { schema: u32::MAX, ..good },
+        RowRef { generation: u32::MAX, ..good },
         RowRef { key: &key, ..good },
         RowRef { image: image(2), ..good },
         RowRef { image: image(0), ..good },
@@ -146,4 +149,30 @@ fn rows_that_no_table_writes_are_refused() {
     }
     restore.apply(&Change::Put(RowRef { image: image(1), ..good })).expect("a sound row");
     assert_eq!(restore.finish(None).size().rows, 1);
+}
+
+#[test]
+fn records_that_no_table_writes_are_refused() {
+    let void = Void { first: 1, last: 2, above: 1 };
+    let good = Record { base: 1, generation: 2, newest: 2, voids: vec![void], partial: false };
+    let with = |void| Record { voids: vec![void], ..good.clone() };
+    let bad = [
+        Record { generation: u32::MAX, ..good.clone() },
+        Record { base: u32::MAX, ..good.clone() },
+        Record { newest: u32::MAX, ..good.clone() },
+        with(Void { first: 3, ..void }),
+        with(Void { last: u32::MAX, ..void }),
+        with(Void { above: u32::MAX, ..void }),
+    ];
+    let mut restore = super::super::Restore::new("rows", Limits::NONE);
+    for record in bad {
+        let refused = restore.apply(&Change::Control(&record)).expect_err("a table writes none such");
+        assert_eq!(refused.code(), Code::TableCorrupt);
+        assert!(
+            refused.to_string().starts_with("the store of table rows is damaged: its record "),
+            "{refused}"
+        );
+    }
+    restore.apply(&Change::Control(&good)).expect("a sound record");
+    assert_eq!(restore.finish(None).record(), good);
 }
