@@ -263,7 +263,7 @@ impl Control {
     /// while it was activated does not count.
     pub(super) fn give_up(&mut self, refused: Refused) -> DeployError {
         let Refused { error, version, hangs } = refused;
-        if let Err(problem) = version.payload().tables().roll_back() {
+        if let Err(problem) = version.payload().tables().undo() {
             self.state_problem(version.payload().id(), FailureReport::of(&problem));
         }
         self.unload(version.retire(), hangs);

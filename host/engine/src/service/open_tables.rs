@@ -355,11 +355,21 @@ impl OpenTables {
     }
 
     /// Takes back what the version wrote in later schemas than the committed
-    /// ones, and what it still writes in its last calls.
+    /// ones, and what it still writes in its last calls. What it wrote to tables
+    /// that no version before it had stays: there is nothing that it hides.
     pub(crate) fn roll_back(&self) -> Result<(), TableError> {
+        self.take_back(|base| base != 0)
+    }
+
+    /// The same for a version that never served: nothing stays.
+    pub(crate) fn undo(&self) -> Result<(), TableError> {
+        self.take_back(|_| true)
+    }
+
+    fn take_back(&self, from: impl Fn(u32) -> bool) -> Result<(), TableError> {
         self.all().iter().try_for_each(|open| {
-            let table = open.view.table();
-            table.roll_back(open.view.generation(), table.record().base)
+            let (table, base) = (open.view.table(), open.view.table().record().base);
+            if from(base) { table.roll_back(open.view.generation(), base) } else { Ok(()) }
         })
     }
 
@@ -555,6 +565,28 @@ mod tests {
         assert_eq!(second.load(&name()).expect("is read"), ["rows"]);
         assert!(second.load(&name()).expect("was read").is_empty(), "it was said");
         assert_eq!(second.of(&name())[0].table.size().rows, 1);
+    }
+
+    #[test]
+    fn what_a_first_version_wrote_that_was_refused_does_not_count_and_what_served_stays() {
+        for served in [false, true] {
+            let tables = tables();
+            let first = OpenTables::new(&name(), &tables);
+            first.open(&spec(2, &[])).expect("opens");
+            first.activate().expect("writes");
+            let writes = |key| first.all()[0].view().put(key, &Write::new(b"")).map(drop);
+            writes(b"early").expect("is written");
+            if served { first.roll_back() } else { first.undo() }.expect("no journal");
+            writes(b"late").expect("its last call does not fail");
+            drop(first);
+
+            let next = OpenTables::new(&name(), &tables);
+            let view = Arc::clone(next.open(&spec(2, &[])).expect("opens").view());
+            next.activate().expect("writes");
+            view.put(b"own", &Write::new(b"")).expect("is written");
+            let rows = tables.of(&name())[0].table.census().rows;
+            assert_eq!(rows[&2], if served { 3 } else { 1 });
+        }
     }
 
     #[test]

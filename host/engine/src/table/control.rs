@@ -111,11 +111,11 @@ impl Control {
     }
 
     /// What this generation wrote is void, and what it still writes; the
-    /// committed schema is, or is again, `to`.
+    /// committed schema is, or is again, `to`; 0 if there is none.
     pub(super) fn roll_back(&mut self, generation: u32, to: u32) {
         self.record.base = to;
-        // Before the first commit there is nothing to go back to.
-        if to != 0 {
+        // Who was never let write has no generation.
+        if generation != 0 {
             self.void(Void { first: generation, last: generation, above: to });
         }
     }

@@ -76,8 +76,10 @@ impl Table {
 
     /// Takes back what the version of this generation wrote, and what it still
     /// writes in its last calls, in schemas above `to`: it counts as its image.
-    /// `to` is the schema of the committed version. Costs the same however many
-    /// rows there are.
+    /// `to` is the schema of the committed version; 0 if there is none, and then
+    /// nothing counts of what it wrote. Costs the same however many rows there are.
+    ///
+    /// What it removed is gone: only values have something to fall back on.
     ///
     /// # Errors
     /// [`TableError::StoreFailed`]: it is not taken back. A version of schema

@@ -27,6 +27,9 @@
 //! | back to 1 later | base is 1: version 2 leaves images again | has images made of all other rows |
 //! | 1 is committed | what was written in 2 is void | as above |
 //!
+//! A removal leaves nothing to go back to: rows that a version removed are gone,
+//! also when it is rolled back.
+//!
 //! Each step replaces one small record, whatever the number of rows. That it is
 //! exact is owed to one rule, which the module `core` states and the module
 //! `sweep` builds upon.

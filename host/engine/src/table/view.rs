@@ -235,6 +235,8 @@ impl View {
         let needed = control.image_schema(schema, generation);
         let void = control.is_void(schema, generation);
         match (write.image, image) {
+            // Nothing was committed before it: not even an image would count.
+            _ if void && needed == 0 => return Ok(unchanged(before.as_ref())),
             (NewImage::None | NewImage::NoWayBack, _) if needed == 0 => {}
             (NewImage::NoWayBack, _) if void => return Ok(unchanged(before.as_ref())),
             (NewImage::NoWayBack, _) => {
