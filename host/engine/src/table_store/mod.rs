@@ -19,6 +19,10 @@
 //!   the `seal` says which commit that was. What does not agree is
 //!   [`TableStoreError::Corrupt`] when the store is opened, and none of the
 //!   plugin's tables is served from it; other plugins have stores of their own.
+//! - What a store cannot see is that it is gone, or older than it was: a folder
+//!   that was removed, whole or that of one durability, is a store without rows,
+//!   and one that was put back from a copy, with its seal, is what the copy was.
+//!   Nothing outside of the folder says otherwise.
 //! - An error of the disk is final: told to everyone who waits and everyone who
 //!   writes later, never tried again.
 //! - A table that outlives the process but not the machine may lose its last
