@@ -51,8 +51,10 @@ impl Void {
 pub struct Limits {
     /// Rows at most.
     pub rows_max: u64,
-    /// Bytes at most: those of keys, values and images, and
-    /// [`ROW_OVERHEAD_BYTES`](super::ROW_OVERHEAD_BYTES) for each row.
+    /// Bytes at most: those of keys and values, and
+    /// [`ROW_OVERHEAD_BYTES`](super::ROW_OVERHEAD_BYTES) for each row. Images that
+    /// a version leaves until it is committed come on top, about as much as the
+    /// values of the rows that it writes.
     pub bytes_max: u64,
 }
 

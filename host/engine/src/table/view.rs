@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Bytes that a key may have.
 pub const KEY_BYTES_MAX: usize = 1024;
-/// Bytes that a value may have, and an image.
+/// Bytes that a value may have; its image, which is the same in another schema,
+/// may have as many.
 pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes after which a call of [`View::scan`] returns.
