@@ -1,5 +1,7 @@
 //! Rows that stay in the host while versions come, serve side by side, and go
 //! back: the sample plugin `sessions` in three versions.
+//!
+//! long: one test for each promise that operators are made of tables.
 
 use replug_host::{
     CallOptions, HostBuilder, Plugin, TableStatus, dispatch::Share, event::EventKind, failure::Failure,

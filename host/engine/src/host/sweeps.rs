@@ -1,6 +1,8 @@
 //! Sweeps: threads that bring the rows of a plugin's tables to the schema of the
 //! version that serves, beside its calls.
 //!
+//! long: what a sweep does and when it begins, rests and ends are one account.
+//!
 //! A sweep works in batches of some microseconds each and lets go of everything
 //! in between. While calls are made it rests as long as it works, so that it
 //! never takes more than half a core from them. It can be paused, ends when

@@ -38,8 +38,8 @@
 //!
 //! `row` (one row), `control` (which rows count), `journal` (durability, seen
 //! from here), `error`, `usage` (counters and limits), `shards` (where rows
-//! stand), `core` (the table), `view` (reads and writes of a version), `restore`,
-//! `sweep`. Nothing here knows of plugins, hosts or files, or runs code that is
+//! stand), `core` (the table), `view` (reads and writes of a version), `scan`,
+//! `restore`, `sweep`. Nothing here knows of plugins, hosts or files, or runs code that is
 //! not the table's but for the journal's.
 
 mod row;
@@ -50,6 +50,7 @@ mod usage;
 mod shards;
 mod core;
 mod view;
+mod scan;
 mod restore;
 mod sweep;
 
