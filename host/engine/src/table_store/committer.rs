@@ -13,7 +13,7 @@ use crate::table::{Ticket, WhenDurable};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ThreadId};
 
 /// Changes in one commit at most.
 const GROUP_WRITES: usize = 1024;
@@ -28,6 +28,7 @@ pub(super) const QUEUE_BYTES_MAX: usize = if cfg!(test) { 1024 * 1024 } else { 6
 pub(super) struct Committer {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    thread_id: ThreadId,
 }
 
 struct Shared {
@@ -62,7 +63,8 @@ impl Committer {
             let shared = Arc::clone(&shared);
             move || run(&shared)
         })?;
-        Ok(Committer { shared, thread: Mutex::new(Some(thread)) })
+        let thread_id = thread.thread().id();
+        Ok(Committer { shared, thread: Mutex::new(Some(thread)), thread_id })
     }
 
     pub(super) fn volume(&self) -> &Volume {
@@ -90,8 +92,12 @@ impl Committer {
         Ok(ticket)
     }
 
-    /// Waits until the queue is shorter than it may be, or takes nothing more.
+    /// Waits until the queue is shorter than it may be, or takes nothing more. A
+    /// wake does not wait: it keeps the queue from becoming shorter.
     pub(super) fn wait_for_room(&self) {
+        if thread::current().id() == self.thread_id {
+            return;
+        }
         let mut queue = self.shared.queue.lock();
         while queue.bytes >= QUEUE_BYTES_MAX && queue.failed.is_none() {
             self.shared.done.wait(&mut queue);
@@ -128,7 +134,7 @@ impl Committer {
         self.shared.queue.lock().closing = true;
         self.shared.work.notify_one();
         if let Some(thread) = self.thread.lock().take()
-            && thread.thread().id() != thread::current().id()
+            && self.thread_id != thread::current().id()
         {
             // Its panic is in the queue, as an error.
             _ = thread.join();

@@ -123,6 +123,28 @@ fn whoever_writes_faster_than_the_disk_waits_and_nobody_with_him() {
 }
 
 #[test]
+fn a_wake_that_writes_does_not_wait_for_itself() {
+    let place = Place::new();
+    let gate = Arc::new(Gate::default());
+    let opened = place.open_on(gate.clone());
+    let journal = opened.store.create("safe", Durability::Disk).expect("a new table");
+    gate.set(true);
+    let before = gate.commits();
+    let first = journal.append(&Change::Put(row(b"first", b"", 1))).expect("sound");
+    gate.wait_for_commit(before + 1);
+    journal.append(&Change::Put(row(b"large", &[0; QUEUE_BYTES_MAX], 1))).expect("sound");
+    let (woken, outcome) = mpsc::channel();
+    let writes = Arc::clone(&journal);
+    let wake = move |result: Result<(), _>| {
+        writes.wait_for_room();
+        woken.send(result.is_ok()).expect("a test");
+    };
+    journal.when_durable(first, Box::new(wake));
+    gate.set(false);
+    assert_eq!(outcome.recv_timeout(Duration::from_secs(20)), Ok(true));
+}
+
+#[test]
 fn a_change_after_a_clear_in_the_same_commit_is_kept_and_one_before_is_not() {
     let place = Place::new();
     let gate = Arc::new(Gate::default());
