@@ -1,5 +1,7 @@
 //! Rows that stay in the host while versions come, serve side by side, and go
 //! back: the sample plugin `sessions` in three versions.
+//!
+//! long: one test for each promise that operators are made of tables.
 
 use replug_host::{CallOptions, HostBuilder, Plugin, dispatch::Share, event::EventKind, failure::Failure};
 use replug_tests::{
@@ -292,6 +294,33 @@ fn a_loss_that_is_allowed_is_counted_and_the_rest_is_kept() {
     );
     let (left, hits, _) = audit(&sessions);
     assert_eq!((left, hits), (40, 0));
+}
+
+/// Once, one row whose step down failed kept the whole plugin from going back.
+#[test]
+fn a_row_whose_step_down_fails_is_a_loss_that_can_be_allowed() {
+    for allowed in [false, true] {
+        let mut harness = Harness::with(|host| host.allow_state_loss(allowed));
+        deploy_example(&mut harness, "broken-step", "2.2.0");
+        let sessions = harness.plugin("sessions");
+        open(&sessions, "a", "ada");
+        open(&sessions, "b", "stays");
+        let library = artifacts::plugin("sessions-v1");
+        harness.drop_file(How::Rename, &library, "sessions-1.0.0.so");
+        harness.expect("passing over it", |event| matches!(event.kind, EventKind::Superseded { .. }));
+        let gone_back = harness.activate("sessions", "1.0.0");
+        if !allowed {
+            let refused = gone_back.expect_err("a row cannot go back");
+            assert!(refused.message.contains("this user does not go back"), "{refused}");
+            assert_eq!(audit(&sessions).0, 2);
+            continue;
+        }
+        gone_back.expect("goes back");
+        let loss = harness.expect("the loss", |event| matches!(event.kind, EventKind::TableLoss { .. }));
+        let is_the_row = matches!(&loss.kind, EventKind::TableLoss { table, rows: 1 } if table == "sessions");
+        assert!(is_the_row, "{loss:?}");
+        assert_eq!(audit(&sessions).0, 1);
+    }
 }
 
 #[test]

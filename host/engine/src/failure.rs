@@ -200,6 +200,7 @@ codes! {
     TableName = "table.name", Plugin, "name the table as plugins are named: a letter, then letters, digits, '_' and '-'";
     TableSchema = "table.schema", Plugin, "correct what the message names in the declaration of the table";
     TableLoss = "table.loss", Operator, "restore the data directory from a copy, or accept the loss that the message names with accept_table_loss";
+    TablePartial = "table.partial", Host, "see what the plugin lacks: rows that were only in memory when the table was made durable went with the process";
 }
 
 impl fmt::Display for Code {

@@ -23,7 +23,8 @@
 //!   new schema when it is read or changed, and by the host otherwise;
 //! - until it is committed, each of its writes leaves an image for the version
 //!   before, made by the steps down. That version goes on reading and writing,
-//!   beside it or after a rollback, and loses nothing;
+//!   beside it or after a rollback, and loses nothing that was written. What was
+//!   removed stays removed, whichever version did it;
 //! - a `one_way` type can leave no image. It cannot serve beside the version
 //!   before, and a rollback loses what it wrote.
 //!

@@ -57,7 +57,8 @@ impl TableOptions {
     }
 
     /// At most so many bytes of keys and values, with what the host keeps for
-    /// each row.
+    /// each row. The images that a version leaves until it is committed come on
+    /// top: they never make a write fail.
     #[must_use]
     pub const fn bytes_max(mut self, bytes: u64) -> Self {
         self.bytes_max = bytes;

@@ -1,5 +1,5 @@
 //! The plugin `sessions`, version 2.2.0: its step up panics at one user
-//! and refuses another.
+//! and refuses another, and its step down refuses a third.
 
 #![deny(unsafe_code)]
 
@@ -36,6 +36,9 @@ impl Step<SessionV1> for Session {
 
     fn down(self) -> Result<SessionV1, StateError> {
         let Session { user, hits } = self;
+        if user == "stays" {
+            return Err(StateError::new("this user does not go back"));
+        }
         Ok(SessionV1 { user, opened_ms: 0, hits })
     }
 }

@@ -110,7 +110,9 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::TableLoss => StatusCode::CONFLICT,
 
         Code::StageStore | Code::StateStore | Code::TableStoreFailed => StatusCode::INSUFFICIENT_STORAGE,
-        Code::StateCorrupt | Code::HostUncleanEnd | Code::TableCorrupt => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::StateCorrupt | Code::HostUncleanEnd | Code::TableCorrupt | Code::TablePartial => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
         // Never taken, see below; the list of codes is open to other crates.
         _ => return None,
     })

@@ -188,9 +188,6 @@ impl Control {
             return Err(DeployError::Replaced { wanted: id.to_string(), found: candidate.id.to_string() });
         }
         allow(&candidate)?;
-        if candidate.manifest.state.tables {
-            self.shared.directory.tables.load(&id.name)?;
-        }
         let stages = StageTimes {
             notice_us: (arrival.taken_ns - arrival.noticed_ns.min(arrival.taken_ns)) / 1_000,
             stage_us: (arrival.staged_ns - arrival.taken_ns) / 1_000,
@@ -297,7 +294,7 @@ impl Control {
         let entry = self.shared.directory.entry(&version.payload().id().name);
         let serving = entry.slot.look(Holder::new("tables", monotonic_ns()));
         let to = serving.as_deref().map(Serving::tables);
-        if let Err(problem) = version.payload().tables().roll_back(to) {
+        if let Err(problem) = version.payload().tables().undo(to) {
             self.state_problem(version.payload().id(), FailureReport::of(&problem));
         }
         self.unload(version.retire(), hangs);

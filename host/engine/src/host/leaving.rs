@@ -145,6 +145,8 @@ impl Control {
         let until = Instant::now() + self.options.shutdown_timeout;
         self.ends_at = Some(until);
         self.give_up_waiting();
+        // None begins any more.
+        self.shared.sweeps().stop_all();
         // Saving takes time too.
         let calls_until = Instant::now() + self.options.shutdown_timeout / 4 * 3;
         let manifests = self.manifests();
@@ -176,8 +178,16 @@ impl Control {
             thread::sleep(LOOK_EVERY);
         }
         self.shared.directory.stop();
-        for (_, sweep) in std::mem::take(&mut *self.shared.sweeps()) {
-            sweep.stop();
+        // They write to what is closed next.
+        while !self.shared.sweeps().have_ended() {
+            if Instant::now() >= until {
+                self.problem(
+                    Code::HostUncleanEnd,
+                    "a sweep of tables was still at work when the host ended".to_owned(),
+                );
+                break;
+            }
+            thread::sleep(LOOK_EVERY);
         }
         if let Err(error) = self.shared.directory.tables.close() {
             self.problem(error.code(), format!("the tables were not closed: {error}"));

@@ -4,6 +4,8 @@
 
 use super::{control::Control, job::Job, waiting::Load};
 use crate::{
+    event::FailureReport,
+    failure::Code,
     id::{PluginName, VersionId},
     pipeline::DeployError,
 };
@@ -31,7 +33,16 @@ impl Control {
                 Some(loaded) => loaded.map_err(DeployError::from),
                 None => Err(DeployError::Panicked),
             };
-            let loaded = loaded.map_err(|error| self.not_deployed(&id, &error));
+            let loaded = match loaded {
+                Ok(partial) => {
+                    for table in partial {
+                        let report = FailureReport::with_code(Code::TablePartial, lacks_rows(&table));
+                        self.state_problem(&id, report);
+                    }
+                    Ok(())
+                }
+                Err(error) => Err(self.not_deployed(&id, &error)),
+            };
             let deployed = self.reconcile(&name);
             let reconciled = loaded.and(deployed);
             if reconciled.is_err() || !self.waits(&name) {
@@ -39,4 +50,10 @@ impl Control {
             }
         }
     }
+}
+
+fn lacks_rows(table: &str) -> String {
+    format!(
+        "table {table} lacks rows: it had just been made durable, and the process ended before its store was told all that was in memory"
+    )
 }

@@ -1,5 +1,5 @@
 //! Taking the status of a plugin. Waits for nothing but a version that is being
-//! stored just now, and counts as no call.
+//! stored just now, and not long for that; counts as no call.
 
 use super::{
     shared::{Leaving, Returned, Shared},
@@ -20,12 +20,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long a status waits for whoever changes which version serves.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 impl Shared {
     pub(super) fn status_of(&self, entry: &Entry) -> PluginStatus {
         let record = self.records().get(&entry.name).copied().unwrap_or_default();
         // Who serves stands in the slot and in the catalog: both are read while
-        // neither may be changed, which is for moments only.
-        let change = entry.change();
+        // neither is changed, which takes moments. If it takes longer a disk
+        // hangs, and a status of two moments is better than none.
+        let change = entry.change_within(PATIENCE);
         let counters = entry.slot.counters();
         // Before the look below, which is a lease itself.
         let leases = leases(&entry.slot.holders());

@@ -4,7 +4,7 @@
 use super::{
     catalog::Catalog,
     choices::Choices,
-    sweeps::{Pauses, TableSweep},
+    sweeps::{Pauses, Sweeps},
     waiting::DescentProgress,
 };
 use crate::{
@@ -38,7 +38,7 @@ pub(super) struct Shared {
     standby: Mutex<BTreeMap<PluginName, Standby>>,
     returned: Mutex<Vec<Returned>>,
     records: Mutex<BTreeMap<PluginName, Record>>,
-    sweeps: Mutex<BTreeMap<PluginName, TableSweep>>,
+    sweeps: Mutex<Sweeps>,
     pub(super) sweep_pauses: Arc<Pauses>,
     pub(super) descents: Arc<DescentProgress>,
     watching: Mutex<ModeReader>,
@@ -150,8 +150,8 @@ impl Shared {
         lock(&self.records)
     }
 
-    /// The sweep of each plugin's tables, until another takes its place.
-    pub(super) fn sweeps(&self) -> MutexGuard<'_, BTreeMap<PluginName, TableSweep>> {
+    /// The sweeps of all plugins' tables.
+    pub(super) fn sweeps(&self) -> MutexGuard<'_, Sweeps> {
         lock(&self.sweeps)
     }
 

@@ -8,15 +8,19 @@
 //! A version that the process ended with before it was committed is on probation
 //! anew: its images must outlive a crash that it may have caused itself.
 
-use super::{control::Control, sweeps::TableSweep};
+use super::{
+    control::Control,
+    shared::Shared,
+    sweeps::{SweepKind, TableSweep},
+};
 use crate::{
     clock::monotonic_ns,
-    dispatch::Holder,
+    dispatch::{Holder, Lease},
     event::{EventKind, FailureReport},
-    failure::Code,
     id::{PluginName, VersionId},
     pipeline::{DeployError, UnloadStage},
-    service::{Entry, OpenTables},
+    service::{Entry, OpenTables, Serving},
+    table::Record,
 };
 use std::{
     sync::Arc,
@@ -49,21 +53,28 @@ impl Control {
         let tables = serving.tables();
         // Nobody goes back meanwhile.
         let _change = entry.change();
+        let has =
+            |what: fn(&Record) -> bool| tables.all().iter().any(|open| what(&open.view().table().record()));
+        let is_partial = has(|record| record.partial);
+        let is_on_probation = self.commit_at.get(name).is_some_and(|at| Instant::now() < *at);
+        let may_go_back = is_on_probation || self.may_go_back(name, serving.id());
         let is_wanted = serving.manifest().state.tables && !self.descents.contains_key(name);
-        if !is_wanted || self.may_go_back(name, serving.id()) {
+        if !is_wanted || (may_go_back && !is_partial) {
             return;
         }
-        if self.commit_at.get(name).is_some_and(|at| Instant::now() < *at) {
-            return;
-        }
-        self.commit_at.remove(name);
         // That the version before was swept says nothing of this one.
         let of_another = self.shared.sweeps().get(name).is_some_and(|sweep| sweep.version() != serving.id());
-        if of_another && let Some(before) = self.shared.sweeps().remove(name) {
-            before.stop();
+        if of_another {
+            self.shared.sweeps().stop(name);
         }
+        if may_go_back {
+            // Rows that a store was promised do not wait for a commit.
+            return self.sweep(entry, &serving, SweepKind::Tell, true);
+        }
+        self.commit_at.remove(name);
         let is_new = self.committed.get(name) != Some(serving.id());
         if is_new || !tables.is_committed() {
+            self.shared.sweeps().stop(name);
             if let Err(error) = tables.commit() {
                 if is_new {
                     self.committed.insert(name.clone(), serving.id().clone());
@@ -74,23 +85,21 @@ impl Control {
             self.committed.insert(name.clone(), serving.id().clone());
             self.shared.event(Some(serving.id()), EventKind::TablesCommitted);
         }
-        let has_void_rows = tables.all().iter().any(|open| !open.view().table().record().voids.is_empty());
+        let has_void_rows = has(|record| !record.voids.is_empty());
+        self.sweep(entry, &serving, SweepKind::Convert, has_void_rows || is_partial);
+    }
+
+    /// Starts a sweep for what serves, if none is under way, and none has ended but
+    /// for what has come since.
+    fn sweep(&self, entry: &Arc<Entry>, serving: &Lease<Serving>, kind: SweepKind, has_work: bool) {
         let mut sweeps = self.shared.sweeps();
-        let swept = sweeps.get(name).filter(|sweep| sweep.version() == serving.id());
-        if swept.is_some_and(|sweep| !sweep.is_done() || !(has_void_rows || sweep.has_left())) {
+        let before = sweeps.get(&entry.name);
+        if before.is_some_and(|before| !before.is_due(has_work, Instant::now())) {
             return;
         }
-        if let Some(before) = sweeps.remove(name) {
-            before.stop();
-        }
-        match TableSweep::start(&self.shared.events, &self.shared.sweep_pauses, entry, &serving) {
-            Ok(sweep) => drop(sweeps.insert(name.clone(), sweep)),
-            Err(error) => {
-                drop(sweeps);
-                let message = format!("no thread to sweep the tables of {name}: {error}");
-                self.problem(Code::HostThread, message);
-            }
-        }
+        let Shared { events, sweep_pauses, .. } = &*self.shared;
+        let sweep = TableSweep::start(events, sweep_pauses, entry, serving, kind, before);
+        sweeps.insert(&entry.name, sweep);
     }
 
     /// Notes when the tables of a version that has just begun to serve may be

@@ -7,6 +7,7 @@ use crate::{
     failure::{Code, Failure},
     id::VersionId,
     load::{HookError, LoadError},
+    service::OpenError,
     state::{chain::NoPath, store::StoreError},
     table::TableError,
     table_store::TableStoreError,
@@ -54,6 +55,8 @@ pub(crate) enum DeployError {
     Panicked,
     #[error("another version serves than when its rows began to be turned back")]
     Overtaken,
+    #[error(transparent)]
+    Open(#[from] OpenError),
     #[error(transparent)]
     Table(#[from] TableError),
     #[error(transparent)]
@@ -119,7 +122,7 @@ impl DeployError {
             DeployError::Gate(_) | DeployError::SharedState | DeployError::OneWay { .. } => Stage::Publish,
             DeployError::TableStore(_) | DeployError::Thread(_) | DeployError::Panicked => Stage::Prepare,
             DeployError::TablesInUse | DeployError::Overtaken => Stage::HandOver,
-            DeployError::Table(_) => Stage::Activate,
+            DeployError::Open(_) | DeployError::Table(_) => Stage::Activate,
         }
     }
 }
@@ -140,6 +143,7 @@ impl Failure for DeployError {
             DeployError::NoPath(error) => error.code(),
             DeployError::Rows { .. } => Code::StateNoPath,
             DeployError::TablesInUse | DeployError::Overtaken => Code::GateBusy,
+            DeployError::Open(error) => error.code(),
             DeployError::Table(error) => error.code(),
             DeployError::TableStore(error) => error.code(),
             DeployError::Thread(_) | DeployError::Panicked => Code::HostThread,

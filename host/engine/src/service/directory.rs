@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -42,12 +42,12 @@ pub(crate) struct Entry {
     pub(crate) deadlines_passed: AtomicU64,
     /// Callers that go to one arm of a split, whatever its share.
     pins: ArcSwap<BTreeMap<String, Arm>>,
-    changing: Mutex<()>,
+    changing: parking_lot::Mutex<()>,
 }
 
 /// The right to change what a plugin's slot publishes, held until it is written
 /// down everywhere who serves. No hook runs and nothing is waited for meanwhile.
-pub(crate) type Change<'a> = MutexGuard<'a, ()>;
+pub(crate) type Change<'a> = parking_lot::MutexGuard<'a, ()>;
 
 impl Entry {
     /// Counts a call in, if the limit allows. Without a limit nothing is
@@ -86,7 +86,13 @@ impl Entry {
 
     /// Waits for whoever changes what the slot publishes just now.
     pub(crate) fn change(&self) -> Change<'_> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changing.lock()
+    }
+
+    /// The same, but for no longer than this: a journal of tables is told what
+    /// changes, and its disk may hang.
+    pub(crate) fn change_within(&self, patience: Duration) -> Option<Change<'_>> {
+        self.changing.try_lock_for(patience)
     }
 
     /// Puts other pins in the place of those that there are.
@@ -193,7 +199,7 @@ impl Directory {
                 in_flight: AtomicUsize::new(0),
                 deadlines_passed: AtomicU64::new(0),
                 pins: ArcSwap::default(),
-                changing: Mutex::new(()),
+                changing: parking_lot::Mutex::new(()),
             });
             entries.insert(name.clone(), Known::Asked(Arc::downgrade(&entry)));
             entry
@@ -256,21 +262,33 @@ mod tests {
     use super::*;
     use crate::{table::Limits, table_store::TableStoreOptions};
 
-    #[test]
-    fn names_that_are_only_asked_for_leave_nothing_behind() {
+    fn directory() -> Directory {
         let limits = ServiceLimits {
             gate_timeout: Duration::ZERO,
             body_bytes_max: 0,
             answer_bytes_max: 0,
             in_flight_max: None,
         };
-        let directory = Directory::new(
-            limits,
-            Interfaces::default(),
-            Tables::new(Limits::NONE, "nowhere".into(), TableStoreOptions::default()),
-        )
-        .expect("a thread");
-        let name = |name: &str| name.parse::<PluginName>().expect("a name");
+        let tables = Tables::new(Limits::NONE, "nowhere".into(), TableStoreOptions::default());
+        Directory::new(limits, Interfaces::default(), tables).expect("a thread")
+    }
+
+    fn name(name: &str) -> PluginName {
+        name.parse().expect("a name")
+    }
+
+    #[test]
+    fn who_only_looks_does_not_wait_for_a_change_that_takes_long() {
+        let entry = directory().entry(&name("slow"));
+        let change = entry.change();
+        assert!(entry.change_within(Duration::from_millis(1)).is_none());
+        drop(change);
+        assert!(entry.change_within(Duration::from_millis(1)).is_some());
+    }
+
+    #[test]
+    fn names_that_are_only_asked_for_leave_nothing_behind() {
+        let directory = directory();
         let held = directory.entry(&name("held"));
         for number in 0..100 {
             let _ = directory.entry(&name(&format!("plugin{number}")));

@@ -30,15 +30,37 @@ pub(crate) struct Tables {
     /// Where durable ones are kept, a folder for each plugin.
     folder: PathBuf,
     options: TableStoreOptions,
-    plugins: Mutex<BTreeMap<PluginName, Arc<Mutex<PluginTables>>>>,
+    plugins: Mutex<Plugins>,
+}
+
+#[derive(Debug, Default)]
+struct Plugins {
+    /// No store is opened any more.
+    closed: bool,
+    by_name: BTreeMap<PluginName, Arc<PluginTables>>,
 }
 
 /// The tables of one plugin.
 #[derive(Debug, Default)]
 struct PluginTables {
-    tables: BTreeMap<String, Known>,
+    /// Locked while a disk works, which may take any time; before `tables`.
+    store: Mutex<Store>,
+    /// Locked for moments only, so that status never waits for a disk.
+    tables: Mutex<BTreeMap<String, Known>>,
+    /// Those that were read, and that nobody was told of, of which rows are
+    /// missing.
+    partial: Mutex<Vec<String>>,
+}
+
+/// Where the durable tables of a plugin are kept.
+#[derive(Debug, Default)]
+enum Store {
     /// Opened when there is something in it, or has to be.
-    store: Option<TableStore>,
+    #[default]
+    Shut,
+    Open(TableStore),
+    /// The host has ended: whoever comes late does not open it again.
+    Closed,
 }
 
 #[derive(Debug)]
@@ -69,6 +91,8 @@ struct Opening {
 pub(crate) struct OpenTable {
     view: Arc<View>,
     steps: Vec<(u32, u32)>,
+    /// How the version wants it to be kept, from its activation on.
+    durability: Durability,
 }
 
 /// What a version says of a table.
@@ -102,10 +126,10 @@ impl Tables {
 
     /// The tables of a plugin, by name.
     pub(crate) fn of(&self, plugin: &PluginName) -> Vec<TableOf> {
-        let Some(plugin) = lock(&self.plugins).get(plugin).cloned() else { return Vec::new() };
-        let plugin = lock(&plugin);
-        let tables = plugin.tables.values();
+        let Some(plugin) = lock(&self.plugins).by_name.get(plugin).cloned() else { return Vec::new() };
+        let tables = lock(&plugin.tables);
         tables
+            .values()
             .map(|known| TableOf { table: Arc::clone(&known.table), durability: known.durability })
             .collect()
     }
@@ -113,93 +137,146 @@ impl Tables {
     /// Reads the durable tables of a plugin, if that has not been done. Blocks on
     /// the disk; a second for a million rows.
     ///
+    /// Returns the tables whose store had not been told all their rows when the
+    /// process ended, once: the rest was in memory only, and is lost.
+    ///
     /// # Errors
     /// They are not what was written, or cannot be read.
-    pub(crate) fn load(&self, plugin: &PluginName) -> Result<(), TableStoreError> {
-        let tables = self.plugin(plugin);
-        let mut tables = lock(&tables);
-        if tables.store.is_none() && self.folder.join(plugin.as_str()).is_dir() {
-            self.open_store(plugin, &mut tables)?;
+    #[must_use = "somebody has to be told that rows are missing"]
+    pub(crate) fn load(&self, plugin: &PluginName) -> Result<Vec<String>, TableStoreError> {
+        if !self.folder.join(plugin.as_str()).is_dir() {
+            return Ok(Vec::new());
         }
-        Ok(())
+        self.with_store(plugin, |_, of| Ok(std::mem::take(&mut *lock(&of.partial))))
     }
 
     /// Whether there is nothing for [`load`](Self::load) to do. Does not wait for
     /// a disk.
     pub(crate) fn is_loaded(&self, plugin: &PluginName) -> bool {
-        let tables = lock(&self.plugins).get(plugin).cloned();
-        let is_open = tables.is_some_and(|tables| lock(&tables).store.is_some());
+        let tables = lock(&self.plugins).by_name.get(plugin).cloned();
+        // Who holds the lock works on the disk, and is not waited for.
+        let is_open = tables.is_some_and(|tables| {
+            tables.store.try_lock().is_ok_and(|store| matches!(*store, Store::Open(_)))
+        });
         is_open || !self.folder.join(plugin.as_str()).is_dir()
     }
 
-    /// Writes out what is queued and gives the files back.
+    /// Writes out what is queued and gives the files back, for good.
     ///
     /// # Errors
     /// The first of a store that failed, now or earlier.
     pub(crate) fn close(&self) -> Result<(), TableStoreError> {
-        let plugins: Vec<_> = lock(&self.plugins).values().cloned().collect();
-        let closed = plugins.iter().filter_map(|plugin| lock(plugin).store.take().map(|store| store.close()));
+        let plugins: Vec<_> = {
+            let mut plugins = lock(&self.plugins);
+            plugins.closed = true;
+            plugins.by_name.values().cloned().collect()
+        };
+        let close =
+            |plugin: &Arc<PluginTables>| match std::mem::replace(&mut *lock(&plugin.store), Store::Closed) {
+                Store::Open(store) => store.close(),
+                Store::Shut | Store::Closed => Ok(()),
+            };
         // All of them are closed, whatever the first one says.
-        closed.collect::<Vec<_>>().into_iter().collect()
+        plugins.iter().map(close).fold(Ok(()), Result::and)
     }
 
-    fn plugin(&self, plugin: &PluginName) -> Arc<Mutex<PluginTables>> {
-        Arc::clone(lock(&self.plugins).entry(plugin.clone()).or_default())
+    fn plugin(&self, plugin: &PluginName) -> Arc<PluginTables> {
+        let Plugins { closed, by_name } = &mut *lock(&self.plugins);
+        let store = || Mutex::new(if *closed { Store::Closed } else { Store::Shut });
+        let tables = || Arc::new(PluginTables { store: store(), ..PluginTables::default() });
+        Arc::clone(by_name.entry(plugin.clone()).or_insert_with(tables))
     }
 
-    fn open_store<'a>(
+    /// Does something with the store of a plugin, which is opened if it was not.
+    /// Blocks on the disk.
+    fn with_store<R, E: From<TableStoreError>>(
         &self,
         plugin: &PluginName,
-        tables: &'a mut PluginTables,
-    ) -> Result<&'a TableStore, TableStoreError> {
-        let PluginTables { tables, store } = tables;
-        if let Some(store) = store {
-            return Ok(store);
+        body: impl FnOnce(&TableStore, &PluginTables) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let (of, folder) = (self.plugin(plugin), self.folder.join(plugin.as_str()));
+        let mut store = lock(&of.store);
+        if let Store::Shut = *store {
+            let opened = TableStore::open(&folder, self.options)?;
+            let mut tables = lock(&of.tables);
+            for RestoredTable { table, durability, .. } in opened.tables {
+                table.set_limits(self.limits);
+                if table.record().partial {
+                    lock(&of.partial).push(table.name().to_owned());
+                }
+                tables.insert(table.name().to_owned(), Known { table, durability: durability.into() });
+            }
+            *store = Store::Open(opened.store);
         }
-        let opened = TableStore::open(self.folder.join(plugin.as_str()), self.options)?;
-        for RestoredTable { table, durability, .. } in opened.tables {
-            table.set_limits(self.limits);
-            tables.insert(table.name().to_owned(), Known { table, durability: durability.into() });
+        match &*store {
+            Store::Open(store) => body(store, &of),
+            Store::Shut | Store::Closed => Err(TableStoreError::Closed { folder }.into()),
         }
-        Ok(store.insert(opened.store))
     }
 
+    /// Finds the table of a version that is prepared, and sees to it that it
+    /// could be kept as the version wants. Nothing changes for versions that
+    /// serve: this one may be refused yet.
     fn find_or_make(&self, plugin: &PluginName, spec: &Spec<'_>) -> Result<Arc<Table>, OpenError> {
-        let or = |own: u64, host: u64| if own == 0 { host } else { own.min(host) };
-        let limits = Limits {
-            rows_max: or(spec.rows_max, self.limits.rows_max),
-            bytes_max: or(spec.bytes_max, self.limits.bytes_max),
-        };
-        let tables = self.plugin(plugin);
-        let mut tables = lock(&tables);
-        let kept = match spec.durability {
-            Durability::PROCESS => Some(table_store::Durability::Process),
-            Durability::DISK => Some(table_store::Durability::Disk),
-            _ => None,
-        };
-        if kept.is_some() {
-            self.open_store(plugin, &mut tables)?;
+        if let Some(durability) = in_store(spec.durability) {
+            // So that activation, which callers may wait for, adds a record only.
+            self.with_store(plugin, |store, _| store.make_ready(durability))?;
         }
-        let PluginTables { tables, store } = &mut *tables;
+        let of = self.plugin(plugin);
+        let mut tables = lock(&of.tables);
         if tables.len() == TABLES_MAX && !tables.contains_key(spec.name) {
             return Err(OpenError::TooMany { table: spec.name.to_owned() });
         }
         let known = tables.entry(spec.name.to_owned()).or_insert_with(|| Known {
-            table: Table::new(spec.name, limits),
+            table: Table::new(spec.name, self.limits),
             durability: Durability::MEMORY,
         });
-        if let (Some(kept), Some(store)) = (kept, store)
-            && known.durability.0 < spec.durability.0
-        {
-            if known.durability != Durability::MEMORY {
-                return Err(OpenError::Durability { table: spec.name.to_owned() });
-            }
-            // Rows that are there already follow with the next sweep.
-            known.table.attach(store.create(spec.name, kept)?)?;
-            known.durability = spec.durability;
-        }
-        known.table.set_limits(limits);
+        known.needs(spec.durability)?;
         Ok(Arc::clone(&known.table))
+    }
+
+    /// Keeps a table at least as a version wants that is activated.
+    fn keep(&self, plugin: &PluginName, name: &str, wanted: Durability) -> Result<(), OpenError> {
+        let Some(durability) = in_store(wanted) else { return Ok(()) };
+        let to_do = |of: &PluginTables| {
+            let tables = lock(&of.tables);
+            let Some(known) = tables.get(name) else { return Ok(None) };
+            Ok::<_, OpenError>(known.needs(wanted)?.then(|| Arc::clone(&known.table)))
+        };
+        if to_do(&self.plugin(plugin))?.is_none() {
+            return Ok(());
+        }
+        self.with_store(plugin, |store, of| {
+            let Some(table) = to_do(of)? else { return Ok(()) };
+            // Rows that are there already follow with the next sweep.
+            table.attach(store.create(name, durability)?)?;
+            if let Some(known) = lock(&of.tables).get_mut(name) {
+                known.durability = wanted;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Known {
+    /// Whether it has to be kept otherwise than it is.
+    fn needs(&self, wanted: Durability) -> Result<bool, OpenError> {
+        if wanted.0 <= self.durability.0 {
+            return Ok(false);
+        }
+        if self.durability != Durability::MEMORY {
+            return Err(OpenError::Durability { table: self.table.name().to_owned() });
+        }
+        Ok(true)
+    }
+}
+
+/// How a store keeps it; none if no store does.
+fn in_store(durability: Durability) -> Option<table_store::Durability> {
+    match durability {
+        Durability::PROCESS => Some(table_store::Durability::Process),
+        Durability::DISK => Some(table_store::Durability::Disk),
+        _ => None,
     }
 }
 
@@ -249,8 +326,11 @@ impl OpenTables {
             let same = known.view.schema() == spec.schema;
             return if same { Ok(Arc::clone(known)) } else { Err(OpenError::Spec { table: table() }) };
         }
-        let view = Arc::new(View::new(&self.tables.find_or_make(&self.plugin, spec)?, spec.schema));
-        let open = Arc::new(OpenTable { view, steps: spec.steps.to_vec() });
+        let or_none = |max: u64| if max == 0 { u64::MAX } else { max };
+        let limits = Limits { rows_max: or_none(spec.rows_max), bytes_max: or_none(spec.bytes_max) };
+        let table = self.tables.find_or_make(&self.plugin, spec)?;
+        let view = Arc::new(View::new(&table, spec.schema).with_limits(limits));
+        let open = Arc::new(OpenTable { view, steps: spec.steps.to_vec(), durability: spec.durability });
         opening.tables.push(Arc::clone(&open));
         Ok(open)
     }
@@ -270,9 +350,14 @@ impl OpenTables {
         lock(&self.open).tables.iter().find(|open| open.view.table().name() == name).cloned()
     }
 
-    /// Allows the version to write.
-    pub(crate) fn activate(&self) -> Result<(), TableError> {
-        self.all().iter().try_for_each(|open| open.view.activate().map(drop))
+    /// Allows the version to write. From now on its tables are kept as it wants.
+    /// Blocks on the disk, if they were not before.
+    pub(crate) fn activate(&self) -> Result<(), OpenError> {
+        self.all().iter().try_for_each(|open| {
+            self.tables.keep(&self.plugin, open.view.table().name(), open.durability)?;
+            open.view.activate()?;
+            Ok(())
+        })
     }
 
     /// Allows it no longer: nothing of the version runs any more.
@@ -282,12 +367,24 @@ impl OpenTables {
 
     /// Takes back what the version wrote in later schemas than those of the
     /// version that is gone back to, and what it still writes in its last calls.
-    /// Where that one does not have a table, it is the committed schema.
+    /// Where that one does not have a table, it is the committed schema. What it
+    /// wrote to tables that no version before it had stays: there is nothing that
+    /// it hides.
     pub(crate) fn roll_back(&self, to: Option<&OpenTables>) -> Result<(), TableError> {
+        self.take_back(to, |schema| schema != 0)
+    }
+
+    /// The same for a version that never served: nothing stays.
+    pub(crate) fn undo(&self, to: Option<&OpenTables>) -> Result<(), TableError> {
+        self.take_back(to, |_| true)
+    }
+
+    fn take_back(&self, to: Option<&OpenTables>, is_due: impl Fn(u32) -> bool) -> Result<(), TableError> {
         self.all().iter().try_for_each(|open| {
             let table = open.view.table();
             let theirs = to.and_then(|to| to.find(table.name())).map(|theirs| theirs.view.schema());
-            table.roll_back(open.view.generation(), theirs.unwrap_or_else(|| table.record().base))
+            let schema = theirs.unwrap_or_else(|| table.record().base);
+            if is_due(schema) { table.roll_back(open.view.generation(), schema) } else { Ok(()) }
         })
     }
 
@@ -434,18 +531,19 @@ mod tests {
         let tables = || Tables::new(Limits::NONE, folder.path().to_owned(), TableStoreOptions::default());
         let durable = Spec { durability: Durability::PROCESS, ..spec(1, &[]) };
         let first = tables();
-        first.load(&name()).expect("there is nothing");
-        let open = OpenTables::new(&name(), &first).open(&durable).expect("opens");
-        open.view().activate().expect("writes");
+        assert!(first.load(&name()).expect("there is nothing").is_empty());
+        let version = OpenTables::new(&name(), &first);
+        let open = version.open(&durable).expect("opens");
+        version.activate().expect("writes");
         open.view().put(b"key", &Write::new(b"value")).expect("is written");
         let refused =
             OpenTables::new(&name(), &first).open(&Spec { durability: Durability::DISK, ..durable });
         assert_eq!(refused.expect_err("is kept otherwise").code(), Code::TableSchema);
-        drop(open);
+        drop((version, open));
         first.close().expect("closes");
 
         let second = tables();
-        second.load(&name()).expect("is read");
+        assert!(second.load(&name()).expect("is read").is_empty(), "no table lacks rows");
         assert_eq!(second.of(&name())[0].table.size().rows, 1);
         assert_eq!(second.of(&name())[0].durability, Durability::PROCESS);
         let open = OpenTables::new(&name(), &second).open(&spec(1, &[])).expect("asks for less");
@@ -474,6 +572,112 @@ mod tests {
         let earlier = OpenTables::new(&name(), &second).open(&durable(1)).expect("opens");
         assert_eq!((earlier.fit(), earlier.may_meet_newer_rows()), (Fit::Earlier, true));
         assert_eq!(earlier.view().table().losses(), 1);
+    }
+
+    #[test]
+    fn a_version_that_is_only_prepared_changes_nothing_for_the_one_that_serves() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tables = Tables::new(Limits::NONE, folder.path().to_owned(), TableStoreOptions::default());
+        let first = OpenTables::new(&name(), &tables);
+        let serves = Arc::clone(first.open(&spec(1, &[])).expect("opens").view());
+        first.activate().expect("writes");
+        serves.put(b"a", &Write::new(b"")).expect("is written");
+
+        let durable = Spec { durability: Durability::PROCESS, rows_max: 1, ..spec(1, &[]) };
+        let second = OpenTables::new(&name(), &tables);
+        let tried = Arc::clone(second.open(&durable).expect("opens").view());
+        serves.put(b"b", &Write::new(b"")).expect("the limit is not that of this version");
+        assert_eq!(tables.of(&name())[0].durability, Durability::MEMORY);
+
+        second.activate().expect("writes");
+        assert_eq!(tables.of(&name())[0].durability, Durability::PROCESS);
+        let refused = tried.put(b"c", &Write::new(b"")).expect_err("there are more rows than it allows");
+        assert_eq!(refused.code(), Code::TableRowsMax);
+        serves.put(b"c", &Write::new(b"")).expect("the limit is not that of this version");
+    }
+
+    #[test]
+    fn a_table_that_was_not_told_all_its_rows_is_not_restored_as_if_it_were_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tables = || Tables::new(Limits::NONE, folder.path().to_owned(), TableStoreOptions::default());
+        let (first, durable) = (tables(), Spec { durability: Durability::PROCESS, ..spec(1, &[]) });
+        let put = |version: &OpenTables, key: &[u8]| {
+            version.activate().expect("writes");
+            version.all()[0].view().put(key, &Write::new(b"")).expect("is written");
+        };
+        let serves = OpenTables::new(&name(), &first);
+        serves.open(&spec(1, &[])).expect("opens");
+        put(&serves, b"in memory");
+        let next = OpenTables::new(&name(), &first);
+        next.open(&durable).expect("opens");
+        put(&next, b"in the store");
+        drop((serves, next));
+        first.close().expect("closes");
+
+        let second = tables();
+        assert_eq!(second.load(&name()).expect("is read"), ["rows"]);
+        assert!(second.load(&name()).expect("was read").is_empty(), "it was said");
+        assert_eq!(second.of(&name())[0].table.size().rows, 1);
+    }
+
+    #[test]
+    fn what_a_first_version_wrote_that_was_refused_does_not_count_and_what_served_stays() {
+        for served in [false, true] {
+            let tables = tables();
+            let first = OpenTables::new(&name(), &tables);
+            first.open(&spec(2, &[])).expect("opens");
+            first.activate().expect("writes");
+            let writes = |key| first.all()[0].view().put(key, &Write::new(b"")).map(drop);
+            writes(b"early").expect("is written");
+            if served { first.roll_back() } else { first.undo() }.expect("no journal");
+            writes(b"late").expect("its last call does not fail");
+            drop(first);
+
+            let next = OpenTables::new(&name(), &tables);
+            let view = Arc::clone(next.open(&spec(2, &[])).expect("opens").view());
+            next.activate().expect("writes");
+            view.put(b"own", &Write::new(b"")).expect("is written");
+            let rows = tables.of(&name())[0].table.census().rows;
+            assert_eq!(rows[&2], if served { 3 } else { 1 });
+        }
+    }
+
+    #[test]
+    fn tables_can_be_looked_at_while_the_disk_of_their_store_hangs() {
+        let tables = tables();
+        OpenTables::new(&name(), &tables).open(&spec(1, &[])).expect("opens");
+        let of = tables.plugin(&name());
+        // As long as a disk takes.
+        let _at_work = lock(&of.store);
+        let (looked, look) = std::sync::mpsc::channel();
+        let another = Arc::clone(&tables);
+        std::thread::spawn(move || {
+            let found = another.of(&name()).len();
+            OpenTables::new(&name(), &another).open(&spec(2, &[])).expect("opens");
+            // Whoever asked has given up, if it took too long.
+            _ = looked.send(found);
+        });
+        assert_eq!(look.recv_timeout(std::time::Duration::from_secs(20)), Ok(1));
+    }
+
+    #[test]
+    fn whoever_comes_after_the_end_does_not_open_a_store_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tables = Tables::new(Limits::NONE, folder.path().to_owned(), TableStoreOptions::default());
+        let durable = Spec { durability: Durability::DISK, ..spec(1, &[]) };
+        let prepared = OpenTables::new(&name(), &tables);
+        prepared.open(&durable).expect("opens");
+        tables.close().expect("closes");
+
+        let other = "other".parse().expect("a name");
+        let late = [&name(), &other].map(|plugin| OpenTables::new(plugin, &tables).open(&durable));
+        for refused in late {
+            assert_eq!(refused.expect_err("it has ended").code(), Code::TableStoreFailed);
+        }
+        assert_eq!(prepared.activate().expect_err("it has ended").code(), Code::TableStoreFailed);
+        assert!(!folder.path().join("other").exists());
+        let again = TableStore::open(folder.path().join("sessions"), TableStoreOptions::default());
+        assert!(again.expect("nobody has it").tables.is_empty());
     }
 
     #[test]

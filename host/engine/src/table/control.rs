@@ -23,7 +23,7 @@ pub struct Record {
     /// Values that do not count.
     pub voids: Vec<Void>,
     /// The journal was attached to a table with rows, and has not been told all
-    /// of them yet.
+    /// of them yet: those that it was not told do not outlive the process.
     pub partial: bool,
 }
 
@@ -62,14 +62,21 @@ impl Void {
 pub struct Limits {
     /// Rows at most.
     pub rows_max: u64,
-    /// Bytes at most: those of keys, values and images, and
-    /// [`ROW_OVERHEAD_BYTES`](super::ROW_OVERHEAD_BYTES) for each row.
+    /// Bytes at most: those of keys and values, and
+    /// [`ROW_OVERHEAD_BYTES`](super::ROW_OVERHEAD_BYTES) for each row. Images that
+    /// a version leaves until it is committed come on top, about as much as the
+    /// values of the rows that it writes.
     pub bytes_max: u64,
 }
 
 impl Limits {
     /// As much as fits into memory.
     pub const NONE: Limits = Limits { rows_max: u64::MAX, bytes_max: u64::MAX };
+
+    /// What both allow.
+    pub fn and(self, other: Limits) -> Limits {
+        Limits { rows_max: self.rows_max.min(other.rows_max), bytes_max: self.bytes_max.min(other.bytes_max) }
+    }
 }
 
 /// The whole control: the record, and what ends with the process.
@@ -117,10 +124,10 @@ impl Control {
     }
 
     /// What this generation wrote above the schema `to` is void, and what it
-    /// still writes.
+    /// still writes; with `to` 0 all that it wrote is.
     pub(super) fn roll_back(&mut self, generation: u32, to: u32) {
-        // Before the first commit there is nothing to go back to.
-        if to != 0 {
+        // Who was never let write has no generation.
+        if generation != 0 {
             self.void(Void { first: generation, last: generation, above: to });
         }
     }

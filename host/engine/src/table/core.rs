@@ -24,7 +24,8 @@ use std::sync::{Arc, OnceLock};
 ///
 /// Versions read and write through a [`View`](super::View) of their own. What is
 /// here is the host's side: which version is committed, which writes count.
-/// All of it may be used on any thread, and none waits but [`Table::wait`].
+/// All of it may be used on any thread. Only [`Table::wait`] waits for a journal,
+/// and writes of rows do while that has far too much to do.
 pub struct Table {
     pub(super) name: Arc<str>,
     pub(super) shards: Shards,
@@ -57,7 +58,7 @@ impl Table {
         self.control.load().record.clone()
     }
 
-    /// Sets other limits. What is there stays.
+    /// Sets other limits, for all versions. What is there stays.
     pub fn set_limits(&self, limits: Limits) {
         // A change of limits leaves the record as it is, and cannot fail.
         _ = self.change(|control| control.limits = limits);
@@ -75,8 +76,11 @@ impl Table {
 
     /// Takes back what the version of this generation wrote, and what it still
     /// writes in its last calls, in schemas above `to`: it counts as its image.
-    /// `to` is the schema of the version that is gone back to; which one is
-    /// committed stays as it is. Costs the same however many rows there are.
+    /// `to` is the schema of the version that is gone back to, 0 if there is none,
+    /// and then nothing counts of what it wrote; which schema is committed stays as
+    /// it is. Costs the same however many rows there are.
+    ///
+    /// What it removed is gone: only values have something to fall back on.
     ///
     /// # Errors
     /// [`TableError::StoreFailed`]: it is not taken back. A version of schema
@@ -134,21 +138,28 @@ impl Table {
 
     /// Makes the table durable: every change from now on goes to the journal
     /// first. Rows that are there already follow with the next pass of a
-    /// [`Sweep`](super::Sweep); until that is through the record is
-    /// [partial](Record::partial).
+    /// [`Sweep`](super::Sweep), which need not be one that converts; until that is
+    /// through the record is [partial](Record::partial).
     ///
     /// # Errors
     /// [`TableError::StoreFailed`]: the journal does not take the record, or
-    /// the table had a journal before.
+    /// the table had a journal before. The table is as it was.
     pub fn attach(&self, journal: Arc<dyn Journal>) -> Result<(), TableError> {
         let _changing = self.changing.lock();
-        if self.ledger.set(Ledger::new(journal)).is_err() {
+        if self.ledger.get().is_some() {
             let error: Box<dyn std::error::Error + Send + Sync> = "the table has a journal already".into();
             return Err(self.store_failed(error.into()));
         }
+        // Nobody writes past the journal while its record is made.
+        let _shards = self.shards.write_all();
         let mut control = Control::clone(&self.control.load());
-        control.record.partial = true;
-        self.replace_control(control)
+        control.record.partial = self.size().rows > 0;
+        // A journal that fails at once must not take the table with it.
+        let ledger = Ledger::new(journal);
+        ledger.append(&Change::Control(&control.record)).map_err(|error| self.store_failed(error))?;
+        self.ledger.get_or_init(|| ledger);
+        self.control.store(Arc::new(control));
+        Ok(())
     }
 
     /// Waits until a write is as durable as its table promises.
@@ -293,6 +304,7 @@ impl Table {
     /// limits: what the host does to rows must not fail for them.
     pub(super) fn swap(&self, known: &Arc<Control>, old: &Row, new: Option<Row>) -> Result<Swap, TableError> {
         let place = self.shards.place(old.key());
+        self.wait_for_room();
         let mut shard = self.shards.write(place);
         if !Arc::ptr_eq(known, &self.control()) {
             return Ok(Swap::ControlMoved);
@@ -322,6 +334,14 @@ impl Table {
 
     pub(super) fn not_active(&self) -> TableError {
         TableError::NotActive { table: Arc::clone(&self.name) }
+    }
+
+    /// To be called before a row is changed, without locks: whoever writes faster
+    /// than the journal waits here, and nobody with him.
+    pub(super) fn wait_for_room(&self) {
+        if let Some(ledger) = self.ledger.get() {
+            ledger.wait_for_room();
+        }
     }
 
     fn append(&self, change: &Change<'_>) -> Result<Ticket, TableError> {

@@ -38,6 +38,10 @@ pub trait Journal: Send + Sync {
     /// The change was not taken. The table refuses all further writes.
     fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError>;
 
+    /// Waits while so much is queued that more should not be. Called before a
+    /// change of a row is made, without locks, on any thread.
+    fn wait_for_room(&self) {}
+
     /// Waits until a change is as durable as this journal promises. Called
     /// without locks, on any thread.
     ///
@@ -82,6 +86,10 @@ impl Ledger {
     pub(super) fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError> {
         self.sound()?;
         self.journal.append(change).map_err(|error| self.fail(error))
+    }
+
+    pub(super) fn wait_for_room(&self) {
+        self.journal.wait_for_room();
     }
 
     pub(super) fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {

@@ -27,6 +27,9 @@
 //! | back to 1 later | base is 1: version 2 leaves images again | has images made of all other rows |
 //! | 1 is committed | what was written in 2 is void | as above |
 //!
+//! A removal leaves nothing to go back to: rows that a version removed are gone,
+//! also when it is rolled back.
+//!
 //! Each step replaces one small record, whatever the number of rows. That it is
 //! exact is owed to one rule, which the module `core` states and the module
 //! `sweep` builds upon.
@@ -35,8 +38,8 @@
 //!
 //! `row` (one row), `control` (which rows count), `journal` (durability, seen
 //! from here), `error`, `usage` (counters and limits), `shards` (where rows
-//! stand), `core` (the table), `view` (reads and writes of a version), `restore`,
-//! `sweep`. Nothing here knows of plugins, hosts or files, or runs code that is
+//! stand), `core` (the table), `view` (reads and writes of a version), `scan`,
+//! `restore`, `sweep`. Nothing here knows of plugins, hosts or files, or runs code that is
 //! not the table's but for the journal's.
 
 mod row;
@@ -47,6 +50,7 @@ mod usage;
 mod shards;
 mod core;
 mod view;
+mod scan;
 mod restore;
 mod sweep;
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing is written here, and nobody can use a table before it is whole.
 
-use crate::table::control::{Limits, Record};
+use crate::table::control::{Limits, Record, Void};
 use crate::table::core::Table;
 use crate::table::error::{TableError, shown};
 use crate::table::journal::{Change, Journal};
@@ -15,6 +15,11 @@ use std::sync::Arc;
 /// above those of rows that were removed in an earlier life, which no store
 /// remembers.
 const REVISION_BITS: u32 = 32;
+
+/// Numbers that count up and are read are below these: whatever a process adds to
+/// them, they do not overflow.
+const GENERATION_MAX: u32 = u32::MAX / 2;
+const REVISION_MAX: u64 = u64::MAX / 2;
 
 /// A table that is being restored.
 ///
@@ -53,6 +58,7 @@ impl Restore {
                 Ok(())
             }
             Change::Control(record) => {
+                self.check_record(record)?;
                 let (newest, generation) = (self.record.newest, self.record.generation);
                 self.record = record.clone();
                 self.record.newest = newest.max(record.newest);
@@ -78,11 +84,27 @@ impl Restore {
         Ok(())
     }
 
+    fn check_record(&self, record: &Record) -> Result<(), TableError> {
+        let Record { base, generation, newest, ref voids, .. } = *record;
+        let is_sound =
+            |void: &Void| void.first <= void.last && void.last <= GENERATION_MAX && is_schema(void.above);
+        if generation > GENERATION_MAX || !is_schema(base) || !is_schema(newest) {
+            return Err(self.corrupt("its record has numbers that no version has".to_owned()));
+        }
+        if !voids.iter().all(is_sound) {
+            return Err(
+                self.corrupt("its record says of no versions that what they wrote is void".to_owned())
+            );
+        }
+        Ok(())
+    }
+
+    fn corrupt(&self, what: String) -> TableError {
+        TableError::Corrupt { table: Arc::clone(&self.table.name), what }
+    }
+
     fn check(&self, row: &RowRef<'_>) -> Result<(), TableError> {
-        let wrong = |what: &str| {
-            let what = format!("row {} has {what}", shown(row.key));
-            Err(TableError::Corrupt { table: Arc::clone(&self.table.name), what })
-        };
+        let wrong = |what: &str| Err(self.corrupt(format!("row {} has {what}", shown(row.key))));
         let image = row.image.map_or(0, |image| image.bytes.len());
         if row.key.len() > KEY_BYTES_MAX {
             return wrong("too long a key");
@@ -90,14 +112,22 @@ impl Restore {
         if row.value.len().max(image) > VALUE_BYTES_MAX {
             return wrong("more bytes than a row may have");
         }
-        if row.schema == 0 || row.revision == 0 || row.revision == u64::MAX {
-            return wrong("no schema or no revision");
+        if row.schema == 0 || !is_schema(row.schema) || row.generation > GENERATION_MAX {
+            return wrong("a schema or a generation that no version has");
+        }
+        if row.revision == 0 || row.revision > REVISION_MAX {
+            return wrong("a revision that is given to no row");
         }
         if row.image.is_some_and(|image| !(1..row.schema).contains(&image.schema)) {
             return wrong("an image that is not of an earlier schema");
         }
         Ok(())
     }
+}
+
+/// Whether it is the schema of a version, or 0 for none.
+fn is_schema(schema: u32) -> bool {
+    schema < u32::MAX
 }
 
 impl fmt::Debug for Restore {

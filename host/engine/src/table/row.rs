@@ -124,6 +124,13 @@ impl Row {
         ROW_OVERHEAD_BYTES + self.0.slice.len() as u64
     }
 
+    /// The part of that which its image takes.
+    pub(super) fn image_bytes(&self) -> u64 {
+        let header = self.header();
+        // The lengths were those of slices: see above.
+        (self.0.slice.len() - header.key_len as usize - header.value_len as usize) as u64
+    }
+
     /// Whether both are the very same record.
     pub(super) fn is(&self, other: &Row) -> bool {
         std::ptr::eq(self.header(), other.header())

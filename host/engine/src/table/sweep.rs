@@ -35,6 +35,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Sweep {
     view: Arc<View>,
+    /// Whether rows are handed out.
+    converts: bool,
     pass: Option<Pass>,
 }
 
@@ -148,7 +150,13 @@ impl Sweep {
     /// A sweep whose rows are converted by the code of this view's version,
     /// which has to be active.
     pub fn new(view: &Arc<View>) -> Sweep {
-        Sweep { view: Arc::clone(view), pass: None }
+        Sweep { view: Arc::clone(view), converts: true, pass: None }
+    }
+
+    /// A sweep that does what needs no plugin and hands out nothing: for a table
+    /// with a journal that is to hear of rows before anything is committed.
+    pub fn without_plugin(view: &Arc<View>) -> Sweep {
+        Sweep { converts: false, ..Sweep::new(view) }
     }
 
     /// The view of the version whose code converts.
@@ -172,7 +180,7 @@ impl Sweep {
         let pass = self.pass.insert(same.unwrap_or_else(|| Pass::new(control)));
         let enough = pass.progress.rows_done + rows_max as u64;
         while pass.waiting.is_empty() && pass.at != END && pass.progress.rows_done < enough {
-            if !pass.look(&self.view)? {
+            if !pass.look(&self.view, self.converts)? {
                 self.pass = None;
                 return Ok(Batch::Rows(Vec::new()));
             }
@@ -244,8 +252,9 @@ impl Pass {
     }
 
     /// Goes through one shard; false if the control has changed.
-    fn look(&mut self, view: &View) -> Result<bool, TableError> {
-        let table = view.table();
+    fn look(&mut self, view: &View, converts: bool) -> Result<bool, TableError> {
+        let (table, control) = (view.table(), Arc::clone(&self.control));
+        let wanted = |row: &RowRef<'_>| if converts { wanted(&control, row, view.schema()) } else { None };
         let mut found = Vec::new();
         {
             let shard = table.shards.read(self.at);
@@ -256,16 +265,14 @@ impl Pass {
                 self.progress.rows_done += 1;
                 let effective = self.control.effective(row.parts());
                 self.newest = effective.map_or(self.newest, |row| self.newest.max(row.schema));
-                if needs_repair(&self.control, row)
-                    || effective.is_some_and(|row| wanted(&self.control, &row, view.schema()).is_some())
-                {
+                if needs_repair(&self.control, row) || effective.is_some_and(|row| wanted(&row).is_some()) {
                     found.push(row.clone());
                 }
             }
         }
         for row in found {
             let Some(row) = self.repair(table, row)? else { continue };
-            if let Some(image_schema) = wanted(&self.control, &row.parts(), view.schema()) {
+            if let Some(image_schema) = wanted(&row.parts()) {
                 self.waiting.push(SweptRow { control: Arc::clone(&self.control), row, image_schema });
             }
         }

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Debug, Default)]
 pub(super) struct Usage {
     rows: AtomicU64,
+    /// Without images.
     bytes: AtomicU64,
+    image_bytes: AtomicU64,
 }
 
 /// Which limit a write would break.
@@ -22,14 +24,18 @@ pub(super) enum Full {
 
 impl Usage {
     pub(super) fn size(&self) -> TableSize {
-        TableSize { rows: self.rows.load(Relaxed), bytes: self.bytes.load(Relaxed) }
+        let bytes = self.bytes.load(Relaxed) + self.image_bytes.load(Relaxed);
+        TableSize { rows: self.rows.load(Relaxed), bytes }
     }
 
     /// Counts `new` instead of `old`, or nothing if there is no room for it.
-    /// What does not grow always has room.
+    /// What does not grow always has room, and images do: that a version is
+    /// tried must not make writes fail.
     pub(super) fn exchange(&self, old: Option<&Row>, new: Option<&Row>, limits: Limits) -> Result<(), Full> {
         let (rows_before, rows_now) = (u64::from(old.is_some()), u64::from(new.is_some()));
-        let (bytes_before, bytes_now) = (old.map_or(0, Row::cost), new.map_or(0, Row::cost));
+        let images = [old, new].map(|row| row.map_or(0, Row::image_bytes));
+        let [bytes_before, bytes_now] =
+            [old, new].map(|row| row.map_or(0, |row| row.cost() - row.image_bytes()));
         if !replace(&self.rows, rows_before, rows_now, limits.rows_max) {
             return Err(Full::Rows);
         }
@@ -37,6 +43,8 @@ impl Usage {
             replace(&self.rows, rows_now, rows_before, u64::MAX);
             return Err(Full::Bytes);
         }
+        let [images_before, images_now] = images;
+        replace(&self.image_bytes, images_before, images_now, u64::MAX);
         Ok(())
     }
 
@@ -44,6 +52,7 @@ impl Usage {
     pub(super) fn reset(&self) {
         self.rows.store(0, Relaxed);
         self.bytes.store(0, Relaxed);
+        self.image_bytes.store(0, Relaxed);
     }
 }
 
@@ -61,7 +70,7 @@ fn replace(count: &AtomicU64, before: u64, now: u64, max: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::row::{ROW_OVERHEAD_BYTES, RowRef};
+    use crate::table::row::{Image, ROW_OVERHEAD_BYTES, RowRef};
 
     fn row(value: &[u8]) -> Row {
         Row::new(&RowRef { key: b"k", value, schema: 1, generation: 1, revision: 1, image: None })
@@ -79,6 +88,20 @@ mod tests {
         assert_eq!(usage.exchange(Some(&large), Some(&large), limits), Ok(()), "it does not grow");
         assert_eq!(usage.size(), TableSize { rows: 1, bytes: large.cost() });
         assert_eq!(usage.exchange(Some(&large), None, limits), Ok(()));
+        assert_eq!(usage.size(), TableSize::default());
+    }
+
+    #[test]
+    fn images_are_counted_and_bound_by_no_limit() {
+        let usage = Usage::default();
+        let image = Image { schema: 1, bytes: b"12345", fresh: true };
+        let parts = RowRef { key: b"k", value: b"v", schema: 2, generation: 1, revision: 1, image: None };
+        let (without, with) = (Row::new(&parts), Row::new(&RowRef { image: Some(image), ..parts }));
+        let limits = Limits { rows_max: 1, bytes_max: ROW_OVERHEAD_BYTES + 2 };
+        assert_eq!(usage.exchange(None, Some(&without), limits), Ok(()));
+        assert_eq!(usage.exchange(Some(&without), Some(&with), limits), Ok(()));
+        assert_eq!(usage.size(), TableSize { rows: 1, bytes: ROW_OVERHEAD_BYTES + 7 });
+        assert_eq!(usage.exchange(Some(&with), None, limits), Ok(()));
         assert_eq!(usage.size(), TableSize::default());
     }
 

@@ -3,34 +3,32 @@
 //! A view is given what its version can read, and is asked for what others
 //! need. It runs no code of a plugin: bytes come in and go out.
 
+use crate::table::control::Limits;
 use crate::table::core::Table;
 use crate::table::error::{TableError, shown};
 use crate::table::journal::Ticket;
 use crate::table::row::{Image, Row, RowRef};
-use crate::table::shards::{END, next_shard};
-use replug_abi::{RowInfo, RowWrite, SCAN_END, ScannedRow, TableSize, Written};
+use replug_abi::{RowInfo, RowWrite, TableSize, Written};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Bytes that a key may have.
 pub const KEY_BYTES_MAX: usize = 1024;
-/// Bytes that a value may have, and an image.
+/// Bytes that a value may have; its image, which is the same in another schema,
+/// may have as many.
 pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Bytes after which a call of [`View::scan`] returns.
-const SCAN_BYTES: usize = 64 * 1024;
 /// Rows larger than this are copied out when the lock is given back.
 const COPY_LOCKED_BYTES_MAX: usize = 4096;
 /// The generation of a view that has not been activated; no version has it.
 const NOT_YET: u32 = 0;
-/// A scan's cursor is a place.
-const _: () = assert!(END == SCAN_END);
 
 /// A table, as the version of a plugin that opened it sees it.
 ///
 /// Reads work at once, writes from [`activate`](Self::activate) to
-/// [`leave`](Self::leave). All functions may be called on any thread; none
-/// waits.
+/// [`leave`](Self::leave). All functions may be called on any thread. Only
+/// [`wait`](Self::wait) waits for a disk, and writes do while it has far too much
+/// to do.
 ///
 /// ```
 /// use replug_host::table::{Limits, NewImage, Table, View, Write, WriteOutcome};
@@ -60,8 +58,9 @@ const _: () = assert!(END == SCAN_END);
 /// ```
 #[derive(Debug)]
 pub struct View {
-    table: Arc<Table>,
+    pub(super) table: Arc<Table>,
     schema: u32,
+    limits: Limits,
     /// Relaxed: a number that the control, read under a lock, knows or not. A
     /// thread that does not see it yet is refused, as it was a moment before.
     generation: AtomicU32,
@@ -117,7 +116,15 @@ pub enum WriteOutcome {
 impl View {
     /// Opens a table for a version of this schema, which is 1 or higher.
     pub fn new(table: &Arc<Table>, schema: u32) -> View {
-        View { table: Arc::clone(table), schema, generation: AtomicU32::new(NOT_YET) }
+        let (table, limits) = (Arc::clone(table), Limits::NONE);
+        View { table, schema, limits, generation: AtomicU32::new(NOT_YET) }
+    }
+
+    /// The same with limits of the version's own, within those of the table. They
+    /// bind what it writes, and nobody else.
+    pub fn with_limits(mut self, limits: Limits) -> View {
+        self.limits = limits;
+        self
     }
 
     /// The table.
@@ -153,8 +160,11 @@ impl View {
     /// Allows no more writes.
     pub fn leave(&self) {
         let generation = self.generation();
-        // Who may write is not in the record: this cannot fail.
-        _ = self.table.change(|control| control.end(generation));
+        // A sweep begins anew with each change of the control: once is enough.
+        if self.table.control().is_writer(generation) {
+            // Who may write is not in the record: this cannot fail.
+            _ = self.table.change(|control| control.end(generation));
+        }
     }
 
     /// The schema that the image of a row to be written has to have; 0 for none.
@@ -208,6 +218,7 @@ impl View {
         let mut row = Row::new(&new);
 
         let place = self.table.shards.place(key);
+        self.table.wait_for_room();
         let mut shard = self.table.shards.write(place);
         let control = self.table.control();
         if !control.is_writer(generation) {
@@ -220,8 +231,11 @@ impl View {
         let needed = control.image_schema(schema, generation);
         let void = control.is_void(schema, generation);
         match (write.image, image) {
+            // Nothing of it would count: it was taken back before it was made.
+            _ if void && (needed == 0 || write.image == NewImage::NoWayBack) => {
+                return Ok(WriteOutcome::Written(there(before.as_ref())));
+            }
             (NewImage::None | NewImage::NoWayBack, _) if needed == 0 => {}
-            (NewImage::NoWayBack, _) if void => return Ok(unchanged(before.as_ref())),
             (NewImage::NoWayBack, _) => {
                 let image = before.as_ref().and_then(|before| last_image(before, needed));
                 row = Row::new(&RowRef { image, ..new });
@@ -233,7 +247,8 @@ impl View {
         let existed = u32::from(before.is_some());
         let revision = shard.next_revision();
         row.set_revision(revision);
-        let (ticket, old) = self.table.set(&mut shard, place, key, Some(row), control.limits)?;
+        let limits = control.limits.and(self.limits);
+        let (ticket, old) = self.table.set(&mut shard, place, key, Some(row), limits)?;
         drop(shard);
         drop(old);
         Ok(WriteOutcome::Written(Written { revision, ticket: ticket.0, existed }))
@@ -246,6 +261,7 @@ impl View {
     /// [`TableError::NotActive`], [`TableError::StoreFailed`]
     pub fn remove(&self, key: &[u8], expected: u64) -> Result<WriteOutcome, TableError> {
         let place = self.table.shards.place(key);
+        self.table.wait_for_room();
         let mut shard = self.table.shards.write(place);
         let control = self.table.control();
         if !control.is_writer(self.generation()) {
@@ -258,7 +274,7 @@ impl View {
         if before.is_none() {
             return Ok(WriteOutcome::Written(Written::NOTHING));
         }
-        let (ticket, old) = self.table.set(&mut shard, place, key, None, control.limits)?;
+        let (ticket, old) = self.table.set(&mut shard, place, key, None, Limits::NONE)?;
         drop(shard);
         drop(old);
         Ok(WriteOutcome::Written(Written { revision: RowInfo::NO_ROW, ticket: ticket.0, existed: 1 }))
@@ -275,26 +291,6 @@ impl View {
         Ok(Written { revision: RowInfo::NO_ROW, ticket: ticket.0, existed: u32::from(existed) })
     }
 
-    /// Appends rows to `body` as [`ScannedRow`] has them, from `cursor` on, which
-    /// is 0 at first and then what the call before returned; [`SCAN_END`] when
-    /// there are no more. A call returns after some 64 KiB, or one row that is
-    /// larger.
-    ///
-    /// A row that is there for the whole scan is seen exactly once, in a state
-    /// that it had during the scan: rows are taken in the order of their places,
-    /// which they keep.
-    ///
-    /// # Errors
-    /// [`TableError::NewerRow`]: a row cannot be read by this version.
-    pub fn scan(&self, cursor: u64, body: &mut Vec<u8>) -> Result<u64, TableError> {
-        let full = body.len() + SCAN_BYTES;
-        let mut at = cursor;
-        while at != END && body.len() < full {
-            at = self.scan_shard(at, full, body)?;
-        }
-        Ok(at)
-    }
-
     /// How large the table is.
     pub fn size(&self) -> TableSize {
         self.table.size()
@@ -308,30 +304,7 @@ impl View {
         self.table.wait(Ticket(ticket))
     }
 
-    /// The rows of one shard that stand at `from` or behind it. Returns the place
-    /// of the first row that is to come next.
-    fn scan_shard(&self, from: u64, full: usize, body: &mut Vec<u8>) -> Result<u64, TableError> {
-        let shard = self.table.shards.read(from);
-        let control = self.table.control();
-        let mut rows: Vec<_> = shard.rows_from(from).map(|(place, row)| (place, row.clone())).collect();
-        drop(shard);
-        rows.sort_unstable_by_key(|(place, _)| *place);
-
-        let mut last = None;
-        for (place, row) in rows {
-            // Two rows of one place stay together, as no cursor parts them.
-            if body.len() >= full && last.is_some_and(|last| last < place) {
-                return Ok(place);
-            }
-            last = Some(place);
-            let Some(parts) = control.effective(row.parts()) else { continue };
-            let (schema, value) = self.readable(&parts)?;
-            ScannedRow { key: parts.key, value, schema, revision: parts.revision }.append_to(body);
-        }
-        Ok(next_shard(from))
-    }
-
-    fn readable<'a>(&self, row: &RowRef<'a>) -> Result<(u32, &'a [u8]), TableError> {
+    pub(super) fn readable<'a>(&self, row: &RowRef<'a>) -> Result<(u32, &'a [u8]), TableError> {
         row.readable(self.schema).ok_or_else(|| TableError::NewerRow {
             table: Arc::clone(&self.table.name),
             key: shown(row.key),
@@ -365,17 +338,15 @@ impl Drop for View {
 }
 
 fn conflict(before: Option<&RowRef<'_>>, expected: u64) -> Option<WriteOutcome> {
-    let revision = before.map_or(RowInfo::NO_ROW, |row| row.revision);
-    let met = expected == RowWrite::ANY || expected == revision;
-    let existed = u32::from(before.is_some());
-    (!met).then_some(WriteOutcome::Conflict(Written { revision, ticket: 0, existed }))
+    let there = there(before);
+    let met = expected == RowWrite::ANY || expected == there.revision;
+    (!met).then_some(WriteOutcome::Conflict(there))
 }
 
-/// What becomes of a write of which nothing would count: it has been taken back
-/// before it was made.
-fn unchanged(before: Option<&RowRef<'_>>) -> WriteOutcome {
+/// What stays if nothing is written.
+fn there(before: Option<&RowRef<'_>>) -> Written {
     let revision = before.map_or(RowInfo::NO_ROW, |row| row.revision);
-    WriteOutcome::Written(Written { revision, ticket: 0, existed: u32::from(before.is_some()) })
+    Written { revision, ticket: 0, existed: u32::from(before.is_some()) }
 }
 
 /// What is left to go back to when a row is overwritten without a way back.

@@ -13,17 +13,22 @@ use crate::table::{Ticket, WhenDurable};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ThreadId};
 
 /// Changes in one commit at most.
 const GROUP_WRITES: usize = 1024;
 /// Bytes after which a group is closed.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
 
+/// Bytes that may wait to be written before those who add to them have to wait.
+/// Each of them may still add one change.
+pub(super) const QUEUE_BYTES_MAX: usize = if cfg!(test) { 1024 * 1024 } else { 64 * 1024 * 1024 };
+
 /// The queue, and the thread that empties it. Dropping it writes what is queued.
 pub(super) struct Committer {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    thread_id: ThreadId,
 }
 
 struct Shared {
@@ -38,6 +43,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     writes: VecDeque<(TableId, Write)>,
+    /// What the writes take, with those of the group that is being written.
+    bytes: usize,
     /// The ticket of the last change that was queued.
     queued: u64,
     /// The ticket of the last change that is durable.
@@ -56,7 +63,8 @@ impl Committer {
             let shared = Arc::clone(&shared);
             move || run(&shared)
         })?;
-        Ok(Committer { shared, thread: Mutex::new(Some(thread)) })
+        let thread_id = thread.thread().id();
+        Ok(Committer { shared, thread: Mutex::new(Some(thread)), thread_id })
     }
 
     pub(super) fn volume(&self) -> &Volume {
@@ -72,6 +80,7 @@ impl Committer {
         if queue.closing {
             return Err(self.shared.volume.closed());
         }
+        queue.bytes += write.bytes();
         queue.writes.push_back((table, write));
         queue.queued += 1;
         let ticket = Ticket(queue.queued);
@@ -81,6 +90,18 @@ impl Committer {
             self.shared.work.notify_one();
         }
         Ok(ticket)
+    }
+
+    /// Waits until the queue is shorter than it may be, or takes nothing more. A
+    /// wake does not wait: it keeps the queue from becoming shorter.
+    pub(super) fn wait_for_room(&self) {
+        if thread::current().id() == self.thread_id {
+            return;
+        }
+        let mut queue = self.shared.queue.lock();
+        while queue.bytes >= QUEUE_BYTES_MAX && queue.failed.is_none() {
+            self.shared.done.wait(&mut queue);
+        }
     }
 
     /// Waits until the change, and all before it, are durable.
@@ -113,7 +134,7 @@ impl Committer {
         self.shared.queue.lock().closing = true;
         self.shared.work.notify_one();
         if let Some(thread) = self.thread.lock().take()
-            && thread.thread().id() != thread::current().id()
+            && self.thread_id != thread::current().id()
         {
             // Its panic is in the queue, as an error.
             _ = thread.join();
@@ -139,14 +160,15 @@ impl Queue {
         self.failed.clone().map(Err)
     }
 
-    fn take_group(&mut self) -> Vec<(TableId, Write)> {
+    /// What is written next, and the bytes that it takes.
+    fn take_group(&mut self) -> (Vec<(TableId, Write)>, usize) {
         let (mut group, mut bytes) = (Vec::new(), 0);
         while group.len() < GROUP_WRITES && bytes < GROUP_BYTES {
             let Some(write) = self.writes.pop_front() else { break };
             bytes += write.1.bytes();
             group.push(write);
         }
-        group
+        (group, bytes)
     }
 
     /// The wakes whose outcome is known by now.
@@ -163,7 +185,7 @@ fn run(shared: &Shared) {
     let _end = End(shared);
     let mut queue = shared.queue.lock();
     loop {
-        let group = queue.take_group();
+        let (group, bytes) = queue.take_group();
         if group.is_empty() {
             if queue.closing {
                 return;
@@ -180,6 +202,7 @@ fn run(shared: &Shared) {
             return;
         }
         queue.durable += writes;
+        queue.bytes -= bytes;
         shared.done.notify_all();
         queue = wake(shared, queue);
     }

@@ -40,6 +40,13 @@ impl Journal for TableJournal {
         self.lane.append(self.table, write(change)).map_err(TableStoreError::into_journal_error)
     }
 
+    fn wait_for_room(&self) {
+        // What takes its changes at once has no queue.
+        if let Lane::Grouped(committer) = &self.lane {
+            committer.wait_for_room();
+        }
+    }
+
     fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {
         self.lane.wait(ticket).map_err(TableStoreError::into_journal_error)
     }

@@ -19,6 +19,10 @@
 //!   the `seal` says which commit that was. What does not agree is
 //!   [`TableStoreError::Corrupt`] when the store is opened, and none of the
 //!   plugin's tables is served from it; other plugins have stores of their own.
+//! - What a store cannot see is that it is gone, or older than it was: a folder
+//!   that was removed, whole or that of one durability, is a store without rows,
+//!   and one that was put back from a copy, with its seal, is what the copy was.
+//!   Nothing outside of the folder says otherwise.
 //! - An error of the disk is final: told to everyone who waits and everyone who
 //!   writes later, never tried again.
 //! - A table that outlives the process but not the machine may lose its last
@@ -115,6 +119,7 @@ pub struct TableStore {
 struct State {
     lanes: BTreeMap<Durability, Lane>,
     tables: BTreeMap<String, Kept>,
+    closed: bool,
 }
 
 /// A table of the store.
@@ -192,6 +197,15 @@ impl TableStore {
         Ok(OpenedStore { store, tables })
     }
 
+    /// Makes what tables of this durability need, which takes longer than a table
+    /// of its own does.
+    ///
+    /// # Errors
+    /// It could not be made.
+    pub fn make_ready(&self, durability: Durability) -> Result<(), TableStoreError> {
+        self.lane(&mut self.state.lock(), durability).map(drop)
+    }
+
     /// A new table's journal, to be [attached](Table::attach). The table is in
     /// the store when this returns, without rows.
     ///
@@ -206,14 +220,7 @@ impl TableStore {
         if state.tables.contains_key(name) {
             return Err(TableStoreError::Exists { folder: self.folder.clone(), name: name.into() });
         }
-        let lane = match state.lanes.get(&durability) {
-            Some(lane) => lane.clone(),
-            None => {
-                let volume = Volume::create(&self.folder, durability, self.ground.clone())?;
-                let lane = self.start(volume, durability)?;
-                state.lanes.entry(durability).or_insert(lane).clone()
-            }
-        };
+        let lane = self.lane(&mut state, durability)?;
         let id = lane.volume().next_table();
         lane.wait(lane.append(id, Write::Create { name: name.into() })?)?;
         Ok(state.keep(name, id, durability, lane))
@@ -242,8 +249,22 @@ impl TableStore {
     /// # Errors
     /// The store failed, now or earlier.
     pub fn close(&self) -> Result<(), TableStoreError> {
-        let lanes = std::mem::take(&mut *self.state.lock()).lanes;
+        let closed = State { closed: true, ..State::default() };
+        let lanes = std::mem::replace(&mut *self.state.lock(), closed).lanes;
         lanes.into_values().map(|lane| lane.close()).fold(Ok(()), Result::and)
+    }
+
+    fn lane(&self, state: &mut State, durability: Durability) -> Result<Lane, TableStoreError> {
+        if let Some(lane) = state.lanes.get(&durability) {
+            return Ok(lane.clone());
+        }
+        if state.closed {
+            return Err(TableStoreError::Closed { folder: self.folder.clone() });
+        }
+        let volume = Volume::create(&self.folder, durability, self.ground.clone())?;
+        let lane = self.start(volume, durability)?;
+        state.lanes.insert(durability, lane.clone());
+        Ok(lane)
     }
 
     fn start(&self, volume: Volume, durability: Durability) -> Result<Lane, TableStoreError> {

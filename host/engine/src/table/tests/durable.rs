@@ -1,6 +1,7 @@
 //! Tables with a journal: what is told it, what happens when it fails, and what
 //! comes back.
 
+use super::super::Void;
 use super::*;
 use crate::failure::{Code, Failure};
 
@@ -103,6 +104,53 @@ fn a_table_that_becomes_durable_is_whole_in_its_journal_after_one_pass() {
 }
 
 #[test]
+fn a_table_that_becomes_durable_is_told_its_rows_before_anything_is_committed() {
+    let table = Table::new("rows", Limits::NONE);
+    let old = Version::start(&table, 1, true);
+    table.commit(1).expect("no journal");
+    for key in 0..100_u8 {
+        old.put(&[key], &[key]).expect("room");
+    }
+    let new = Version::start(&table, 2, false);
+    let journal = Arc::new(MemoryJournal::default());
+    table.attach(journal.clone()).expect("room");
+    new.put(&[3], &[30, 31]).expect("room");
+    assert!(journal.restored(None).record().partial, "and says so");
+    let mut sweep = Sweep::without_plugin(&new.view);
+    let report = loop {
+        match sweep.next_batch(7).expect("a sound journal") {
+            Batch::Rows(rows) => assert!(rows.is_empty(), "nobody is to convert any"),
+            Batch::End(report) => break report,
+        }
+    };
+    assert_eq!(report.progress.repaired, 100);
+    assert_eq!((table.record().base, table.census().images), (1, 1), "the way back is there");
+    let restored = journal.restored(None);
+    assert_eq!((restored.size(), restored.record()), (table.size(), table.record()));
+    assert!(!restored.record().partial);
+}
+
+#[test]
+fn a_table_without_rows_is_whole_in_its_journal_at_once() {
+    let table = Table::new("rows", Limits::NONE);
+    let journal = Arc::new(MemoryJournal::default());
+    table.attach(journal.clone()).expect("room");
+    assert!(!table.record().partial && !journal.restored(None).record().partial);
+}
+
+#[test]
+fn a_journal_that_fails_at_once_leaves_the_table_as_it_was() {
+    let table = Table::new("rows", Limits::NONE);
+    let version = Version::start(&table, 1, true);
+    let full = MemoryJournal { room: Some(0), ..MemoryJournal::default() };
+    let failed = table.attach(Arc::new(full)).expect_err("the journal is full");
+    assert_eq!(failed.code(), Code::TableStoreFailed);
+    version.put(b"a", &[1]).expect("it is kept in memory, as before");
+    assert!(!table.record().partial);
+    table.attach(Arc::new(MemoryJournal::default())).expect("another one has room");
+}
+
+#[test]
 fn rows_that_no_table_writes_are_refused() {
     let good = RowRef { key: b"k", value: b"v", schema: 2, generation: 1, revision: 1, image: None };
     let image = |schema| Some(Image { schema, bytes: b"i", fresh: true });
@@ -110,7 +158,9 @@ fn rows_that_no_table_writes_are_refused() {
     let bad = [
         RowRef { schema: 0, ..good },
         RowRef { revision: 0, ..good },
-        RowRef { revision: u64::MAX, ..good },
+        RowRef { revision: u64::MAX / 2 + 1, ..good },
+        RowRef { schema: u32::MAX, ..good },
+        RowRef { generation: u32::MAX, ..good },
         RowRef { key: &key, ..good },
         RowRef { image: image(2), ..good },
         RowRef { image: image(0), ..good },
@@ -123,4 +173,30 @@ fn rows_that_no_table_writes_are_refused() {
     }
     restore.apply(&Change::Put(RowRef { image: image(1), ..good })).expect("a sound row");
     assert_eq!(restore.finish(None).size().rows, 1);
+}
+
+#[test]
+fn records_that_no_table_writes_are_refused() {
+    let void = Void { first: 1, last: 2, above: 1 };
+    let good = Record { base: 1, generation: 2, newest: 2, voids: vec![void], partial: false };
+    let with = |void| Record { voids: vec![void], ..good.clone() };
+    let bad = [
+        Record { generation: u32::MAX, ..good.clone() },
+        Record { base: u32::MAX, ..good.clone() },
+        Record { newest: u32::MAX, ..good.clone() },
+        with(Void { first: 3, ..void }),
+        with(Void { last: u32::MAX, ..void }),
+        with(Void { above: u32::MAX, ..void }),
+    ];
+    let mut restore = super::super::Restore::new("rows", Limits::NONE);
+    for record in bad {
+        let refused = restore.apply(&Change::Control(&record)).expect_err("a table writes none such");
+        assert_eq!(refused.code(), Code::TableCorrupt);
+        assert!(
+            refused.to_string().starts_with("the store of table rows is damaged: its record "),
+            "{refused}"
+        );
+    }
+    restore.apply(&Change::Control(&good)).expect("a sound record");
+    assert_eq!(restore.finish(None).record(), good);
 }

@@ -296,6 +296,30 @@ fn a_pass_begins_anew_when_the_control_changes_and_its_rows_are_not_taken() {
     assert_eq!(table.census().rows, BTreeMap::from([(2, 20)]));
 }
 
+/// Once, a pass began anew when the library of a version that had left long ago
+/// was unloaded: what it said it had done was only what was done since.
+#[test]
+fn a_pass_goes_on_when_a_version_is_unloaded_that_has_left_before() {
+    let (table, old) = committed(1);
+    for key in 0..20_u8 {
+        old.put(&[key], &[key]).expect("room");
+    }
+    let new = Version::start(&table, 2, true);
+    table.commit(2).expect("no journal");
+    old.view.leave();
+    let mut sweep = Sweep::new(&new.view);
+    let rows = loop {
+        match sweep.next_batch(4).expect("no journal") {
+            Batch::Rows(rows) if rows.is_empty() => {}
+            Batch::Rows(rows) => break rows,
+            Batch::End(report) => panic!("20 rows are to be converted: {report:?}"),
+        }
+    };
+    drop(old);
+    assert_eq!(new.settle(&mut sweep, &rows[0]).expect("no journal"), Settled::Done);
+    assert_eq!(sweep.progress().converted, 1);
+}
+
 #[test]
 fn a_row_that_cannot_be_converted_is_left_and_said_to_be() {
     let (table, old) = committed(1);

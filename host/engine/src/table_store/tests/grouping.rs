@@ -1,8 +1,11 @@
 //! Group commit: one sync for many, in order.
 
+use super::super::committer::QUEUE_BYTES_MAX;
 use super::*;
+use crate::table::{Limits, Write as ToWrite};
 use fjall::{OwnedWriteBatch, PersistMode};
 use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -82,6 +85,63 @@ fn writes_that_are_queued_during_a_commit_share_the_next_one() {
     drop((opened, journal));
     let opened = place.open();
     assert_eq!(rows_for(NEWEST, only(&opened).0)[&b"key"[..]].2, 99_u64.to_le_bytes());
+}
+
+#[test]
+fn whoever_writes_faster_than_the_disk_waits_and_nobody_with_him() {
+    const ROW_BYTES: usize = QUEUE_BYTES_MAX / 16;
+    let place = Place::new();
+    let gate = Arc::new(Gate::default());
+    let opened = place.open_on(gate.clone());
+    let table = Table::new("safe", Limits::NONE);
+    table.attach(opened.store.create("safe", Durability::Disk).expect("a new table")).expect("sound");
+    let view = View::new(&table, 1);
+    view.activate().expect("sound");
+    let put = |key: u8| view.put(&[key], &ToWrite::new(&[0; ROW_BYTES])).expect("sound");
+    gate.set(true);
+    let written = AtomicU8::new(0);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for key in 0..64 {
+                put(key);
+                written.fetch_add(1, SeqCst);
+            }
+        });
+        while written.load(SeqCst) < 15 {
+            thread::yield_now();
+        }
+        // sleep: for a writer that does not wait, which would go on.
+        thread::sleep(Duration::from_millis(200));
+        assert!((15..=16).contains(&written.load(SeqCst)) && !writer.is_finished());
+        for key in 0..15 {
+            assert_eq!(view.get(&[key], &mut []).expect("nobody holds its lock").bytes, ROW_BYTES);
+        }
+        gate.set(false);
+    });
+    opened.store.close().expect("sound");
+    assert_eq!(rows_for(NEWEST, only(&place.open()).0).len(), 64);
+}
+
+#[test]
+fn a_wake_that_writes_does_not_wait_for_itself() {
+    let place = Place::new();
+    let gate = Arc::new(Gate::default());
+    let opened = place.open_on(gate.clone());
+    let journal = opened.store.create("safe", Durability::Disk).expect("a new table");
+    gate.set(true);
+    let before = gate.commits();
+    let first = journal.append(&Change::Put(row(b"first", b"", 1))).expect("sound");
+    gate.wait_for_commit(before + 1);
+    journal.append(&Change::Put(row(b"large", &[0; QUEUE_BYTES_MAX], 1))).expect("sound");
+    let (woken, outcome) = mpsc::channel();
+    let writes = Arc::clone(&journal);
+    let wake = move |result: Result<(), _>| {
+        writes.wait_for_room();
+        woken.send(result.is_ok()).expect("a test");
+    };
+    journal.when_durable(first, Box::new(wake));
+    gate.set(false);
+    assert_eq!(outcome.recv_timeout(Duration::from_secs(20)), Ok(true));
 }
 
 #[test]
