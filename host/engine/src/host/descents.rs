@@ -155,9 +155,7 @@ impl Control {
 
     /// Images that were made in vain are for a new sweep to drop.
     fn sweep_again(&mut self, name: &PluginName) {
-        if let Some(sweep) = self.shared.sweeps().remove(name) {
-            sweep.stop();
-        }
+        self.shared.sweeps().stop(name);
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Prepared {
 /// Tables that are being read, for a version that waits for them.
 pub(super) struct Load {
     pub(super) id: VersionId,
-    pub(super) job: Job<Result<(), TableStoreError>>,
+    pub(super) job: Job<Result<Vec<String>, TableStoreError>>,
 }
 
 /// A version that waits until rows are within its reach.

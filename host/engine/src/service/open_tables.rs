@@ -629,7 +629,7 @@ mod tests {
             first.activate().expect("writes");
             let writes = |key| first.all()[0].view().put(key, &Write::new(b"")).map(drop);
             writes(b"early").expect("is written");
-            if served { first.roll_back() } else { first.undo() }.expect("no journal");
+            if served { first.roll_back(None) } else { first.undo(None) }.expect("no journal");
             writes(b"late").expect("its last call does not fail");
             drop(first);
 

@@ -85,10 +85,12 @@ impl Restore {
     }
 
     fn check_record(&self, record: &Record) -> Result<(), TableError> {
-        let Record { base, generation, newest, ref voids, .. } = *record;
+        let Record { base, downgrade_to, generation, newest, ref voids, .. } = *record;
         let is_sound =
             |void: &Void| void.first <= void.last && void.last <= GENERATION_MAX && is_schema(void.above);
-        if generation > GENERATION_MAX || !is_schema(base) || !is_schema(newest) {
+        // One goes down to earlier schemas only; 0 is not to go down.
+        let is_down = downgrade_to == 0 || downgrade_to < base;
+        if generation > GENERATION_MAX || !is_schema(base) || !is_schema(newest) || !is_down {
             return Err(self.corrupt("its record has numbers that no version has".to_owned()));
         }
         if !voids.iter().all(is_sound) {

@@ -178,11 +178,13 @@ fn rows_that_no_table_writes_are_refused() {
 #[test]
 fn records_that_no_table_writes_are_refused() {
     let void = Void { first: 1, last: 2, above: 1 };
-    let good = Record { base: 1, generation: 2, newest: 2, voids: vec![void], partial: false };
+    let good =
+        Record { base: 1, downgrade_to: 0, generation: 2, newest: 2, voids: vec![void], partial: false };
     let with = |void| Record { voids: vec![void], ..good.clone() };
     let bad = [
         Record { generation: u32::MAX, ..good.clone() },
         Record { base: u32::MAX, ..good.clone() },
+        Record { downgrade_to: 1, ..good.clone() },
         Record { newest: u32::MAX, ..good.clone() },
         with(Void { first: 3, ..void }),
         with(Void { last: u32::MAX, ..void }),
