@@ -1,4 +1,5 @@
-//! The memory of an open library, as the loader laid it out.
+//! The memory of an open library, as the loader laid it out. It maps and unmaps
+//! nothing.
 
 use std::{
     ffi::{CStr, c_int, c_void},
@@ -89,8 +90,9 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, search: *mut
     // SAFETY: the library's own program headers, mapped with it.
     let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
     let range = |header: &libc::Elf64_Phdr| {
-        let start = (info.dlpi_addr + header.p_vaddr) as usize;
-        start..start + header.p_memsz as usize
+        // The loader's own sum, which wraps.
+        let start = info.dlpi_addr.wrapping_add(header.p_vaddr) as usize;
+        start..start.wrapping_add(header.p_memsz as usize)
     };
     let of_kind = |kind| headers.iter().filter(move |header| header.p_type == kind);
     search.found = Some(Segments {

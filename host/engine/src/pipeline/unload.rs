@@ -330,17 +330,11 @@ impl Shared {
 
     /// Waits for threads to pass by; gives up those that do not.
     fn detach(&self, mut drained: Drained<Serving>) -> Serving {
-        // Asked first and woken then: a thread of the engine that passes by
-        // unasked keeps what it has.
-        let mut left = drained.detach_threads();
-        if left > 0 {
+        let all = poll_until(self.options.detach_timeout, || {
             self.nudge.send();
-            poll_until(self.options.detach_timeout, || {
-                left = drained.detach_threads();
-                left == 0
-            });
-        }
-        if left > 0 {
+            drained.detach_threads() == 0
+        });
+        if !all {
             let abandoned = drained.abandon();
             tracing::debug!(version = %self.id, abandoned, "idle threads keep thread-locals of an unloaded version");
         }
