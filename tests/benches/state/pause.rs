@@ -40,8 +40,6 @@ pub(crate) fn measure(report: &mut Report) {
     for _ in 0..UPGRADES {
         fills.iter_mut().for_each(Measured::upgrade);
     }
-    // What is not swept is converted when it is read: the caller does it all.
-    fills.iter().for_each(|fill| fill.store.harness.host.pause_sweep(&name(), true));
     for _ in 0..SWAPS {
         fills.iter_mut().for_each(Measured::swap);
     }
@@ -108,10 +106,14 @@ impl Measured {
         self.store.upgrade(1);
     }
 
+    /// The same, and what is not swept is converted when it is read: the caller
+    /// does it all. The way back waits for a sweep, so that is not held up.
     fn swap(&mut self) {
+        self.store.pause_sweep(true);
         for to in [2, 3] {
             self.swaps.look(&mut self.store, |store| store.swap(to));
         }
+        self.store.pause_sweep(false);
         self.store.swap(1);
     }
 }
@@ -218,7 +220,11 @@ impl Store {
         });
     }
 
-    /// The same, until its rows are swept; returns how many were in a second.
+    fn pause_sweep(&self, pause: bool) {
+        self.harness.host.pause_sweep(&name(), pause);
+    }
+
+    /// As [`swap`](Self::swap), until its rows are swept; returns how many were in a second.
     fn upgrade(&mut self, to: u64) -> f64 {
         self.swap(to);
         self.swept()

@@ -368,7 +368,7 @@ impl<P: Payload> Slot<P> {
 
     /// The hot path of a slot that is split: like that of one that is not, from
     /// the chosen arm. The choice goes on to the cold path: it is made once.
-    #[inline(never)]
+    #[inline(always)]
     fn enter_arm<R>(&self, arm: Arm, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
         let record = ThreadRecord::current();
         let depth = record.depth();
