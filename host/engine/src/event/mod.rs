@@ -161,8 +161,13 @@ pub enum EventKind {
         /// What is lost by it; empty for nothing.
         loss: String,
     },
-    /// A snapshot was saved.
+    /// State was saved, or found to be what the newest snapshot holds.
     StateSaved {
+        /// The snapshot's number.
+        snapshot: u64,
+        /// Whether the snapshot was written now. State that has not changed is
+        /// not written again, and pushes no older snapshot out.
+        is_new: bool,
         /// Schema version of the state.
         schema: u32,
         /// Bytes of the state.

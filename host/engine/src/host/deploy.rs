@@ -320,8 +320,9 @@ impl Control {
 
     /// Saves state that nobody has asked to be saved.
     fn keep_state(&self, id: &VersionId, envelope: &Envelope) -> Option<u64> {
-        let saved = pipeline::save(&self.store, envelope);
-        saved.inspect_err(|error| self.state_problem(id, FailureReport::of(error))).ok()
+        let saved = pipeline::save_changed(&self.store, envelope);
+        let saved = saved.inspect_err(|error| self.state_problem(id, FailureReport::of(error)));
+        saved.ok().map(|saved| saved.snapshot.sequence())
     }
 
     fn policy(&self) -> StatePolicy {

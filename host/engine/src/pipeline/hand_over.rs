@@ -248,7 +248,8 @@ impl Transfer {
         let envelope = state::snapshot_of(old, bytes_max, means.worker)
             .map_err(|error| error_of(before, error.into()))?;
         let export = begun.elapsed();
-        let saved = state::save(means.store, &envelope).map_err(DeployError::Save)?;
+        let saved = state::save_changed(means.store, &envelope).map_err(DeployError::Save)?;
+        let saved = saved.snapshot.sequence();
         let transfer = Transfer { from, to, plan, older, wanted, saved, old_converts, bytes_max };
         let holder = Holder::new(HAND_OVER, monotonic_ns());
         let (party, converter) = if old_converts {

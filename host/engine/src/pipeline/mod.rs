@@ -28,7 +28,7 @@ pub(crate) use candidate::{Candidate, copy_of, inspect, read_manifest};
 pub(crate) use error::DeployError;
 pub(crate) use progress::{Party, Progress};
 pub(crate) use start::{Left, start};
-pub(crate) use state::{StatePolicy, save, snapshot_of};
+pub(crate) use state::{StatePolicy, save, save_changed, snapshot_of};
 pub(crate) use tables::{BATCH_ROWS, Descent, Down, can_share, convert, is_one_way};
 pub(crate) use take_over::{activate_beside, take_over};
 pub(crate) use taken::{DEPLOYMENT, HAND_OVER, Loss, Means, Refused, TakenState};

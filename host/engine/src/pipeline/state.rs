@@ -12,7 +12,7 @@ use crate::{
     state::{
         chain::{self, MigratePolicy, Plan},
         envelope::Envelope,
-        store::{SnapshotStore, StoreError},
+        store::{Saved, SnapshotStore, StoreError},
     },
 };
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -116,13 +116,20 @@ pub(crate) fn snapshot_of(
     })?
 }
 
-/// Saves an envelope; the number of the snapshot.
-pub(crate) fn save(store: &SnapshotStore, envelope: &Envelope) -> Result<u64, StoreError> {
-    let saved = store.save(envelope)?;
-    for problem in saved.problems {
+/// Saves an envelope, also if the newest snapshot holds the same.
+pub(crate) fn save(store: &SnapshotStore, envelope: &Envelope) -> Result<Saved, StoreError> {
+    store.save(envelope).inspect(|saved| warn_of(saved, envelope))
+}
+
+/// The same, unless the newest snapshot holds the same.
+pub(crate) fn save_changed(store: &SnapshotStore, envelope: &Envelope) -> Result<Saved, StoreError> {
+    store.save_changed(envelope).inspect(|saved| warn_of(saved, envelope))
+}
+
+fn warn_of(saved: &Saved, envelope: &Envelope) {
+    for problem in &saved.problems {
         tracing::warn!(plugin = envelope.plugin, error = %problem, "an old snapshot stays behind");
     }
-    Ok(saved.snapshot.sequence())
 }
 
 pub(super) fn envelope(serving: &Serving, payload: Vec<u8>) -> Envelope {
