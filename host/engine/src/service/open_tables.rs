@@ -29,6 +29,7 @@ pub(crate) struct Tables {
     limits: Limits,
     /// Where durable ones are kept, a folder for each plugin.
     folder: PathBuf,
+    /// The witnesses have a folder for each plugin, too.
     options: TableStoreOptions,
     plugins: Mutex<Plugins>,
 }
@@ -144,7 +145,7 @@ impl Tables {
     /// They are not what was written, or cannot be read.
     #[must_use = "somebody has to be told that rows are missing"]
     pub(crate) fn load(&self, plugin: &PluginName) -> Result<Vec<String>, TableStoreError> {
-        if !self.folder.join(plugin.as_str()).is_dir() {
+        if !self.has_store(plugin) {
             return Ok(Vec::new());
         }
         self.with_store(plugin, |_, of| Ok(std::mem::take(&mut *lock(&of.partial))))
@@ -158,7 +159,13 @@ impl Tables {
         let is_open = tables.is_some_and(|tables| {
             tables.store.try_lock().is_ok_and(|store| matches!(*store, Store::Open(_)))
         });
-        is_open || !self.folder.join(plugin.as_str()).is_dir()
+        is_open || !self.has_store(plugin)
+    }
+
+    /// Whether there is a store of a plugin, or was.
+    fn has_store(&self, plugin: &PluginName) -> bool {
+        let folders = [Some(&self.folder), self.options.witnesses.as_ref()];
+        folders.into_iter().flatten().any(|folder| folder.join(plugin.as_str()).is_dir())
     }
 
     /// Writes out what is queued and gives the files back, for good.
@@ -197,7 +204,9 @@ impl Tables {
         let (of, folder) = (self.plugin(plugin), self.folder.join(plugin.as_str()));
         let mut store = lock(&of.store);
         if let Store::Shut = *store {
-            let opened = TableStore::open(&folder, self.options)?;
+            let witnesses = self.options.witnesses.as_ref().map(|folder| folder.join(plugin.as_str()));
+            let accept_loss = self.options.accept_loss;
+            let opened = TableStore::open(&folder, TableStoreOptions { accept_loss, witnesses })?;
             let mut tables = lock(&of.tables);
             for RestoredTable { table, durability, .. } in opened.tables {
                 table.set_limits(self.limits);
