@@ -254,6 +254,7 @@ impl Control {
         };
         stages.prepare_us += micros(taken.activate);
         stages.pause_us = micros(taken.pause);
+        taken.parts.tell(&mut stages);
         stages.publish_ns = nanos(taken.publish);
         stages.barrier_ns = nanos(taken.barrier);
         stages.total_us = monotonic_ns().saturating_sub(noticed_ns) / 1_000;

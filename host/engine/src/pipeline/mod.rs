@@ -19,6 +19,7 @@ mod start;
 mod taken;
 mod tables;
 mod saved;
+mod transfer;
 mod hand_over;
 mod take_over;
 mod unload;
