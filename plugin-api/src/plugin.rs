@@ -128,7 +128,8 @@ pub trait Snapshot: Plugin {
     type State: State;
 
     /// The state as it is now. Beside calls when the host saves on its
-    /// interval; alone when it hands over.
+    /// interval; alone when it hands over. State whose bytes have not changed is
+    /// not saved again, so give what has no order always in the same one.
     ///
     /// # Errors
     /// Abandons the hand-over; this version serves on.

@@ -13,7 +13,7 @@ use replug_tests::{
 use std::{
     env, fs,
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -295,9 +295,40 @@ fn child_goes_back_until_it_is_killed() {
     let chosen = host.activate(&name(), Some("1.0.0".parse().expect("a version")));
     fs::write(home.join("begun"), b"").expect("room");
     chosen.wait().expect("goes back");
+    fs::write(home.join("answered"), b"").expect("room");
     loop {
         thread::park();
     }
+}
+
+/// Runs the child until it has come so far, and kills it some time later.
+fn kill_when(home: &Path, so_far: &str, later: Duration) {
+    let mut child = Command::new(env::current_exe().expect("this test"));
+    child.args(["--exact", "child_goes_back_until_it_is_killed"]).env(HOME, home);
+    let mut child = child.stdout(Stdio::null()).spawn().expect("runs");
+    let so_far = home.join(so_far);
+    wait_until("the way back", || so_far.exists());
+    thread::sleep(later); // sleep: the kill comes at different moments
+    child.kill().expect("runs yet");
+    child.wait().expect("is gone");
+}
+
+#[test]
+fn a_way_back_that_was_answered_is_gone_no_more_by_a_process_that_is_killed() {
+    let mut harness = Harness::with(kept_by_the_process);
+    deploy(&mut harness, 1);
+    deploy(&mut harness, 2);
+    swept(&harness, 2);
+    call(&harness.plugin("sessions"), "fill", r#"{"from": 0, "count": 100}"#);
+    let home = harness.shutdown().1;
+    kill_when(home.path(), "answered", Duration::ZERO);
+
+    let mut harness = Harness::again(home, kept_by_the_process);
+    harness.published("sessions@1.0.0");
+    let status = harness.host.status();
+    let sessions = status.plugin("sessions").expect("is known");
+    assert_eq!(sessions.pinned.as_deref(), Some("1.0.0"), "2.0.0 is there, and not wanted");
+    assert_eq!(audit(&harness.plugin("sessions")), (100, 0, 0));
 }
 
 #[test]
@@ -311,15 +342,7 @@ fn a_process_that_is_killed_on_the_way_back_loses_no_row_without_a_word() {
         call(&sessions, "fill", r#"{"from": 0, "count": 2000}"#);
         call(&sessions, "touch", "t1");
         let home = harness.shutdown().1;
-
-        let mut child = Command::new(env::current_exe().expect("this test"));
-        child.args(["--exact", "child_goes_back_until_it_is_killed"]).env(HOME, home.path());
-        let mut child = child.stdout(Stdio::null()).spawn().expect("runs");
-        let begun = home.path().join("begun");
-        wait_until("the way back to begin", || begun.exists());
-        thread::sleep(Duration::from_millis(millis)); // sleep: the kill comes at different moments
-        child.kill().expect("runs yet");
-        child.wait().expect("is gone");
+        kill_when(home.path(), "begun", Duration::from_millis(millis));
 
         // The operator wants the earlier version all the same.
         let plugin = home.path().join("plugins/sessions-2.0.0.so");

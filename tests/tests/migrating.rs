@@ -1,9 +1,11 @@
 //! State that cannot go where it should: refused, or lost as declared.
 
-use replug_host::event::EventKind;
+use replug_host::event::{EventKind, StageTimes};
 use replug_tests::{
+    artifacts,
     harness::{Harness, is},
     hostile,
+    load::unlimited,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -75,6 +77,37 @@ fn versions_in_between_may_be_left_out() {
     hostile::drop_version(&harness, 3);
     harness.published("hostile@3.0.0");
     hostile::kept(&harness, "3.0.0");
+}
+
+/// Once, what was between two steps was written out and read again with callers
+/// waiting.
+#[test]
+fn steps_are_part_of_export_and_restore_and_the_pause_says_what_it_is_made_of() {
+    let mut harness = Harness::with(|host| host.config("limiter", unlimited()));
+    for major in 1..=3 {
+        let library = artifacts::plugin(&format!("limiter-v{major}"));
+        harness.deploy(&library, &format!("limiter-{major}.0.0.so"), &format!("limiter@{major}.0.0"));
+    }
+    let limiter = harness.plugin("limiter");
+    for bucket in 0..5_000 {
+        limiter.call("take", format!(r#"{{"key":"tenant/{bucket}"}}"#).as_bytes()).expect("takes");
+    }
+    for version in ["1.0.0", "3.0.0"] {
+        harness.activate("limiter", version).expect("activates");
+        let mut stages = StageTimes::default();
+        harness.expect("it to serve", |event| match &event.kind {
+            EventKind::Published { stages: seen, .. } => {
+                stages = *seen;
+                is(event, &format!("limiter@{version}"))
+            }
+            _ => false,
+        });
+        let StageTimes { quiesce_us, export_us, migrate_us, restore_us, pause_us, .. } = stages;
+        assert!(export_us > 0 && restore_us > 0 && migrate_us == 0, "{stages:?}");
+        assert!(quiesce_us + export_us + migrate_us + restore_us <= pause_us, "{stages:?}");
+        let total = limiter.call("total", b"").expect("counts");
+        assert_eq!(total.text(), Ok("5000"));
+    }
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! Snapshots beside calls: on the interval, whatever one plugin does.
 
-use replug_host::event::EventKind;
-use replug_tests::{artifacts, harness::is, hostile, load::unlimited};
+use replug_host::{HostBuilder, event::EventKind};
+use replug_tests::{
+    artifacts,
+    harness::{Harness, is},
+    hostile,
+    load::unlimited,
+};
 use serde_json::json;
 use std::time::Duration;
 
@@ -30,4 +35,43 @@ fn a_plugin_that_cannot_be_saved_keeps_no_other_from_it() {
         }
         hostile::kept(&harness, "1.0.0");
     }
+}
+
+/// Once, each interval wrote another file of the same, and what somebody wanted to
+/// go back to was pushed out.
+#[test]
+fn state_that_does_not_change_is_saved_once_and_pushes_nothing_out() {
+    let options = |host: HostBuilder| host.config("limiter", unlimited()).snapshots_kept(2);
+    let mut harness = Harness::with(|host| options(host).snapshot_interval(INTERVAL));
+    harness.deploy(&artifacts::plugin("limiter-v1"), "limiter-1.0.0.so", "limiter@1.0.0");
+    let take = |harness: &Harness| drop(harness.plugin("limiter").call("take", br#"{"key":"ada"}"#));
+    let saved = |harness: &mut Harness, wanted: bool| {
+        let mut number = 0;
+        harness.expect("a snapshot", |event| match event.kind {
+            EventKind::StateSaved { snapshot, is_new, .. } => {
+                number = snapshot;
+                is_new == wanted
+            }
+            _ => false,
+        });
+        number
+    };
+    let first = saved(&mut harness, true);
+    take(&harness);
+    let second = saved(&mut harness, true);
+    for _ in 0..5 {
+        assert_eq!(saved(&mut harness, false), second);
+    }
+    let listed = |harness: &Harness| -> Vec<u64> {
+        let limiter = "limiter".parse().expect("a name");
+        let all = harness.host.snapshots().list(Some(&limiter)).expect("can be read");
+        all.iter().map(|snapshot| snapshot.sequence).collect()
+    };
+    assert_eq!(listed(&harness), [second, first]);
+    // The end saves too, and so does the next start.
+    let home = harness.shutdown().1;
+    let mut harness = Harness::again(home, |host| options(host).snapshot_interval(INTERVAL));
+    harness.published("limiter@1.0.0");
+    assert_eq!(saved(&mut harness, false), second);
+    assert_eq!(listed(&harness), [second, first]);
 }

@@ -201,6 +201,7 @@ codes! {
     TableSchema = "table.schema", Plugin, "correct what the message names in the declaration of the table";
     TableLoss = "table.loss", Operator, "restore the data directory from a copy, or accept the loss that the message names with accept_table_loss";
     TablePartial = "table.partial", Host, "see what the plugin lacks: rows that were only in memory when the table was made durable went with the process";
+    TableStoreReplaced = "table.store_replaced", Operator, "put the folder that the message names back as it was, or go on without what is missing with accept_table_loss";
 }
 
 impl fmt::Display for Code {

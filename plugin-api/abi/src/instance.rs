@@ -4,6 +4,13 @@
 //! → `stop` → `destroy`. Hooks run one at a time for an instance, except
 //! `export`, which may run beside calls. Every function runs on a thread of
 //! the host's own, returns a status, and never unwinds.
+//!
+//! # Versions
+//!
+//! | version | adds |
+//! |---|---|
+//! | 1.0 | all functions |
+//! | 1.1 | `export_down`; `restore` takes state of earlier schemas |
 
 use crate::{HostContext, InterfaceVersion, Sink, Status};
 use abi_stable::{
@@ -15,7 +22,7 @@ use std::ffi::c_void;
 /// The interface's id.
 pub const ID: &str = "replug.instance";
 /// The interface's version.
-pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 0, 0);
+pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 1, 0);
 
 /// One instance of a plugin. Made by `prepare`, ended by `destroy`; the host
 /// keeps it and never looks inside.
@@ -47,7 +54,9 @@ pub struct InstanceVtable {
         out: &mut Instance,
         sink: &Sink,
     ) -> Status,
-    /// Takes over state of schema `schema_version`, before `activate`.
+    /// Takes over state of schema `schema_version`, before `activate`. Since 1.1
+    /// it may be one that `migrate` would lead up from: the plugin then makes all
+    /// steps at once, without writing out what is between them.
     pub restore: unsafe extern "C" fn(
         instance: Instance,
         schema_version: u32,
@@ -78,4 +87,8 @@ pub struct InstanceVtable {
     /// `{"from":1,"to":2,"kind":"hook"|"auto"}`.
     #[sabi(last_prefix_field)]
     pub steps: unsafe extern "C" fn(sink: &Sink) -> Status,
+    /// As `export`, and writes the same state in the earlier schema `to` to
+    /// [`Part::IMAGE`](crate::Part::IMAGE), over all steps down at once, without
+    /// writing out what is between them. [`Status::NO_STEP`] where one is missing.
+    pub export_down: unsafe extern "C" fn(instance: Instance, to: u32, sink: &Sink) -> Status,
 }

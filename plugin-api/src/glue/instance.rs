@@ -49,6 +49,7 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
         destroy: Self::destroy,
         migrate: Self::migrate,
         steps: Self::steps,
+        export_down: Self::export_down,
     });
     const STATIC: &'static WithMetadata<InstanceVtable> = &Self::VALUE;
 
@@ -132,8 +133,8 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
         fence(sink, || {
             // SAFETY: as in `activate`.
             let cell = unsafe { Cell::<P>::borrow(&instance) };
-            match M::export(&cell.plugin) {
-                Ok(Some(bytes)) => sink.write(Part::BODY, &bytes),
+            match M::export(&cell.plugin, sink) {
+                Ok(Some(status)) => status,
                 Ok(None) => Status::UNSUPPORTED,
                 Err(error) => answer::write_error(&error, sink),
             }
@@ -185,6 +186,18 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
         fence(sink, || match serde_json::to_vec(&M::steps()) {
             Ok(json) => sink.write(Part::BODY, &json),
             Err(error) => answer::write_error(&error.into(), sink),
+        })
+    }
+
+    unsafe extern "C" fn export_down(instance: Instance, to: u32, sink: &Sink) -> Status {
+        fence(sink, || {
+            // SAFETY: as in `activate`.
+            let cell = unsafe { Cell::<P>::borrow(&instance) };
+            match M::export_down(&cell.plugin, to, sink) {
+                Ok(Some(status)) => status,
+                Ok(None) => Status::NO_STEP,
+                Err(error) => answer::write_error(&error, sink),
+            }
         })
     }
 

@@ -2,8 +2,9 @@
 
 use crate::{
     Error, Plugin, Result, Snapshot,
-    state::{self, State, StateError, StepInfo},
+    state::{self, HandOn, State, StateError, StepInfo},
 };
+use replug_abi::{Part, Sink, Status};
 use std::marker::PhantomData;
 
 /// How the instance table treats state.
@@ -11,10 +12,16 @@ pub trait Model<P> {
     /// The schema version of the manifest; 0 without state.
     const SCHEMA_VERSION: u32;
 
-    /// The instance's state as bytes.
-    fn export(plugin: &P) -> Result<Option<Vec<u8>>>;
+    /// Writes the instance's state to the sink's body, and says what the sink said;
+    /// `None` when this model has none.
+    fn export(plugin: &P, sink: &Sink) -> Result<Option<Status>>;
 
-    /// Takes state over; `None` when this model has none.
+    /// The same, and the state in an earlier schema to the sink's image; `None`
+    /// where a step is missing.
+    fn export_down(plugin: &P, to: u32, sink: &Sink) -> Result<Option<Status>>;
+
+    /// Takes state over, of the current schema or of one that steps lead up from;
+    /// `None` when this model has none.
     fn restore(plugin: &mut P, schema_version: u32, bytes: &[u8]) -> Result<Option<()>>;
 
     /// One migration step.
@@ -30,7 +37,11 @@ pub struct StatelessModel;
 impl<P: Plugin> Model<P> for StatelessModel {
     const SCHEMA_VERSION: u32 = 0;
 
-    fn export(_: &P) -> Result<Option<Vec<u8>>> {
+    fn export(_: &P, _: &Sink) -> Result<Option<Status>> {
+        Ok(None)
+    }
+
+    fn export_down(_: &P, _: u32, _: &Sink) -> Result<Option<Status>> {
         Ok(None)
     }
 
@@ -53,16 +64,35 @@ pub struct SnapshotModel<P>(PhantomData<P>);
 impl<P: Snapshot> Model<P> for SnapshotModel<P> {
     const SCHEMA_VERSION: u32 = P::State::VERSION;
 
-    fn export(plugin: &P) -> Result<Option<Vec<u8>>> {
-        Ok(Some(state::encode(&plugin.export()?).map_err(bad_state)?))
+    fn export(plugin: &P, sink: &Sink) -> Result<Option<Status>> {
+        let state = plugin.export()?;
+        let status = written(sink, Part::BODY, |hand_on| state::encode_in_parts(&state, hand_on));
+        status.map(Some).map_err(bad_state)
+    }
+
+    fn export_down(plugin: &P, to: u32, sink: &Sink) -> Result<Option<Status>> {
+        let state = plugin.export()?;
+        let status = written(sink, Part::BODY, |hand_on| state::encode_in_parts(&state, hand_on));
+        let status = status.map_err(bad_state)?;
+        if !status.is_ok() {
+            return Ok(Some(status));
+        }
+        match written(sink, Part::IMAGE, |hand_on| state::encode_as(state, to, hand_on)) {
+            Ok(status) => Ok(Some(status)),
+            Err(StateError::NoStep { .. }) => Ok(None),
+            Err(error) => Err(bad_state(error)),
+        }
     }
 
     fn restore(plugin: &mut P, schema_version: u32, bytes: &[u8]) -> Result<Option<()>> {
-        if schema_version != P::State::VERSION {
-            let message = format!("expected state of schema {}, got {schema_version}", P::State::VERSION);
-            return Err(Error::new("state.schema_mismatch", message));
+        match state::decode_from(schema_version, bytes) {
+            Ok(state) => plugin.restore(state).map(Some),
+            Err(StateError::NoStep { .. }) => {
+                let message = format!("expected state of schema {}, got {schema_version}", P::State::VERSION);
+                Err(Error::new("state.schema_mismatch", message))
+            }
+            Err(error) => Err(bad_state(error)),
         }
-        plugin.restore(state::decode(bytes).map_err(bad_state)?).map(Some)
     }
 
     fn migrate(from: u32, to: u32, bytes: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -76,6 +106,20 @@ impl<P: Snapshot> Model<P> for SnapshotModel<P> {
     fn steps() -> Vec<StepInfo> {
         state::steps::<P::State>()
     }
+}
+
+/// Writes to a part of the sink what is handed on; what the sink said.
+fn written(
+    sink: &Sink,
+    part: Part,
+    write: impl FnOnce(&mut HandOn<'_>) -> Result<(), StateError>,
+) -> Result<Status, StateError> {
+    let mut status = Status::OK;
+    write(&mut |bytes| {
+        status = sink.write(part, bytes);
+        status.is_ok()
+    })?;
+    Ok(status)
 }
 
 fn bad_state(error: StateError) -> Error {

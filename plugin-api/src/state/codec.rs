@@ -1,6 +1,6 @@
 //! State as bytes: CBOR by field name, of a type that has a version.
 
-use super::cbor::{self, Fault};
+use super::cbor::{self, Fault, Output};
 use super::{State, StateError};
 use std::any::type_name;
 
@@ -18,6 +18,59 @@ pub fn encode<S: State>(state: &S) -> Result<Vec<u8>, StateError> {
     match cbor::write(state, &mut bytes) {
         Ok(()) => Ok(bytes),
         Err(fault) => Err(not_encoded::<S>(&fault)),
+    }
+}
+
+/// The bytes of `state`, handed on part by part and never all there at once,
+/// until `hand_on` wants no more.
+///
+/// # Errors
+/// As [`encode`]; what was handed on until then is to be forgotten.
+pub(crate) fn encode_in_parts<S: State>(state: &S, hand_on: &mut HandOn<'_>) -> Result<(), StateError> {
+    let mut parts = Parts { bytes: Vec::with_capacity(FIRST_BYTES), hand_on, wanted: true };
+    cbor::write(state, &mut parts).map_err(|fault| not_encoded::<S>(&fault))?;
+    parts.flush();
+    Ok(())
+}
+
+/// Takes a part, and says whether more is wanted.
+pub(crate) type HandOn<'a> = dyn FnMut(&[u8]) -> bool + 'a;
+
+/// Bytes on their way.
+struct Parts<'h, 'a> {
+    bytes: Vec<u8>,
+    hand_on: &'h mut HandOn<'a>,
+    wanted: bool,
+}
+
+/// Stays in the processor's cache until it is copied.
+const PART_BYTES: usize = 64 * 1024;
+
+impl Parts<'_, '_> {
+    fn flush(&mut self) {
+        if !self.bytes.is_empty() {
+            self.wanted = self.wanted && (self.hand_on)(&self.bytes);
+            self.bytes.clear();
+        }
+    }
+}
+
+impl Output for Parts<'_, '_> {
+    #[inline]
+    fn byte(&mut self, byte: u8) {
+        self.append(&[byte]);
+    }
+
+    #[inline]
+    fn append(&mut self, bytes: &[u8]) {
+        if self.bytes.len() + bytes.len() > PART_BYTES {
+            self.flush();
+        }
+        if bytes.len() > PART_BYTES {
+            self.wanted = self.wanted && (self.hand_on)(bytes);
+        } else {
+            self.bytes.extend_from_slice(bytes);
+        }
     }
 }
 
@@ -41,4 +94,50 @@ fn not_encoded<S: State>(fault: &Fault) -> StateError {
 #[cold]
 fn not_decoded<S: State>(fault: &Fault) -> StateError {
     StateError::Decode { type_name: type_name::<S>(), version: S::VERSION, reason: fault.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Serialize, Deserialize)]
+    struct Notes {
+        texts: Vec<String>,
+    }
+
+    impl State for Notes {
+        const VERSION: u32 = 1;
+        const PREVIOUS: Option<crate::state::Link> = None;
+    }
+
+    /// Short texts, and one that is longer than any part.
+    fn notes() -> Notes {
+        let short = (0..20_000_u32).map(|number| number.to_string());
+        Notes { texts: short.chain(["x".repeat(3 * PART_BYTES)]).chain(["last".to_owned()]).collect() }
+    }
+
+    #[test]
+    fn parts_are_the_bytes_of_the_whole_and_none_is_kept_until_the_end() {
+        let (mut all, mut sizes) = (Vec::new(), Vec::new());
+        encode_in_parts(&notes(), &mut |part: &[u8]| {
+            sizes.push(part.len());
+            all.extend_from_slice(part);
+            true
+        })
+        .expect("encodes");
+        assert_eq!(all, encode(&notes()).expect("encodes"));
+        assert!(sizes.len() > 3 && sizes.iter().filter(|size| **size > PART_BYTES).count() == 1, "{sizes:?}");
+    }
+
+    #[test]
+    fn whoever_wants_no_more_is_given_no_more() {
+        let mut parts = 0;
+        encode_in_parts(&notes(), &mut |_: &[u8]| {
+            parts += 1;
+            parts < 2
+        })
+        .expect("encodes");
+        assert_eq!(parts, 2);
+    }
 }

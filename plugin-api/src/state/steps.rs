@@ -2,11 +2,15 @@
 //!
 //! Each type knows the one before; a chain is walked from the newest down. A
 //! step takes bytes and returns bytes, so that the host can plan, time and
-//! report each one without knowing any type.
+//! report each one without knowing any type. Where callers wait, all steps are made
+//! at once, from value to value.
 
-use super::{StateError, decode, encode};
+#[cfg(test)]
+mod tests;
+
+use super::{HandOn, StateError, decode, encode, encode_in_parts};
 use serde::{Serialize, de::DeserializeOwned};
-use std::any::type_name;
+use std::any::{Any, type_name};
 use std::{borrow::Cow, iter};
 
 /// A type that is one version of a plugin's state, or of a table's rows.
@@ -133,6 +137,46 @@ pub(crate) fn migrate<S: State>(from: u32, to: u32, bytes: &[u8]) -> Result<Cow<
     Ok(bytes)
 }
 
+/// The state that bytes of an earlier schema hold, over every step in between.
+/// Unlike with [`migrate_step`], what is between two steps is never written out:
+/// a value of one type becomes one of the next.
+///
+/// # Errors
+/// As [`migrate_step`].
+pub(crate) fn decode_from<S: State>(from: u32, bytes: &[u8]) -> Result<S, StateError> {
+    let (type_name, version) = (type_name::<S>(), S::VERSION);
+    let no_step = || StateError::NoStep { type_name, version, from, to: version };
+    match const { &S::PREVIOUS } {
+        _ if from == version => decode(bytes),
+        // A link that a macro made gives what it was asked for.
+        Some(link) if from < version => {
+            (link.raise)(from, bytes)?.downcast().map(|state| *state).map_err(|_| no_step())
+        }
+        // By field name, from a version that no type is declared for any more.
+        None if from < version => {
+            decode(bytes).map_err(|source| StateError::Step { from, to: version, source: Box::new(source) })
+        }
+        _ => Err(no_step()),
+    }
+}
+
+/// Hands on the bytes of `state` in an earlier schema, over every step in between;
+/// again no value in between is written out.
+///
+/// # Errors
+/// As [`migrate_step`]; what was handed on until then is to be forgotten.
+pub(crate) fn encode_as<S: State>(state: S, to: u32, hand_on: &mut HandOn<'_>) -> Result<(), StateError> {
+    let (type_name, version) = (type_name::<S>(), S::VERSION);
+    if to == version {
+        return encode_in_parts(&state, hand_on);
+    }
+    let link = const { &S::PREVIOUS }.as_ref().filter(|_| to < version);
+    match link.and_then(|link| link.lower) {
+        Some(lower) => lower(&mut Some(state), to, hand_on),
+        None => Err(StateError::NoStep { type_name, version, from: version, to }),
+    }
+}
+
 fn find_step<S: State>(from: u32, to: u32) -> Option<Run> {
     let (mut oldest, mut by_field_name): (u32, Run) = (S::VERSION, adopt::<S>);
     for link in links::<S>() {
@@ -154,6 +198,13 @@ fn links<S: State>() -> impl Iterator<Item = &'static Link> {
 /// From bytes to bytes: one step.
 type Run = fn(&[u8]) -> Result<Vec<u8>, StateError>;
 
+/// From bytes of a schema to a value of a type that only the caller knows.
+type Raise = fn(u32, &[u8]) -> Result<Box<dyn Any>, StateError>;
+
+/// Hands on in an earlier schema what an option holds of a type that only the
+/// caller knows.
+type Lower = fn(&mut dyn Any, u32, &mut HandOn<'_>) -> Result<(), StateError>;
+
 /// A type's step from and to the version before; the derive macro makes it.
 #[doc(hidden)]
 #[derive(Debug)]
@@ -165,6 +216,10 @@ pub struct Link {
     down: Option<Run>,
     /// Reads the bytes of any version as the older type.
     adopt: Run,
+    /// Reads the bytes of any version, and gives a value of the newer type.
+    raise: Raise,
+    /// Hands on a value of the newer type as the older one, or one before that.
+    lower: Option<Lower>,
     /// The older type's own link.
     next: &'static Option<Link>,
 }
@@ -176,20 +231,40 @@ impl Link {
             StepKind::Hook,
             |bytes| encode(&S::up(decode(bytes)?)?),
             Some(|bytes| encode(&decode::<S>(bytes)?.down()?)),
+            |from, bytes| raise::<S, P>(from, bytes, S::up),
+            Some(|state, to, hand_on| lower::<S, P>(state, to, hand_on, S::down)),
         )
     }
 
     /// Up by the author's code; no way down.
     pub const fn one_way<S: OneWay<P>, P: State>() -> Self {
-        Self::new::<S, P>(StepKind::Hook, |bytes| encode(&S::up(decode(bytes)?)?), None)
+        Self::new::<S, P>(
+            StepKind::Hook,
+            |bytes| encode(&S::up(decode(bytes)?)?),
+            None,
+            |from, bytes| raise::<S, P>(from, bytes, S::up),
+            None,
+        )
     }
 
     /// Both ways by field name.
     pub const fn auto<S: State, P: State>() -> Self {
-        Self::new::<S, P>(StepKind::Auto, recode::<P, S>, Some(recode::<S, P>))
+        Self::new::<S, P>(
+            StepKind::Auto,
+            recode::<P, S>,
+            Some(recode::<S, P>),
+            |from, bytes| raise::<S, P>(from, bytes, |old| decode(&encode(&old)?)),
+            Some(|state, to, hand_on| lower::<S, P>(state, to, hand_on, |new| decode(&encode(&new)?))),
+        )
     }
 
-    const fn new<S: State, P: State>(kind: StepKind, up: Run, down: Option<Run>) -> Self {
+    const fn new<S: State, P: State>(
+        kind: StepKind,
+        up: Run,
+        down: Option<Run>,
+        raise: Raise,
+        lower: Option<Lower>,
+    ) -> Self {
         Link {
             older: P::VERSION,
             newer: S::VERSION,
@@ -197,6 +272,8 @@ impl Link {
             up,
             down,
             adopt: adopt::<P>,
+            raise,
+            lower,
             next: const { &P::PREVIOUS },
         }
     }
@@ -206,6 +283,36 @@ impl Link {
 /// schema is found here.
 fn recode<From: State, To: State>(bytes: &[u8]) -> Result<Vec<u8>, StateError> {
     encode(&decode::<To>(&adopt::<From>(bytes)?)?)
+}
+
+/// One step up from what the bytes of schema `from` hold, as the older type.
+fn raise<S: State, P: State>(
+    from: u32,
+    bytes: &[u8],
+    up: fn(P) -> Result<S, StateError>,
+) -> Result<Box<dyn Any>, StateError> {
+    let in_step = |source| StateError::Step { from: P::VERSION, to: S::VERSION, source: Box::new(source) };
+    let old = match from == P::VERSION {
+        true => decode(bytes).map_err(in_step)?,
+        false => decode_from::<P>(from, bytes)?,
+    };
+    Ok(Box::new(up(old).map_err(in_step)?))
+}
+
+/// One step down from what the option holds, and on from there.
+fn lower<S: State, P: State>(
+    state: &mut dyn Any,
+    to: u32,
+    hand_on: &mut HandOn<'_>,
+    down: fn(S) -> Result<P, StateError>,
+) -> Result<(), StateError> {
+    let (from, older) = (S::VERSION, P::VERSION);
+    let state = state.downcast_mut::<Option<S>>().and_then(Option::take);
+    let state =
+        state.ok_or(StateError::NoStep { type_name: type_name::<S>(), version: from, from, to: older })?;
+    let state =
+        down(state).map_err(|source| StateError::Step { from, to: older, source: Box::new(source) })?;
+    encode_as(state, to, hand_on)
 }
 
 /// By field name, from whatever the bytes are.

@@ -99,11 +99,11 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
     /// All buckets, of one moment.
     pub fn copy(&self) -> Vec<(K, Bucket)> {
         let shards = self.lock_all();
-        shards
-            .iter()
-            .flat_map(|shard| shard.iter())
-            .map(|(key, filling)| (key.clone(), filling.bucket))
-            .collect()
+        let mut all = Vec::with_capacity(shards.iter().map(|shard| shard.len()).sum());
+        for shard in &shards {
+            all.extend(shard.iter().map(|(key, filling)| (key.clone(), filling.bucket)));
+        }
+        all
     }
 
     /// These buckets and no others, even if they are more than a new key would
@@ -112,9 +112,16 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
         for shard in &mut self.shards {
             shard.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         }
-        let mut keys = 0;
+        let (mut keys, buckets) = (0, buckets.into_iter());
+        // Where all of them go is not known yet, but they spread evenly.
+        let each = buckets.size_hint().0 / SHARDS;
+        for shard in &mut self.shards {
+            shard.get_mut().unwrap_or_else(PoisonError::into_inner).reserve(each + each / 8);
+        }
         for (key, bucket) in buckets {
-            let old = self.shard(&key).insert(key, Filling::new(bucket, now));
+            let shard = &mut self.shards[self.spread.hash_one(&key) as usize % SHARDS];
+            let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let old = shard.insert(key, Filling::new(bucket, now));
             keys += usize::from(old.is_none());
         }
         *self.keys.get_mut() = keys;

@@ -9,6 +9,8 @@
 
 mod bucket;
 mod buckets;
+mod entries;
 
 pub use bucket::{Bucket, Rate};
 pub use buckets::{Buckets, Full, Taken, Totals};
+pub use entries::Entries;

@@ -4,7 +4,7 @@
 //! `taken` was read as a count of the same thing. By field name alone the old
 //! field would be dropped, so the steps say it by hand.
 
-use limiter_core::Bucket;
+use limiter_core::{Bucket, Entries};
 use replug_plugin_api::state::{State, StateError, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ struct BucketV1 {
 #[derive(Debug, PartialEq, Serialize, Deserialize, State)]
 #[state(version = 2, previous = V1)]
 pub(crate) struct V2 {
-    buckets: BTreeMap<String, BucketV2>,
+    buckets: Entries<BucketV2>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn the_renamed_field_survives_up_and_down() {
         let new: V2 = testing::upgrade(&old()).expect("goes up");
-        let bucket = &new.buckets["ada"];
+        let bucket = new.buckets.get("ada").expect("is there");
         assert_eq!((bucket.level, bucket.taken), (0.1, u64::MAX));
         assert_eq!(testing::downgrade::<V2, V1>(&new).expect("goes down"), old());
     }
@@ -108,7 +108,7 @@ mod tests {
             new in buckets(|level, taken| BucketV2 { level, taken }),
         ) {
             testing::assert_round_trip::<V1, V2>(&V1 { buckets: old });
-            testing::assert_round_trip::<V2, V1>(&V2 { buckets: new });
+            testing::assert_round_trip::<V2, V1>(&V2 { buckets: new.into_iter().collect() });
         }
     }
 
@@ -118,7 +118,8 @@ mod tests {
         testing::assert_golden("tests/golden/buckets-v2.hex", &new);
         let first = testing::golden("../limiter-v1/tests/golden/buckets-v1.hex");
         let first: V2 = testing::upgrade_bytes(1, &first).expect("goes up");
-        assert_eq!((first.buckets.len(), first.buckets["acme/ada"].taken), (3, 2));
+        let of_acme = first.buckets.get("acme/ada").expect("is there");
+        assert_eq!((first.buckets.len(), of_acme.taken), (3, 2));
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl Client {
     /// The key that callers use.
     pub(crate) fn key(self) -> String {
         match self.tenant {
-            Some(tenant) => format!("{tenant}/{}", self.name),
+            Some(tenant) => [tenant.as_str(), "/", &self.name].concat(),
             None => self.name,
         }
     }

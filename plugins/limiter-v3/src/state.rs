@@ -6,10 +6,10 @@
 //! it.
 
 use crate::client::Client;
-use limiter_core::Bucket;
+use limiter_core::{Bucket, Entries};
 use replug_plugin_api::state::{State, StateError, Step};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize, State)]
 #[state(version = 1)]
@@ -26,7 +26,7 @@ struct BucketV1 {
 #[derive(Debug, PartialEq, Serialize, Deserialize, State)]
 #[state(version = 2, previous = V1)]
 pub(crate) struct V2 {
-    buckets: BTreeMap<String, BucketV2>,
+    buckets: Entries<BucketV2>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -78,16 +78,16 @@ impl Step<V2> for V3 {
     }
 
     fn down(self) -> Result<V2, StateError> {
-        let mut buckets = BTreeMap::new();
-        for bucket in self.buckets {
+        let buckets = self.buckets.into_iter().map(|bucket| {
             let (client, Bucket { level, taken }) = bucket.into_parts();
-            let key = client.key();
-            // The list can say what the map cannot: one key twice. To keep
-            // either would lose the takes of the other.
-            if buckets.contains_key(&key) {
-                return Err(StateError::new(format!("two buckets have the key {key:?}")));
-            }
-            buckets.insert(key, BucketV2 { level, taken });
+            (client.key(), BucketV2 { level, taken })
+        });
+        let buckets: Entries<BucketV2> = buckets.collect();
+        // The list can say what the map cannot: one key twice. To keep either
+        // would lose the takes of the other.
+        let mut seen = HashSet::with_capacity(buckets.len());
+        if let Some((key, _)) = buckets.iter().find(|(key, _)| !seen.insert(key.as_str())) {
+            return Err(StateError::new(format!("two buckets have the key {key:?}")));
         }
         Ok(V2 { buckets })
     }

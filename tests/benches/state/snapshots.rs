@@ -4,8 +4,9 @@
 //! tables are for; so nothing here has a limit but what `bench swap` asks of the
 //! smallest one.
 //!
-//! The engine tells the gate's time as a whole: exporting, migrating and
-//! restoring are in it. Saving is timed apart, as it runs beside calls.
+//! The engine tells the gate's time and its parts. The steps are in the export on
+//! the way down, and in the restore on the way up; `migrate` is what is left for
+//! plugins that cannot do that. Saving is timed apart, as it runs beside calls.
 
 use replug_host::event::{EventKind, StageTimes};
 use replug_tests::{
@@ -17,7 +18,7 @@ use replug_tests::{
 use std::time::{Duration, Instant};
 
 /// Wanted bytes of a snapshot, and how often it is handed over.
-const SIZES: [(u64, usize); 3] = [(1 << 10, 40), (1 << 20, 20), (100 << 20, 2)];
+const SIZES: [(u64, usize); 3] = [(1 << 10, 40), (1 << 20, 20), (100 << 20, 6)];
 /// What a bucket takes in a snapshot, with such a key.
 const BUCKET_BYTES: u64 = 106;
 const KEY_BYTES: usize = 80;
@@ -31,19 +32,26 @@ pub(crate) fn measure(report: &mut Report) {
         let buckets = fill(&harness, bytes);
         let saved = save(&mut harness);
         let handed: Vec<_> = (0..times).map(|turn| hand_over(&mut harness, turn)).collect();
-        let ms = |figure: fn(&StageTimes) -> u64| -> Vec<f64> {
-            handed.iter().map(|(stages, _)| figure(stages) as f64 / 1e3).collect()
-        };
-        let pauses = ms(|stages| stages.pause_us);
-        report.row(&[
-            ("bytes", handed.last().map_or(0, |(_, bytes)| *bytes).into()),
-            ("buckets", buckets.into()),
-            ("pause, median", median(&pauses).into()),
-            ("longest", percentile(&pauses, 100.0).into()),
-            ("prepare", median(&ms(|stages| stages.prepare_us)).into()),
-            ("whole swap", median(&ms(|stages| stages.total_us)).into()),
-            ("save beside calls", (saved.as_secs_f64() * 1e3).into()),
-        ]);
+        for (way, first) in [("down", 0), ("up", 1)] {
+            let turns = || handed.iter().skip(first).step_by(2);
+            let ms = |figure: fn(&StageTimes) -> u64| -> Vec<f64> {
+                turns().map(|(stages, _)| figure(stages) as f64 / 1e3).collect()
+            };
+            let pauses = ms(|stages| stages.pause_us);
+            report.row(&[
+                ("bytes", turns().next().map_or(0, |(_, bytes)| *bytes).into()),
+                ("buckets", buckets.into()),
+                ("way", way.into()),
+                ("pause, median", median(&pauses).into()),
+                ("longest", percentile(&pauses, 100.0).into()),
+                ("export", median(&ms(|stages| stages.export_us)).into()),
+                ("migrate", median(&ms(|stages| stages.migrate_us)).into()),
+                ("restore", median(&ms(|stages| stages.restore_us)).into()),
+                ("prepare", median(&ms(|stages| stages.prepare_us)).into()),
+                ("whole swap", median(&ms(|stages| stages.total_us)).into()),
+                ("save beside calls", (saved.as_secs_f64() * 1e3).into()),
+            ]);
+        }
         harness.shutdown();
     }
 }

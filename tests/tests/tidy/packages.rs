@@ -2,7 +2,7 @@
 //!
 //! Dependencies for tests are free: nobody who uses a package gets them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::tokens::{reads, tokens};
 use crate::tree::{Fault, File, Tree, demand_none, places};
@@ -59,6 +59,34 @@ fn dependencies(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
+/// Locks of other workspaces that do not know what a package of the project needs
+/// by now: nothing there can be built as it is locked.
+fn stale_locks(tree: &Tree) -> Vec<Fault> {
+    let manifests = tree.files().filter(|file| file.path.ends_with("/Cargo.toml"));
+    let needs: HashMap<String, Vec<Dependency>> =
+        manifests.filter_map(|file| Some((package_name(file)?, own_dependencies(file)))).collect();
+    let mut faults = Vec::new();
+    for lock in tree.files().filter(|file| file.path.ends_with("/Cargo.lock")) {
+        let (mut package, mut listed) = ("", HashSet::new());
+        for (line, text) in lock.lines().chain([(0, "")]) {
+            if let Some(name) = text.strip_prefix("name = ") {
+                package = name.trim_matches('"');
+            } else if let Some(name) = text.strip_prefix(" \"") {
+                listed.extend(name.split([' ', '"']).next());
+            } else if text.is_empty() {
+                let needed = needs.get(std::mem::take(&mut package)).into_iter().flatten();
+                for missing in needed.filter(|needed| !listed.contains(needed.name.as_str())) {
+                    let what = format!("the lock does not know that {} is needed", missing.name);
+                    let mend = "let cargo write it anew: `cargo metadata --manifest-path` of its workspace";
+                    faults.push(Fault::new(lock, line, what, mend));
+                }
+                listed.clear();
+            }
+        }
+    }
+    faults
+}
+
 /// Source that the daemon takes from the engine past its public API.
 fn borrowed_sources(tree: &Tree) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -108,7 +136,8 @@ fn own_dependencies(manifest: &File) -> Vec<Dependency> {
             let section = section.trim_end_matches(']');
             let parts: Vec<&str> = section.rsplit('.').collect();
             let is_list = |part: &&str| matches!(*part, "dependencies" | "build-dependencies");
-            listing = parts.first().is_some_and(is_list);
+            // What a workspace offers is no package's yet.
+            listing = parts.first().is_some_and(is_list) && parts.get(1) != Some(&"workspace");
             table = !listing && parts.get(1).is_some_and(is_list);
             if table {
                 found.push(Dependency { name: parts[0].to_owned(), line, by_path: false });
@@ -137,6 +166,25 @@ fn packages_depend_on_what_they_may() {
 #[test]
 fn the_daemon_uses_the_public_engine_only() {
     demand_none(&borrowed_sources(&Tree::of_the_project()));
+}
+
+/// Once, nobody saw that the fuzz targets could not be built any more.
+#[test]
+fn locks_of_other_workspaces_know_what_the_packages_need() {
+    demand_none(&stale_locks(&Tree::of_the_project()));
+}
+
+#[test]
+fn stale_locks_are_found() {
+    let tree = Tree::sample(&[
+        ("host/Cargo.toml", "[package]\nname = \"host\"\n[dependencies]\nlibc = \"1\"\nserde = \"1\"\n"),
+        (
+            "fuzz/Cargo.lock",
+            "[[package]]\nname = \"host\"\ndependencies = [\n \"libc 0.2.1\",\n]\n\n\
+             [[package]]\nname = \"serde\"\n",
+        ),
+    ]);
+    assert_eq!(places(&stale_locks(&tree)), ["fuzz/Cargo.lock:6"]);
 }
 
 #[test]

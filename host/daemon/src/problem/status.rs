@@ -107,7 +107,8 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::HostOptions
         | Code::TableRowsMax
         | Code::TableBytesMax
-        | Code::TableLoss => StatusCode::CONFLICT,
+        | Code::TableLoss
+        | Code::TableStoreReplaced => StatusCode::CONFLICT,
 
         Code::StageStore | Code::StateStore | Code::TableStoreFailed => StatusCode::INSUFFICIENT_STORAGE,
         Code::StateCorrupt | Code::HostUncleanEnd | Code::TableCorrupt | Code::TablePartial => {

@@ -161,8 +161,13 @@ pub enum EventKind {
         /// What is lost by it; empty for nothing.
         loss: String,
     },
-    /// A snapshot was saved.
+    /// State was saved, or found to be what the newest snapshot holds.
     StateSaved {
+        /// The snapshot's number.
+        snapshot: u64,
+        /// Whether the snapshot was written now. State that has not changed is
+        /// not written again, and pushes no older snapshot out.
+        is_new: bool,
         /// Schema version of the state.
         schema: u32,
         /// Bytes of the state.
@@ -356,8 +361,19 @@ pub struct StageTimes {
     /// Building the instance; activation and self-test, where no state is
     /// handed over.
     pub prepare_us: u64,
-    /// How long the gate was closed to callers; 0 without a hand-over.
+    /// How long the gate was closed to callers; 0 without a hand-over. The next
+    /// four are its parts; what is left of it is activation, self-test and waking
+    /// callers.
     pub pause_us: u64,
+    /// Waiting for calls in flight behind the gate.
+    pub quiesce_us: u64,
+    /// Freezing the version before, and taking its state; converting it as well, on
+    /// the way to an earlier schema.
+    pub export_us: u64,
+    /// Converting the state, where that is not part of taking or restoring it.
+    pub migrate_us: u64,
+    /// Giving the state to the version that is to serve.
+    pub restore_us: u64,
     /// Storing the pointer, in nanoseconds.
     pub publish_ns: u64,
     /// The barrier that makes calls in flight visible, in nanoseconds: the new

@@ -254,6 +254,7 @@ impl Control {
         };
         stages.prepare_us += micros(taken.activate);
         stages.pause_us = micros(taken.pause);
+        taken.parts.tell(&mut stages);
         stages.publish_ns = nanos(taken.publish);
         stages.barrier_ns = nanos(taken.barrier);
         stages.total_us = monotonic_ns().saturating_sub(noticed_ns) / 1_000;
@@ -320,8 +321,9 @@ impl Control {
 
     /// Saves state that nobody has asked to be saved.
     fn keep_state(&self, id: &VersionId, envelope: &Envelope) -> Option<u64> {
-        let saved = pipeline::save(&self.store, envelope);
-        saved.inspect_err(|error| self.state_problem(id, FailureReport::of(error))).ok()
+        let saved = pipeline::save_changed(&self.store, envelope);
+        let saved = saved.inspect_err(|error| self.state_problem(id, FailureReport::of(error)));
+        saved.ok().map(|saved| saved.snapshot.sequence())
     }
 
     fn policy(&self) -> StatePolicy {

@@ -99,7 +99,8 @@ impl Host {
             keep_newest: options.snapshots_kept,
         };
         let store = Arc::new(SnapshotStore::open(data_dir.join("state"), store_options)?);
-        let store_options = TableStoreOptions { accept_loss: options.accept_table_loss };
+        let witnesses = Some(data_dir.join("witnesses"));
+        let store_options = TableStoreOptions { accept_loss: options.accept_table_loss, witnesses };
         let tables = Tables::new(options.table_limits, data_dir.join("tables"), store_options);
         let choices = Choices::open(data_dir.join("choices.json"))?;
         let directory = Directory::new(options.service, options.interfaces.clone(), tables);

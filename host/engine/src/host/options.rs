@@ -236,9 +236,10 @@ impl HostBuilder {
         self
     }
 
-    /// Goes on without the last writes to durable tables that a power loss took,
-    /// where that was seen. Default: plugins whose tables lack some are refused
-    /// with `table.loss`.
+    /// Goes on without what durable tables lack: their last writes after a power
+    /// loss, or all that is missing because their folder was removed or replaced
+    /// with an older copy. Default: such a plugin is refused with `table.loss` or
+    /// `table.store_replaced`. What was accepted once is not asked for again.
     pub fn accept_table_loss(mut self, accept: bool) -> Self {
         self.accept_table_loss = accept;
         self

@@ -124,7 +124,8 @@ impl Control {
     }
 
     fn make_newest(&self, envelope: &Envelope, before: Option<u64>) -> Result<u64, FailureReport> {
-        let snapshot = pipeline::save(&self.store, envelope).map_err(report)?;
+        let saved = pipeline::save(&self.store, envelope).map_err(report)?;
+        let snapshot = saved.snapshot.sequence();
         let (schema, bytes) = (envelope.schema_version, envelope.payload.len() as u64);
         let kind = EventKind::StateReplaced { snapshot, schema, bytes, before };
         self.shared.events.write(Some(envelope.plugin.clone()), None, kind);

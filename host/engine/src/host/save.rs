@@ -10,6 +10,7 @@ use crate::{
     load::{Hook, HookError, HookErrorKind},
     pipeline::{self, DEPLOYMENT, HAND_OVER, Party, Progress, Worker},
     service::{Entry, Serving},
+    state::store::Saved,
 };
 use std::time::{Duration, Instant};
 
@@ -128,9 +129,9 @@ impl Control {
 
     fn save_lease(&mut self, id: &VersionId, lease: Lease<Serving>) -> Result<(), FailureReport> {
         match self.export_and_save(lease) {
-            Ok((schema, bytes)) => {
+            Ok(saved) => {
                 self.hanging_exports.remove(id);
-                self.shared.event(Some(id), EventKind::StateSaved { schema, bytes });
+                self.shared.event(Some(id), saved);
                 Ok(())
             }
             Err(failure) => {
@@ -140,11 +141,13 @@ impl Control {
         }
     }
 
-    fn export_and_save(&mut self, lease: Lease<Serving>) -> Result<(u32, u64), FailureReport> {
+    fn export_and_save(&mut self, lease: Lease<Serving>) -> Result<EventKind, FailureReport> {
         let exported = pipeline::snapshot_of(lease, self.options.state_bytes_max, &mut self.worker);
         let envelope = exported.map_err(|error| FailureReport::of(&error))?;
-        pipeline::save(&self.store, &envelope).map_err(|error| FailureReport::of(&error))?;
-        Ok((envelope.schema_version, envelope.payload.len() as u64))
+        let saved = pipeline::save_changed(&self.store, &envelope);
+        let Saved { snapshot, is_new, .. } = saved.map_err(|error| FailureReport::of(&error))?;
+        let (schema, bytes) = (envelope.schema_version, envelope.payload.len() as u64);
+        Ok(EventKind::StateSaved { snapshot: snapshot.sequence(), is_new, schema, bytes })
     }
 
     pub(super) fn state_problem(&self, id: &VersionId, failure: FailureReport) {

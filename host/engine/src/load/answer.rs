@@ -36,7 +36,18 @@ pub struct Answer {
 impl Answer {
     /// Runs `call` with a sink that fills a new answer.
     pub fn collect(limits: AnswerLimits, call: impl FnOnce(&Sink) -> Status) -> (Status, Answer) {
-        let mut collector = Collector { answer: Answer::default(), limits };
+        Self::collect_into(Vec::new(), limits, call)
+    }
+
+    /// The same with the memory of `body`, whose content is forgotten: what was
+    /// used before need not be cleared by the system once more.
+    pub(crate) fn collect_into(
+        mut body: Vec<u8>,
+        limits: AnswerLimits,
+        call: impl FnOnce(&Sink) -> Status,
+    ) -> (Status, Answer) {
+        body.clear();
+        let mut collector = Collector { answer: Answer { body, ..Answer::default() }, limits };
         // SAFETY: the collector outlives the sink, which is lent to `call` only,
         // and is not touched until it returns.
         let sink = unsafe { Sink::new((&raw mut collector).cast(), write) };

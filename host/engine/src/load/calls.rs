@@ -16,6 +16,14 @@ use std::any::Any;
 /// Bytes of what a plugin says about itself: lists of steps and methods.
 const SELF_DESCRIPTION: AnswerLimits = AnswerLimits { body_bytes_max: 1024 * 1024 };
 
+/// One state in two schemas.
+pub(crate) struct ExportedDown {
+    /// In that of the version that exported it.
+    pub(crate) own: Vec<u8>,
+    /// In the earlier one that was asked for.
+    pub(crate) earlier: Vec<u8>,
+}
+
 /// Hooks.
 impl Loaded {
     /// Builds an instance. `keep` is what `context` points into; it is freed
@@ -108,20 +116,57 @@ impl Loaded {
         .map(drop)
     }
 
-    /// The instance's state.
+    /// The instance's state, in the memory of `buffer`.
     ///
     /// # Errors
     /// The hook's; more than `bytes_max` bytes are refused.
     ///
     /// # Safety
     /// `instance` came from this library's `prepare` and was not destroyed.
-    pub unsafe fn export(&self, instance: Instance, bytes_max: usize) -> Result<Vec<u8>, HookError> {
+    pub unsafe fn export(
+        &self,
+        instance: Instance,
+        bytes_max: usize,
+        buffer: Vec<u8>,
+    ) -> Result<Vec<u8>, HookError> {
         let limits = AnswerLimits { body_bytes_max: bytes_max };
         // SAFETY: the caller's promise.
-        self.run_within(Hook::Export, limits, |sink| unsafe {
+        let (status, answer) = Answer::collect_into(buffer, limits, |sink| unsafe {
             self.handshake.instance.export()(instance, sink)
-        })
-        .map(|answer| answer.body)
+        });
+        match HookError::from_status(Hook::Export, limits, status, &answer) {
+            Some(error) => Err(error),
+            None => Ok(answer.body),
+        }
+    }
+
+    /// The instance's state as by [`export`](Loaded::export), and the same in the
+    /// earlier schema `to`; `None` when the plugin cannot do both at once.
+    ///
+    /// # Errors
+    /// As [`export`](Loaded::export), for either.
+    ///
+    /// # Safety
+    /// As [`export`](Loaded::export).
+    pub(crate) unsafe fn export_down(
+        &self,
+        instance: Instance,
+        to: u32,
+        bytes_max: usize,
+        buffer: Vec<u8>,
+    ) -> Result<Option<ExportedDown>, HookError> {
+        let Some(export_down) = self.handshake.instance.export_down() else { return Ok(None) };
+        let limits = AnswerLimits { body_bytes_max: bytes_max };
+        // SAFETY: the caller's promise.
+        let (status, answer) =
+            Answer::collect_into(buffer, limits, |sink| unsafe { export_down(instance, to, sink) });
+        if status == Status::NO_STEP {
+            return Ok(None);
+        }
+        match HookError::from_status(Hook::Export, limits, status, &answer) {
+            Some(error) => Err(error),
+            None => Ok(answer.image.map(|earlier| ExportedDown { own: answer.body, earlier })),
+        }
     }
 
     /// Converts state by one step; `None` when the plugin has no such step.
@@ -177,17 +222,8 @@ impl Loaded {
     }
 
     fn run(&self, hook: Hook, call: impl FnOnce(&Sink) -> Status) -> Result<Answer, HookError> {
-        self.run_within(hook, SELF_DESCRIPTION, call)
-    }
-
-    fn run_within(
-        &self,
-        hook: Hook,
-        limits: AnswerLimits,
-        call: impl FnOnce(&Sink) -> Status,
-    ) -> Result<Answer, HookError> {
-        let (status, answer) = Answer::collect(limits, call);
-        match HookError::from_status(hook, limits, status, &answer) {
+        let (status, answer) = Answer::collect(SELF_DESCRIPTION, call);
+        match HookError::from_status(hook, SELF_DESCRIPTION, status, &answer) {
             Some(error) => Err(error),
             None => Ok(answer),
         }

@@ -16,7 +16,7 @@ use crate::{
     artifact::{inspect::Manifest, stage::PrivateCopy},
     failure::{Code, Failure},
 };
-use replug_abi::{BlockVisitor, HeapUse, LedgerHost};
+use replug_abi::{BlockVisitor, HeapUse, InterfaceVersion, LedgerHost, interface};
 use std::{
     any::Any,
     ffi::c_void,
@@ -114,6 +114,16 @@ impl Loaded {
     /// The interfaces on offer.
     pub fn interfaces(&self) -> impl ExactSizeIterator<Item = InterfaceRow<'_>> {
         self.handshake.interfaces()
+    }
+
+    /// Whether its `restore` takes state of earlier schemas and makes the steps
+    /// itself.
+    pub(crate) fn restores_earlier_schemas(&self) -> bool {
+        let since = InterfaceVersion::new(1, 1, 0);
+        self.interfaces().any(|row| {
+            let version = row.version();
+            row.id() == interface::INSTANCE && version.major == since.major && version.minor >= since.minor
+        })
     }
 
     /// What the code says about itself otherwise than the note of the same file:

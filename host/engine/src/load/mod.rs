@@ -36,5 +36,6 @@ pub use rows::Converted;
 pub use threads::ThreadBooks;
 
 pub(crate) use answer::hand_on;
+pub(crate) use calls::ExportedDown;
 pub(crate) use door::Door;
 pub(crate) use interfaces::{INTERFACES_MAX, InterfaceIndex, Interfaces, Vtables};

@@ -6,7 +6,7 @@
 use super::{
     error::DeployError,
     progress::{Party, Progress},
-    state::{self, Payload},
+    state::{self, Converted, Payload},
     taken::{DEPLOYMENT, Means, TakenState, activate, enter},
 };
 use crate::{
@@ -100,9 +100,16 @@ fn converted(
     let (from, to) = (found.envelope.schema_version, version.payload().manifest().schema_version);
     let lease = version.lease(Holder::new(DEPLOYMENT, monotonic_ns()));
     let (plan, bytes, bytes_max) = (plan.clone(), found.envelope.payload, means.policy.bytes_max);
-    let payload = means.worker.run(&Progress::at(Party::Candidate, Hook::Migrate), move || {
-        enter(&lease, Hook::Migrate, |new| state::convert(new, &plan, from, to, bytes, bytes_max))
-    })??;
+    let (converted, bytes) =
+        means.worker.run(&Progress::at(Party::Candidate, Hook::Migrate), move || {
+            let convert = |new: &Serving| state::convert(new, &plan, from, to, &bytes, bytes_max);
+            enter(&lease, Hook::Migrate, convert).map(|converted| (converted, bytes))
+        })??;
+    let (schema, bytes) = match converted {
+        Converted::AsItIs(schema) => (schema, bytes),
+        Converted::Bytes(schema, bytes) => (schema, bytes),
+        Converted::Left => return Ok(None),
+    };
     let snapshot = Some(found.snapshot.sequence());
-    Ok(payload.map(|payload| Saved { from, payload: Payload { snapshot, ..payload } }))
+    Ok(Some(Saved { from, payload: Payload { schema, bytes, loss: String::new(), snapshot } }))
 }

@@ -12,7 +12,7 @@ use crate::{
     state::{
         chain::{self, MigratePolicy, Plan},
         envelope::Envelope,
-        store::{SnapshotStore, StoreError},
+        store::{Saved, SnapshotStore, StoreError},
     },
 };
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -34,6 +34,16 @@ pub(super) struct Payload {
     pub(super) loss: String,
     /// The snapshot that it came from; `None` for what a version exported.
     pub(super) snapshot: Option<u64>,
+}
+
+/// What became of state on its way.
+pub(super) enum Converted {
+    /// It goes as it is, and as of this schema.
+    AsItIs(u32),
+    /// It is of this schema now, and these are its bytes.
+    Bytes(u32, Vec<u8>),
+    /// It goes no further.
+    Left,
 }
 
 /// Plans the way of state of schema `from` into `to`, and takes an older
@@ -78,25 +88,24 @@ pub(super) fn convert(
     plan: &Plan,
     from: u32,
     to: u32,
-    mut bytes: Vec<u8>,
+    bytes: &[u8],
     bytes_max: usize,
-) -> Result<Option<Payload>, DeployError> {
-    let payload = |schema, bytes| Payload { schema, bytes, loss: String::new(), snapshot: None };
+) -> Result<Converted, DeployError> {
     match plan {
-        Plan::Unchanged => Ok(Some(payload(from, bytes))),
+        Plan::Unchanged => Ok(Converted::AsItIs(from)),
         // The bytes are what they were; the version is told its own number.
-        Plan::Preserve => Ok(Some(payload(to, bytes))),
+        Plan::Preserve => Ok(Converted::AsItIs(to)),
         Plan::Steps(steps) => {
+            let mut converted = None;
             for step in steps {
                 let (from, to) = step.versions();
-                bytes = converter
-                    .loaded()
-                    .migrate(from, to, &bytes, bytes_max)?
-                    .ok_or(DeployError::BrokenStep { from, to })?;
+                let bytes = converted.as_deref().unwrap_or(bytes);
+                let next = converter.loaded().migrate(from, to, bytes, bytes_max)?;
+                converted = Some(next.ok_or(DeployError::BrokenStep { from, to })?);
             }
-            Ok(Some(payload(to, bytes)))
+            Ok(converted.map_or(Converted::AsItIs(from), |bytes| Converted::Bytes(to, bytes)))
         }
-        Plan::Reset { .. } | Plan::SnapshotBefore { .. } => Ok(None),
+        Plan::Reset { .. } | Plan::SnapshotBefore { .. } => Ok(Converted::Left),
     }
 }
 
@@ -116,13 +125,20 @@ pub(crate) fn snapshot_of(
     })?
 }
 
-/// Saves an envelope; the number of the snapshot.
-pub(crate) fn save(store: &SnapshotStore, envelope: &Envelope) -> Result<u64, StoreError> {
-    let saved = store.save(envelope)?;
-    for problem in saved.problems {
+/// Saves an envelope, also if the newest snapshot holds the same.
+pub(crate) fn save(store: &SnapshotStore, envelope: &Envelope) -> Result<Saved, StoreError> {
+    store.save(envelope).inspect(|saved| warn_of(saved, envelope))
+}
+
+/// The same, unless the newest snapshot holds the same.
+pub(crate) fn save_changed(store: &SnapshotStore, envelope: &Envelope) -> Result<Saved, StoreError> {
+    store.save_changed(envelope).inspect(|saved| warn_of(saved, envelope))
+}
+
+fn warn_of(saved: &Saved, envelope: &Envelope) {
+    for problem in &saved.problems {
         tracing::warn!(plugin = envelope.plugin, error = %problem, "an old snapshot stays behind");
     }
-    Ok(saved.snapshot.sequence())
 }
 
 pub(super) fn envelope(serving: &Serving, payload: Vec<u8>) -> Envelope {

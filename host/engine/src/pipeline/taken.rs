@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     dispatch::{Lease, Retired, Version},
+    event::StageTimes,
     load::Hook,
     service::{Change, Serving},
     state::{
@@ -37,6 +38,8 @@ pub(crate) struct Taken<'a> {
     pub(crate) activate: Duration,
     /// How long the gate was closed.
     pub(crate) pause: Duration,
+    /// What was done meanwhile.
+    pub(crate) parts: PauseParts,
     /// How long storing the pointer took.
     pub(crate) publish: Duration,
     /// How long the barrier took that makes calls in flight visible: after the
@@ -59,12 +62,36 @@ impl<'a> Taken<'a> {
             in_flight: 0,
             activate: Duration::ZERO,
             pause: Duration::ZERO,
+            parts: PauseParts::default(),
             publish,
             barrier: Duration::ZERO,
             state: None,
             losses: Vec::new(),
             may_go_back: false,
         }
+    }
+}
+
+/// How long the parts of a pause took that grow with what is handed over, or with
+/// what callers do.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PauseParts {
+    /// Until calls in flight had ended.
+    pub(crate) quiesce: Duration,
+    /// Freezing and exporting.
+    pub(crate) export: Duration,
+    pub(crate) migrate: Duration,
+    pub(crate) restore: Duration,
+}
+
+impl PauseParts {
+    /// Adds them to what is told of a deployment.
+    pub(crate) fn tell(&self, stages: &mut StageTimes) {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        stages.quiesce_us = micros(self.quiesce);
+        stages.export_us = micros(self.export);
+        stages.migrate_us = micros(self.migrate);
+        stages.restore_us = micros(self.restore);
     }
 }
 

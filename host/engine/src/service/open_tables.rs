@@ -29,6 +29,7 @@ pub(crate) struct Tables {
     limits: Limits,
     /// Where durable ones are kept, a folder for each plugin.
     folder: PathBuf,
+    /// The witnesses have a folder for each plugin, too.
     options: TableStoreOptions,
     plugins: Mutex<Plugins>,
 }
@@ -50,6 +51,8 @@ struct PluginTables {
     /// Those that were read, and that nobody was told of, of which rows are
     /// missing.
     partial: Mutex<Vec<String>>,
+    /// Those that are in the store and were forgotten.
+    forgotten: Mutex<Vec<String>>,
 }
 
 /// Where the durable tables of a plugin are kept.
@@ -67,6 +70,11 @@ enum Store {
 struct Known {
     table: Arc<Table>,
     durability: Durability,
+    /// Versions that have it open.
+    users: usize,
+    /// Versions that were let write to it, and not refused afterwards. While there
+    /// was none, it ends with the last version that has it open.
+    writers: usize,
 }
 
 /// The tables that one version has open. While this lives, they may be written
@@ -82,8 +90,19 @@ pub(crate) struct OpenTables {
 #[derive(Debug, Default)]
 struct Opening {
     closed: bool,
+    writing: Writing,
     // The plugin keeps the addresses of what is in these.
     tables: Vec<Arc<OpenTable>>,
+}
+
+/// Whether a version counts as a writer of its tables.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Writing {
+    #[default]
+    NotYet,
+    Counts,
+    /// It was refused: also when it is activated late.
+    NoMore,
 }
 
 /// A table that a version has open.
@@ -144,7 +163,7 @@ impl Tables {
     /// They are not what was written, or cannot be read.
     #[must_use = "somebody has to be told that rows are missing"]
     pub(crate) fn load(&self, plugin: &PluginName) -> Result<Vec<String>, TableStoreError> {
-        if !self.folder.join(plugin.as_str()).is_dir() {
+        if !self.has_store(plugin) {
             return Ok(Vec::new());
         }
         self.with_store(plugin, |_, of| Ok(std::mem::take(&mut *lock(&of.partial))))
@@ -158,7 +177,13 @@ impl Tables {
         let is_open = tables.is_some_and(|tables| {
             tables.store.try_lock().is_ok_and(|store| matches!(*store, Store::Open(_)))
         });
-        is_open || !self.folder.join(plugin.as_str()).is_dir()
+        is_open || !self.has_store(plugin)
+    }
+
+    /// Whether there is a store of a plugin, or was.
+    fn has_store(&self, plugin: &PluginName) -> bool {
+        let folders = [Some(&self.folder), self.options.witnesses.as_ref()];
+        folders.into_iter().flatten().any(|folder| folder.join(plugin.as_str()).is_dir())
     }
 
     /// Writes out what is queued and gives the files back, for good.
@@ -173,7 +198,7 @@ impl Tables {
         };
         let close =
             |plugin: &Arc<PluginTables>| match std::mem::replace(&mut *lock(&plugin.store), Store::Closed) {
-                Store::Open(store) => store.close(),
+                Store::Open(store) => plugin.remove_forgotten(&store).and(store.close()),
                 Store::Shut | Store::Closed => Ok(()),
             };
         // All of them are closed, whatever the first one says.
@@ -197,19 +222,26 @@ impl Tables {
         let (of, folder) = (self.plugin(plugin), self.folder.join(plugin.as_str()));
         let mut store = lock(&of.store);
         if let Store::Shut = *store {
-            let opened = TableStore::open(&folder, self.options)?;
+            let witnesses = self.options.witnesses.as_ref().map(|folder| folder.join(plugin.as_str()));
+            let accept_loss = self.options.accept_loss;
+            let opened = TableStore::open(&folder, TableStoreOptions { accept_loss, witnesses })?;
             let mut tables = lock(&of.tables);
             for RestoredTable { table, durability, .. } in opened.tables {
                 table.set_limits(self.limits);
                 if table.record().partial {
                     lock(&of.partial).push(table.name().to_owned());
                 }
-                tables.insert(table.name().to_owned(), Known { table, durability: durability.into() });
+                let (name, durability) = (table.name().to_owned(), durability.into());
+                // Who wrote to it was in another life.
+                tables.insert(name, Known { table, durability, users: 0, writers: 1 });
             }
             *store = Store::Open(opened.store);
         }
         match &*store {
-            Store::Open(store) => body(store, &of),
+            Store::Open(store) => {
+                of.remove_forgotten(store)?;
+                body(store, &of)
+            }
             Store::Shut | Store::Closed => Err(TableStoreError::Closed { folder }.into()),
         }
     }
@@ -230,9 +262,31 @@ impl Tables {
         let known = tables.entry(spec.name.to_owned()).or_insert_with(|| Known {
             table: Table::new(spec.name, self.limits),
             durability: Durability::MEMORY,
+            users: 0,
+            writers: 0,
         });
         known.needs(spec.durability)?;
+        known.users += 1;
         Ok(Arc::clone(&known.table))
+    }
+
+    /// Changes what is known of those tables that a version has open.
+    fn update(&self, plugin: &PluginName, open: &[Arc<OpenTable>], change: impl Fn(&mut Known)) {
+        let of = self.plugin(plugin);
+        let mut tables = lock(&of.tables);
+        for open in open {
+            if let Some(known) = tables.get_mut(open.view.table().name()) {
+                change(known);
+            }
+        }
+        let mut forgotten = lock(&of.forgotten);
+        tables.retain(|name, known| {
+            let stays = known.users > 0 || known.writers > 0;
+            if !stays && known.durability != Durability::MEMORY {
+                forgotten.push(name.clone());
+            }
+            stays
+        });
     }
 
     /// Keeps a table at least as a version wants that is activated.
@@ -255,6 +309,15 @@ impl Tables {
             }
             Ok(())
         })
+    }
+}
+
+impl PluginTables {
+    /// Removes from the store what was forgotten since. Later than that, because
+    /// whoever forgets must not wait for a disk.
+    fn remove_forgotten(&self, store: &TableStore) -> Result<(), TableStoreError> {
+        let forgotten = std::mem::take(&mut *lock(&self.forgotten));
+        forgotten.iter().try_for_each(|name| store.remove(name))
     }
 }
 
@@ -353,6 +416,7 @@ impl OpenTables {
     /// Allows the version to write. From now on its tables are kept as it wants.
     /// Blocks on the disk, if they were not before.
     pub(crate) fn activate(&self) -> Result<(), OpenError> {
+        self.count_as_writer(Writing::Counts);
         self.all().iter().try_for_each(|open| {
             self.tables.keep(&self.plugin, open.view.table().name(), open.durability)?;
             open.view.activate()?;
@@ -374,9 +438,27 @@ impl OpenTables {
         self.take_back(to, |schema| schema != 0)
     }
 
-    /// The same for a version that never served: nothing stays.
+    /// The same for a version that never served: nothing stays, and tables that
+    /// no other version has written to end with it.
     pub(crate) fn undo(&self, to: Option<&OpenTables>) -> Result<(), TableError> {
+        self.count_as_writer(Writing::NoMore);
         self.take_back(to, |_| true)
+    }
+
+    fn count_as_writer(&self, writing: Writing) {
+        let mut opening = lock(&self.open);
+        match (opening.writing, writing) {
+            (Writing::NotYet, Writing::Counts) => {
+                self.tables.update(&self.plugin, &opening.tables, |known| known.writers += 1);
+            }
+            (Writing::Counts, Writing::NoMore) => {
+                let one_less = |known: &mut Known| known.writers = known.writers.saturating_sub(1);
+                self.tables.update(&self.plugin, &opening.tables, one_less);
+            }
+            (Writing::NotYet, Writing::NoMore) => {}
+            _ => return,
+        }
+        opening.writing = writing;
     }
 
     fn take_back(&self, to: Option<&OpenTables>, is_due: impl Fn(u32) -> bool) -> Result<(), TableError> {
@@ -411,6 +493,14 @@ impl OpenTables {
     pub(crate) fn has_way_back(&self) -> bool {
         let fits: Vec<Fit> = self.all().iter().map(|open| open.fit()).collect();
         fits.iter().any(|fit| *fit != Fit::Same) && !fits.contains(&Fit::OneWay)
+    }
+}
+
+impl Drop for OpenTables {
+    fn drop(&mut self) {
+        let opening = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.tables
+            .update(&self.plugin, &opening.tables, |known| known.users = known.users.saturating_sub(1));
     }
 }
 
@@ -642,10 +732,55 @@ mod tests {
         }
     }
 
+    /// Once, the names stayed, and when there were enough of them every version
+    /// was refused.
+    #[test]
+    fn tables_that_only_refused_versions_had_are_forgotten_and_leave_no_trace_on_the_disk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tables = || Tables::new(Limits::NONE, folder.path().to_owned(), TableStoreOptions::default());
+        let first = tables();
+        let open = |tables: &Arc<Tables>, table: &str, durability| {
+            let version = OpenTables::new(&name(), tables);
+            version.open(&Spec { name: table, durability, ..spec(1, &[]) }).expect("there is room");
+            version
+        };
+        let serves = open(&first, "serves", Durability::PROCESS);
+        serves.activate().expect("writes");
+        for number in 0..TABLES_MAX + 1 {
+            // In `prepare`, and after its activation.
+            drop(open(&first, &format!("t{number}"), Durability::MEMORY));
+            let refused = open(&first, &format!("u{number}"), Durability::MEMORY);
+            refused.activate().expect("writes");
+            refused.undo(Some(&serves)).expect("no journal");
+            // Given up in its activation, which then went on; whatever that says.
+            _ = refused.activate();
+        }
+        for _ in 0..2 {
+            let refused = open(&first, "durable", Durability::PROCESS);
+            refused.activate().expect("writes");
+            refused.all()[0].view().put(b"key", &Write::new(b"")).expect("is written");
+            refused.undo(Some(&serves)).expect("is written");
+            // One that has not come to its activation has it open, too.
+            let other = open(&first, "durable", Durability::MEMORY);
+            drop(refused);
+            assert_eq!(first.of(&name()).len(), 2);
+            drop(other);
+            assert_eq!(first.of(&name()).len(), 1);
+        }
+        // A version that left without being refused leaves its tables.
+        drop(serves);
+        assert_eq!(first.of(&name())[0].table.name(), "serves");
+        first.close().expect("closes");
+        let second = tables();
+        assert!(second.load(&name()).expect("is read").is_empty());
+        assert_eq!(second.of(&name()).len(), 1);
+    }
+
     #[test]
     fn tables_can_be_looked_at_while_the_disk_of_their_store_hangs() {
         let tables = tables();
-        OpenTables::new(&name(), &tables).open(&spec(1, &[])).expect("opens");
+        let version = OpenTables::new(&name(), &tables);
+        version.open(&spec(1, &[])).expect("opens");
         let of = tables.plugin(&name());
         // As long as a disk takes.
         let _at_work = lock(&of.store);
@@ -683,6 +818,8 @@ mod tests {
     #[test]
     fn how_a_version_fits_follows_from_the_committed_schema_and_its_steps() {
         let tables = tables();
+        let serves = OpenTables::new(&name(), &tables);
+        serves.open(&spec(3, &[])).expect("opens");
         let fit = |schema, steps: &[(u32, u32)]| {
             let open = OpenTables::new(&name(), &tables);
             open.open(&spec(schema, steps)).expect("opens").fit()

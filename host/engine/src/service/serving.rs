@@ -5,7 +5,7 @@ use crate::{
     artifact::inspect::Manifest,
     dispatch::{Outside, Payload},
     id::VersionId,
-    load::{Converted, Hook, HookError, InterfaceIndex, Loaded, StepInfo, Vtables},
+    load::{Converted, ExportedDown, Hook, HookError, InterfaceIndex, Loaded, StepInfo, Vtables},
 };
 use replug_abi::{ForeignWaker, Instance, Pending, Request, Sink, Status, TypedInterface};
 use std::sync::Arc;
@@ -155,8 +155,25 @@ impl Serving {
     /// # Errors
     /// The hook's; more than `bytes_max` bytes are refused.
     pub fn export(&self, bytes_max: usize) -> Result<Vec<u8>, HookError> {
+        self.export_into(Vec::new(), bytes_max)
+    }
+
+    /// The same, in the memory of `buffer`.
+    pub(crate) fn export_into(&self, buffer: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, HookError> {
         // SAFETY: as in `call`; export may run beside calls.
-        unsafe { self.loaded.export(self.instance, bytes_max) }
+        unsafe { self.loaded.export(self.instance, bytes_max, buffer) }
+    }
+
+    /// The same, and the state in the earlier schema `to`; `None` if it has to be
+    /// exported first and converted then.
+    pub(crate) fn export_down(
+        &self,
+        to: u32,
+        buffer: Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<Option<ExportedDown>, HookError> {
+        // SAFETY: as in `export`.
+        unsafe { self.loaded.export_down(self.instance, to, bytes_max, buffer) }
     }
 
     /// Ends what the instance runs.

@@ -44,7 +44,7 @@ pub(super) const OVERHEAD_BYTES: u64 = 128 * 1024;
 /// The end of every envelope up to the digest's value: the key `sha256`, and
 /// the head of 32 bytes.
 const SEAL: &[u8] = b"\x66sha256\x58\x20";
-const DIGEST_BYTES: usize = 32;
+pub(super) const DIGEST_BYTES: usize = 32;
 
 /// Saves a reallocation; nothing depends on it.
 const TYPICAL_OVERHEAD_BYTES: usize = 512;
@@ -260,7 +260,7 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, EnvelopeError> {
     }
 }
 
-fn digest(bytes: &[u8]) -> [u8; DIGEST_BYTES] {
+pub(super) fn digest(bytes: &[u8]) -> [u8; DIGEST_BYTES] {
     Sha256::digest(bytes).into()
 }
 

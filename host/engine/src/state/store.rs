@@ -17,6 +17,7 @@ mod disk;
 mod name;
 mod folder;
 mod read;
+mod newest;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use disk::{Disk, RealDisk, folder_of, private_folder, write_durably};
 use error::{io_error, is_full, sync_error};
 use folder::{entries, remove_temporaries, scan};
 use name::{Name, is_plugin_name};
+use newest::{Newest, digest_of_state};
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -87,11 +89,18 @@ pub struct SnapshotStore {
     options: StoreOptions,
     disk: Box<dyn Disk>,
     /// Held by every operation: a save retires what a lookup may be reading.
-    health: Mutex<Health>,
+    state: Mutex<State>,
 }
 
-#[derive(PartialEq)]
+#[derive(Default)]
+struct State {
+    health: Health,
+    newest: Newest,
+}
+
+#[derive(Default, PartialEq)]
 enum Health {
+    #[default]
     Sound,
     /// A sync failed: what the file system says it holds cannot be believed.
     SyncFailed,
@@ -103,6 +112,8 @@ enum Health {
 pub struct Saved {
     /// Its file.
     pub snapshot: Snapshot,
+    /// Whether it was written now; else the newest one had this state already.
+    pub is_new: bool,
     /// Old snapshots that could not be removed.
     pub problems: Vec<StoreError>,
 }
@@ -125,7 +136,7 @@ impl SnapshotStore {
                 remove_temporaries(&plugin)?;
             }
         }
-        Ok(SnapshotStore { folder, options, disk, health: Mutex::new(Health::Sound) })
+        Ok(SnapshotStore { folder, options, disk, state: Mutex::default() })
     }
 
     /// Its limits.
@@ -142,6 +153,20 @@ impl SnapshotStore {
     /// full or fails, with all snapshots from before intact;
     /// [`StoreError::SyncFailed`] if that has happened already.
     pub fn save(&self, envelope: &Envelope) -> Result<Saved, StoreError> {
+        self.save_on(envelope, false)
+    }
+
+    /// The same, if the plugin's newest snapshot holds another state, or one of
+    /// another schema. Otherwise nothing is written, that snapshot stays what a
+    /// start restores, and no older one makes room.
+    ///
+    /// # Errors
+    /// As for [`SnapshotStore::save`].
+    pub fn save_changed(&self, envelope: &Envelope) -> Result<Saved, StoreError> {
+        self.save_on(envelope, true)
+    }
+
+    fn save_on(&self, envelope: &Envelope, if_changed: bool) -> Result<Saved, StoreError> {
         let size = envelope.payload.len() as u64;
         let limit = self.options.max_state_bytes;
         if size > limit {
@@ -149,9 +174,18 @@ impl SnapshotStore {
             return Err(StoreError::TooLarge { plugin, size, limit });
         }
         let folder = self.plugin_folder(&envelope.plugin)?;
-        let mut health = self.lock();
+        let digest = digest_of_state(envelope);
+        let State { health, newest } = &mut *self.lock();
         if *health == Health::SyncFailed {
             return Err(StoreError::SyncFailed { folder: self.folder.clone() });
+        }
+        if if_changed
+            && let Some(snapshot) = scan(&folder)?.snapshots.into_iter().next()
+            && snapshot.schema_version() == envelope.schema_version
+            && newest.state(&envelope.plugin, &snapshot, || self.read(&envelope.plugin, &snapshot).ok())
+                == Some(digest)
+        {
+            return Ok(Saved { snapshot, is_new: false, problems: Vec::new() });
         }
         let saved = self.write_newest(&folder, envelope);
         if let Err(StoreError::Sync { source, .. }) = &saved
@@ -162,7 +196,8 @@ impl SnapshotStore {
         let snapshots = saved?;
         let problems = self.retire(&snapshots);
         let snapshot = snapshots.into_iter().next().expect("holds the one just saved");
-        Ok(Saved { snapshot, problems })
+        newest.note(&envelope.plugin, &snapshot, digest);
+        Ok(Saved { snapshot, is_new: true, problems })
     }
 
     /// Writes the envelope; the plugin's snapshots with it, newest first.
@@ -206,9 +241,9 @@ impl SnapshotStore {
         Ok(self.folder.join(plugin))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Health> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // A panic in between leaves files as a crash would, and those are sound.
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

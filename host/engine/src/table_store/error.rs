@@ -35,7 +35,7 @@ pub enum TableStoreError {
     /// What lies there is not what was written. Nothing of it is served.
     #[error(
         "the table store {} is damaged: {what}; copy the folder away for a look at it, \
-         then restore it from a backup, or remove it to begin without rows",
+         then restore it from a backup, or remove it and open it with `accept_loss` to begin without rows",
         folder.display()
     )]
     Corrupt {
@@ -52,6 +52,19 @@ pub enum TableStoreError {
         folder.display()
     )]
     Loss {
+        /// The store's folder.
+        folder: PathBuf,
+        /// How many are missing.
+        commits: u64,
+    },
+    /// The store is gone, or an older copy of what it was. What is there may be
+    /// sound; it is not all that was acknowledged.
+    #[error(
+        "the table store {} lacks {commits} commits that it had: it was removed, or replaced with an \
+         older copy; put back what belongs there, or open it with `accept_loss` to go on without them",
+        folder.display()
+    )]
+    Replaced {
         /// The store's folder.
         folder: PathBuf,
         /// How many are missing.
@@ -111,6 +124,7 @@ impl Failure for TableStoreError {
             | TableStoreError::Closed { .. } => Code::TableStoreFailed,
             TableStoreError::Corrupt { .. } => Code::TableCorrupt,
             TableStoreError::Loss { .. } => Code::TableLoss,
+            TableStoreError::Replaced { .. } => Code::TableStoreReplaced,
             TableStoreError::Name { .. } | TableStoreError::Exists { .. } => Code::TableName,
         }
     }

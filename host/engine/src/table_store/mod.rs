@@ -19,10 +19,11 @@
 //!   the `seal` says which commit that was. What does not agree is
 //!   [`TableStoreError::Corrupt`] when the store is opened, and none of the
 //!   plugin's tables is served from it; other plugins have stores of their own.
-//! - What a store cannot see is that it is gone, or older than it was: a folder
-//!   that was removed, whole or that of one durability, is a store without rows,
-//!   and one that was put back from a copy, with its seal, is what the copy was.
-//!   Nothing outside of the folder says otherwise.
+//! - A folder that was removed, whole or that of one durability, and one that was
+//!   put back from an older copy are [`TableStoreError::Replaced`], if the store
+//!   has [witnesses](TableStoreOptions::witnesses) elsewhere. They are exact but
+//!   for a power loss, after which they may have seen less than there was. Whoever
+//!   replaces them together with the folder has another store.
 //! - An error of the disk is final: told to everyone who waits and everyone who
 //!   writes later, never tried again.
 //! - A table that outlives the process but not the machine may lose its last
@@ -42,7 +43,8 @@
 //!
 //! `error`, `format` (records), `seal`, `disk` (calls that can fail), `index` and
 //! `inventory` (what is there, in memory), `cleaner`, `scan` (reading it all),
-//! `database`, `volume` (one commit after the other), `committer` (many in one), `journal`.
+//! `database`, `witness` (what was seen of it, elsewhere), `volume` (one commit after
+//! the other), `committer` (many in one), `journal`.
 
 mod error;
 mod format;
@@ -53,6 +55,7 @@ mod inventory;
 mod cleaner;
 mod scan;
 mod database;
+mod witness;
 mod volume;
 mod committer;
 mod journal;
@@ -76,16 +79,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use volume::{Ground, Volume, remove_unfinished};
+use witness::Witnesses;
 
 /// Bytes that a table's name may have.
 pub const NAME_BYTES_MAX: usize = 128;
 
 /// How a store is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TableStoreOptions {
     /// Go on without the commits that a power loss took, of tables that are kept
-    /// by the process only. The operator's decision: see [`TableStoreError::Loss`].
+    /// by the process only, or that are missing because the folder was removed or
+    /// replaced. The operator's decision: see [`TableStoreError::Loss`] and
+    /// [`TableStoreError::Replaced`].
     pub accept_loss: bool,
+    /// A folder outside of the store, for a few bytes that tell that it was there
+    /// and how far it had come; made if it is missing. Without it nobody sees that
+    /// the store is gone, or is older than it was.
+    pub witnesses: Option<PathBuf>,
 }
 
 /// The durable tables of one plugin.
@@ -155,22 +165,27 @@ impl TableStore {
     /// everyone but its owner. Reads all of it.
     ///
     /// # Errors
-    /// [`TableStoreError::Corrupt`] and [`TableStoreError::Loss`]: it is not what
-    /// was written; [`TableStoreError::Io`] and [`TableStoreError::Database`]: it
-    /// cannot be read, or is in use.
+    /// [`TableStoreError::Corrupt`], [`TableStoreError::Loss`] and
+    /// [`TableStoreError::Replaced`]: it is not what was written;
+    /// [`TableStoreError::Io`] and [`TableStoreError::Database`]: it cannot be read,
+    /// or is in use.
     pub fn open(
         folder: impl AsRef<Path>,
         options: TableStoreOptions,
     ) -> Result<OpenedStore, TableStoreError> {
-        let ground = Ground { disk: Arc::new(RealDisk), boot: seal::current_boot() };
-        Self::open_on(ground, folder.as_ref(), options)
+        let TableStoreOptions { accept_loss, witnesses } = options;
+        let witnesses = Witnesses::in_folder(witnesses);
+        let ground = Ground { disk: Arc::new(RealDisk), boot: seal::current_boot(), witnesses };
+        Self::open_on(ground, folder.as_ref(), accept_loss)
     }
 
-    fn open_on(
-        ground: Ground,
-        folder: &Path,
-        options: TableStoreOptions,
-    ) -> Result<OpenedStore, TableStoreError> {
+    fn open_on(ground: Ground, folder: &Path, accept_loss: bool) -> Result<OpenedStore, TableStoreError> {
+        // Before anything is made where it was: it may be put back.
+        for durability in Durability::ALL {
+            if !folder.join(durability.folder()).exists() {
+                ground.witnesses.miss(folder, durability.folder(), accept_loss)?;
+            }
+        }
         let missing = !folder.is_dir();
         private_folder(folder).map_err(io_error("make", folder))?;
         if missing && let Some(parent) = folder.parent() {
@@ -183,8 +198,7 @@ impl TableStore {
             if !folder.join(durability.folder()).exists() {
                 continue;
             }
-            let (volume, found) =
-                Volume::open(folder, durability, store.ground.clone(), options.accept_loss)?;
+            let (volume, found) = Volume::open(folder, durability, store.ground.clone(), accept_loss)?;
             let lane = store.start(volume, durability)?;
             let mut state = store.state.lock();
             for Found { id, name, restore, .. } in found {

@@ -7,14 +7,16 @@
 //! process it is exact. After a power loss it may say less than there is, which
 //! means nothing, or more, which is a loss if the commits were never synced.
 //! Which of the two it was is told by the number that Linux gives each boot.
+//!
+//! A second one, the witness, lies outside of the store's folder and says the same:
+//! it has seen a store that is gone, or was replaced with an older copy.
 
 use super::error::{TableStoreError, io_error};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use twox_hash::XxHash3_64;
 
-const FILE: &str = "seal";
 const VERSION: u8 = 1;
 const BODY_BYTES: usize = 1 + 8 + 16;
 /// In one sector, so that it is written whole or not at all.
@@ -38,8 +40,7 @@ pub(super) struct Seal {
 
 impl Seal {
     /// A new seal, synced.
-    pub(super) fn create(folder: &Path, sealed: Sealed) -> Result<Seal, TableStoreError> {
-        let path = folder.join(FILE);
+    pub(super) fn create(path: PathBuf, sealed: Sealed) -> Result<Seal, TableStoreError> {
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -53,8 +54,7 @@ impl Seal {
     }
 
     /// The seal that is there, and what it says; `None` if it is damaged.
-    pub(super) fn open(folder: &Path) -> Result<(Seal, Option<Sealed>), TableStoreError> {
-        let path = folder.join(FILE);
+    pub(super) fn open(path: PathBuf) -> Result<(Seal, Option<Sealed>), TableStoreError> {
         let bytes = fs::read(&path).map_err(io_error("read", &path))?;
         let file = OpenOptions::new().write(true).open(&path).map_err(io_error("open", &path))?;
         Ok((Seal { file, path }, decode(&bytes)))
@@ -66,11 +66,6 @@ impl Seal {
 
     pub(super) fn sync(&self) -> Result<(), TableStoreError> {
         self.file.sync_all().map_err(io_error("sync", &self.path))
-    }
-
-    /// Whether there is one.
-    pub(super) fn is_in(folder: &Path) -> bool {
-        folder.join(FILE).exists()
     }
 }
 

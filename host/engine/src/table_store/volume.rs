@@ -19,6 +19,7 @@ use super::index::Index;
 use super::inventory::{Inventory, Remains, TableId, Write};
 use super::scan::{Content, Found};
 use super::seal::{Seal, Sealed};
+use super::witness::Witnesses;
 use fjall::{Database, Keyspace, PersistMode};
 use parking_lot::Mutex;
 use std::fs;
@@ -58,7 +59,11 @@ pub(super) struct Ground {
     pub(super) disk: Arc<dyn Disk>,
     /// The number of this boot of the machine.
     pub(super) boot: u128,
+    pub(super) witnesses: Witnesses,
 }
+
+/// A volume's seal, in its folder.
+const SEAL: &str = "seal";
 
 pub(super) struct Volume {
     folder: PathBuf,
@@ -82,6 +87,7 @@ struct State {
 struct Open {
     cleaner: Option<Cleaner>,
     seal: Seal,
+    witness: Option<Seal>,
     rows: Keyspace,
     database: Database,
 }
@@ -105,7 +111,7 @@ impl Volume {
             rows.insert(HEAD_KEY, encode_head(&head)).map_err(fail)?;
             database.persist(PersistMode::SyncAll).map_err(fail)?;
         }
-        Seal::create(&unfinished, Sealed { commit: head.commit, boot: ground.boot })?;
+        Seal::create(unfinished.join(SEAL), Sealed { commit: head.commit, boot: ground.boot })?;
         sync_folder(&unfinished).map_err(io_error("sync", &unfinished))?;
         fs::rename(&unfinished, &folder).map_err(io_error("rename", &unfinished))?;
         sync_folder(store).map_err(io_error("sync", store))?;
@@ -120,10 +126,10 @@ impl Volume {
         accept_loss: bool,
     ) -> Result<(Volume, Vec<Found>), TableStoreError> {
         let folder = store.join(durability.folder());
-        if !Seal::is_in(&folder) {
+        if !folder.join(SEAL).exists() {
             return Err(TableStoreError::corrupt(&folder, "its seal is missing"));
         }
-        let (seal, sealed) = Seal::open(&folder)?;
+        let (seal, sealed) = Seal::open(folder.join(SEAL))?;
         let Some(sealed) = sealed else {
             return Err(TableStoreError::corrupt(&folder, "its seal fails its checksum"));
         };
@@ -143,9 +149,27 @@ impl Volume {
             }
             tracing::warn!(folder = %folder.display(), commits, "the last commits of a table store are lost");
         }
-        ground.disk.seal(&seal, Sealed { commit, boot: ground.boot })?;
+        let seen = ground
+            .witnesses
+            .seen(durability.folder())?
+            .filter(|seen| seen.commit > commit.max(sealed.commit));
+        if let Some(seen) = seen {
+            let commits = seen.commit - commit;
+            // What is not synced may be written out in any order.
+            let excused = durability == Durability::Process && seen.boot != ground.boot;
+            match (accept_loss, excused) {
+                (true, _) => {
+                    tracing::warn!(folder = %folder.display(), commits, "a table store is an older copy")
+                }
+                (false, true) => return Err(TableStoreError::Loss { folder, commits }),
+                (false, false) => return Err(TableStoreError::Replaced { folder, commits }),
+            }
+        }
+        let now = Sealed { commit, boot: ground.boot };
+        ground.disk.seal(&seal, now)?;
         seal.sync()?;
-        let mut open = Open { cleaner: None, seal, rows, database };
+        let witness = ground.witnesses.begin(durability.folder(), now)?;
+        let mut open = Open { cleaner: None, seal, witness, rows, database };
         open.clean(dead_spaces.into_iter().map(|space| Remains { space, index: Index::new() }));
         let state =
             State { inventory, tables: tables.len() as u32, broken: false, error: None, open: Some(open) };
@@ -185,6 +209,7 @@ impl Volume {
         disk.commit(batch, self.durability.mode())
             .map_err(|error| TableStoreError::database("write", &self.folder, error))
             .and_then(|()| disk.seal(&open.seal, sealed))
+            .and_then(|()| open.witness.as_ref().map_or(Ok(()), |witness| disk.seal(witness, sealed)))
             .inspect_err(|failure| *error = Some(failure.clone()))?;
         *broken = false;
         open.clean(records.remains.into_iter());
@@ -205,11 +230,12 @@ impl Volume {
         if state.broken {
             return Err(state.error.clone().unwrap_or_else(|| self.closed()));
         }
-        let Open { cleaner, seal, rows, database } = open;
+        let Open { cleaner, seal, witness, rows, database } = open;
         drop((cleaner, rows));
         let synced = database.persist(PersistMode::SyncAll);
         synced.map_err(|error| TableStoreError::database("sync", &self.folder, error))?;
-        seal.sync()
+        seal.sync()?;
+        witness.map_or(Ok(()), |witness| witness.sync())
     }
 
     pub(super) fn closed(&self) -> TableStoreError {

@@ -18,7 +18,7 @@ mod write;
 mod tests;
 
 pub(super) use read::read;
-pub(super) use write::write;
+pub(super) use write::{Output, write};
 
 use std::fmt;
 

@@ -8,24 +8,45 @@
 use super::{Fault, MAX_DEPTH, UNTIL_BREAK, byte, major};
 use serde::ser::{self, Error as _, Serialize};
 
-/// Appends `value` to `bytes`.
-pub(in super::super) fn write<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<(), Fault> {
-    value.serialize(&mut Writer { bytes, depth: 0 })
+/// Where bytes go.
+pub(in super::super) trait Output {
+    fn byte(&mut self, byte: u8);
+    fn append(&mut self, bytes: &[u8]);
 }
 
-struct Writer<'b> {
-    bytes: &'b mut Vec<u8>,
+impl Output for Vec<u8> {
+    #[inline]
+    fn byte(&mut self, byte: u8) {
+        self.push(byte);
+    }
+
+    #[inline]
+    fn append(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Appends `value` to `output`.
+pub(in super::super) fn write<T: Serialize + ?Sized, O: Output>(
+    value: &T,
+    output: &mut O,
+) -> Result<(), Fault> {
+    value.serialize(&mut Writer { output, depth: 0 })
+}
+
+struct Writer<'b, O> {
+    output: &'b mut O,
     depth: usize,
 }
 
-impl<'b> Writer<'b> {
+impl<'b, O: Output> Writer<'b, O> {
     #[inline]
     fn head(&mut self, major: u8, argument: u64) {
         let major = major << 5;
         // Narrowing is what each arm's range allows.
         match argument {
-            0..24 => self.bytes.push(major | argument as u8),
-            24..0x100 => self.bytes.extend_from_slice(&[major | 24, argument as u8]),
+            0..24 => self.output.byte(major | argument as u8),
+            24..0x100 => self.output.append(&[major | 24, argument as u8]),
             0x100..0x1_0000 => self.wide(major | 25, (argument as u16).to_be_bytes()),
             0x1_0000..0x1_0000_0000 => self.wide(major | 26, (argument as u32).to_be_bytes()),
             _ => self.wide(major | 27, argument.to_be_bytes()),
@@ -34,32 +55,32 @@ impl<'b> Writer<'b> {
 
     #[inline]
     fn wide<const N: usize>(&mut self, first: u8, argument: [u8; N]) {
-        self.bytes.push(first);
-        self.bytes.extend_from_slice(&argument);
+        self.output.byte(first);
+        self.output.append(&argument);
     }
 
     /// An integer beyond 64 bits: a tag, and the bytes without leading zeros.
     fn big(&mut self, tag: u8, number: u128) {
         let bytes = number.to_be_bytes();
         let zeros = number.leading_zeros() as usize / 8;
-        self.bytes.push(tag);
+        self.output.byte(tag);
         self.head(major::BYTES, (bytes.len() - zeros) as u64);
-        self.bytes.extend_from_slice(&bytes[zeros..]);
+        self.output.append(&bytes[zeros..]);
     }
 
     #[inline]
     fn text(&mut self, text: &str) {
         self.head(major::TEXT, text.len() as u64);
-        self.bytes.extend_from_slice(text.as_bytes());
+        self.output.append(text.as_bytes());
     }
 
     /// Begins an array or a map of `len` entries.
     #[inline]
-    fn open(&mut self, major: u8, len: Option<usize>) -> Result<Items<'_, 'b>, Fault> {
+    fn open(&mut self, major: u8, len: Option<usize>) -> Result<Items<'_, 'b, O>, Fault> {
         self.deepen()?;
         match len {
             Some(len) => self.head(major, len as u64),
-            None => self.bytes.push(major << 5 | UNTIL_BREAK),
+            None => self.output.byte(major << 5 | UNTIL_BREAK),
         }
         Ok(Items { writer: self, left: len, levels: 1 })
     }
@@ -83,20 +104,20 @@ impl<'b> Writer<'b> {
     }
 }
 
-impl<'w, 'b> ser::Serializer for &'w mut Writer<'b> {
+impl<'w, 'b, O: Output> ser::Serializer for &'w mut Writer<'b, O> {
     type Ok = ();
     type Error = Fault;
-    type SerializeSeq = Items<'w, 'b>;
-    type SerializeTuple = Items<'w, 'b>;
-    type SerializeTupleStruct = Items<'w, 'b>;
-    type SerializeTupleVariant = Items<'w, 'b>;
-    type SerializeMap = Items<'w, 'b>;
-    type SerializeStruct = Items<'w, 'b>;
-    type SerializeStructVariant = Items<'w, 'b>;
+    type SerializeSeq = Items<'w, 'b, O>;
+    type SerializeTuple = Items<'w, 'b, O>;
+    type SerializeTupleStruct = Items<'w, 'b, O>;
+    type SerializeTupleVariant = Items<'w, 'b, O>;
+    type SerializeMap = Items<'w, 'b, O>;
+    type SerializeStruct = Items<'w, 'b, O>;
+    type SerializeStructVariant = Items<'w, 'b, O>;
 
     #[inline]
     fn serialize_bool(self, value: bool) -> Result<(), Fault> {
-        self.bytes.push(if value { byte::TRUE } else { byte::FALSE });
+        self.output.byte(if value { byte::TRUE } else { byte::FALSE });
         Ok(())
     }
 
@@ -195,7 +216,7 @@ impl<'w, 'b> ser::Serializer for &'w mut Writer<'b> {
     #[inline]
     fn serialize_bytes(self, value: &[u8]) -> Result<(), Fault> {
         self.head(major::BYTES, value.len() as u64);
-        self.bytes.extend_from_slice(value);
+        self.output.append(value);
         Ok(())
     }
 
@@ -211,7 +232,7 @@ impl<'w, 'b> ser::Serializer for &'w mut Writer<'b> {
 
     #[inline]
     fn serialize_unit(self) -> Result<(), Fault> {
-        self.bytes.push(byte::NULL);
+        self.output.byte(byte::NULL);
         Ok(())
     }
 
@@ -247,17 +268,17 @@ impl<'w, 'b> ser::Serializer for &'w mut Writer<'b> {
     }
 
     #[inline]
-    fn serialize_seq(self, len: Option<usize>) -> Result<Items<'w, 'b>, Fault> {
+    fn serialize_seq(self, len: Option<usize>) -> Result<Items<'w, 'b, O>, Fault> {
         self.open(major::ARRAY, len)
     }
 
     #[inline]
-    fn serialize_tuple(self, len: usize) -> Result<Items<'w, 'b>, Fault> {
+    fn serialize_tuple(self, len: usize) -> Result<Items<'w, 'b, O>, Fault> {
         self.open(major::ARRAY, Some(len))
     }
 
     #[inline]
-    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Items<'w, 'b>, Fault> {
+    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Items<'w, 'b, O>, Fault> {
         self.open(major::ARRAY, Some(len))
     }
 
@@ -267,18 +288,18 @@ impl<'w, 'b> ser::Serializer for &'w mut Writer<'b> {
         _: u32,
         variant: &'static str,
         len: usize,
-    ) -> Result<Items<'w, 'b>, Fault> {
+    ) -> Result<Items<'w, 'b, O>, Fault> {
         self.variant(variant)?;
         Ok(Items { levels: 2, ..self.open(major::ARRAY, Some(len))? })
     }
 
     #[inline]
-    fn serialize_map(self, len: Option<usize>) -> Result<Items<'w, 'b>, Fault> {
+    fn serialize_map(self, len: Option<usize>) -> Result<Items<'w, 'b, O>, Fault> {
         self.open(major::MAP, len)
     }
 
     #[inline]
-    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Items<'w, 'b>, Fault> {
+    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Items<'w, 'b, O>, Fault> {
         self.open(major::MAP, Some(len))
     }
 
@@ -288,7 +309,7 @@ impl<'w, 'b> ser::Serializer for &'w mut Writer<'b> {
         _: u32,
         variant: &'static str,
         len: usize,
-    ) -> Result<Items<'w, 'b>, Fault> {
+    ) -> Result<Items<'w, 'b, O>, Fault> {
         self.variant(variant)?;
         Ok(Items { levels: 2, ..self.open(major::MAP, Some(len))? })
     }
@@ -299,15 +320,15 @@ impl<'w, 'b> ser::Serializer for &'w mut Writer<'b> {
 }
 
 /// The entries of an array or a map that is being written.
-struct Items<'w, 'b> {
-    writer: &'w mut Writer<'b>,
+struct Items<'w, 'b, O> {
+    writer: &'w mut Writer<'b, O>,
     /// How many are still to come; none where a break ends them.
     left: Option<usize>,
     /// Two with the map of a variant around it.
     levels: usize,
 }
 
-impl Items<'_, '_> {
+impl<O: Output> Items<'_, '_, O> {
     /// Counts an entry in: a type that claims another number of them than it
     /// has would write bytes that cannot be read.
     #[inline]
@@ -332,7 +353,7 @@ impl Items<'_, '_> {
         match self.left {
             Some(0) => {}
             Some(_) => return Err(Fault::custom("there are fewer items than were announced")),
-            None => self.writer.bytes.push(byte::BREAK),
+            None => self.writer.output.byte(byte::BREAK),
         }
         self.writer.depth -= self.levels;
         Ok(())
@@ -342,7 +363,7 @@ impl Items<'_, '_> {
 /// The three traits of arrays differ in names only, as do the two of structs.
 macro_rules! entries {
     (values: $($of:ident::$method:ident),*) => {$(
-        impl ser::$of for Items<'_, '_> {
+        impl<O: Output> ser::$of for Items<'_, '_, O> {
             type Ok = ();
             type Error = Fault;
 
@@ -359,7 +380,7 @@ macro_rules! entries {
         }
     )*};
     (fields: $($of:ident),*) => {$(
-        impl ser::$of for Items<'_, '_> {
+        impl<O: Output> ser::$of for Items<'_, '_, O> {
             type Ok = ();
             type Error = Fault;
 
@@ -386,7 +407,7 @@ entries!(values: SerializeSeq::serialize_element, SerializeTuple::serialize_elem
     SerializeTupleStruct::serialize_field, SerializeTupleVariant::serialize_field);
 entries!(fields: SerializeStruct, SerializeStructVariant);
 
-impl ser::SerializeMap for Items<'_, '_> {
+impl<O: Output> ser::SerializeMap for Items<'_, '_, O> {
     type Ok = ();
     type Error = Fault;
 

@@ -189,7 +189,7 @@ impl SnapshotStore {
         Err(StoreError::Unknown { plugin: plugin.into(), sequence, there })
     }
 
-    fn read(&self, plugin: &str, snapshot: &Snapshot) -> Result<Envelope, StoreError> {
+    pub(super) fn read(&self, plugin: &str, snapshot: &Snapshot) -> Result<Envelope, StoreError> {
         self.check(plugin, snapshot, &self.read_file(plugin, snapshot)?)
     }
 

@@ -1,5 +1,7 @@
 //! The store under faults: damaged files, a failing disk, a crash in between.
 
+mod unchanged;
+
 use super::disk::Disk;
 use super::portable::write_export_on;
 use super::*;

@@ -6,10 +6,12 @@ mod grouping;
 mod keeping;
 mod killing;
 mod records;
+mod replaced;
 
 use super::disk::{Disk, RealDisk};
 use super::seal::current_boot;
 use super::volume::Ground;
+use super::witness::Witnesses;
 use super::{Durability, OpenedStore, TableJournal, TableStore, TableStoreError, TableStoreOptions};
 use crate::table::{Change, Image, Journal, Record, RowRef, Table, View};
 use replug_abi::{SCAN_END, ScannedRow};
@@ -43,14 +45,15 @@ impl Place {
     }
 
     fn open_on(&self, disk: Arc<dyn Disk>) -> OpenedStore {
-        let ground = Ground { disk, boot: current_boot() };
-        TableStore::open_on(ground, &self.folder(), TableStoreOptions::default()).expect("a sound store")
+        let ground = Ground { disk, boot: current_boot(), witnesses: Witnesses::default() };
+        TableStore::open_on(ground, &self.folder(), false).expect("a sound store")
     }
 
     /// After a start of the machine.
     fn open_after_boot(&self, accept_loss: bool) -> Result<OpenedStore, TableStoreError> {
-        let ground = Ground { disk: Arc::new(RealDisk), boot: current_boot() ^ 1 };
-        TableStore::open_on(ground, &self.folder(), TableStoreOptions { accept_loss })
+        let boot = current_boot() ^ 1;
+        let ground = Ground { disk: Arc::new(RealDisk), boot, witnesses: Witnesses::default() };
+        TableStore::open_on(ground, &self.folder(), accept_loss)
     }
 }
 
