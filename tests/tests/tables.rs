@@ -228,6 +228,38 @@ fn a_sweep_that_another_version_cut_short_goes_on_when_its_own_is_back() {
     swept(&harness, 2);
 }
 
+/// Once, rows that a sweep had not got to were read by field name, or not at all,
+/// by a version that did not know their schema any more.
+#[test]
+fn a_version_that_has_dropped_a_step_waits_for_the_sweep_that_needs_it() {
+    let mut harness = Harness::with(on_probation);
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 1000}"#);
+    call(&sessions, "touch", "t7");
+    harness.host.pause_sweep(&name(), true);
+    deploy(&mut harness, 2);
+
+    let library = artifacts::example("sessions-core", "forgetful");
+    harness.drop_file(How::Rename, &library, "sessions-3.1.0.so");
+    let refused = harness.not_deployed("sessions@3.1.0");
+    assert_eq!(refused.code, "table.unswept");
+    assert!(refused.message.contains("table sessions still has rows of schema 1"), "{refused}");
+    let half = Share::from_basis_points(5_000).expect("a half");
+    let tried = harness.host.try_version(&name(), "3.1.0".parse().expect("a version"), half).wait();
+    assert_eq!(tried.expect_err("nor beside it").code().as_str(), "table.unswept");
+    // The version before is still kept ready.
+    harness.host.roll_back(&name(), None).expect("goes back");
+    harness.activate("sessions", "2.0.0").expect("goes forth");
+    harness.host.commit(&name()).wait().expect("is on probation");
+
+    harness.host.pause_sweep(&name(), false);
+    swept(&harness, 2);
+    harness.activate("sessions", "3.1.0").expect("there are no such rows any more");
+    assert_eq!(session(&sessions, "t7")["visits"], 1);
+    assert_eq!(audit(&sessions), (1000, 1, 0));
+}
+
 #[test]
 fn a_table_that_is_full_refuses_a_new_row_and_nothing_else() {
     let full = |host: HostBuilder| host.config("sessions", json!({"rows_max": 2}));

@@ -79,8 +79,8 @@ pub struct TableSpec<'a> {
     pub name: RStr<'a>,
     /// The schema that the version reads and writes, from 1 up.
     pub schema: u32,
-    /// The steps that it can make, up and down. Rows older than the oldest of
-    /// them it reads by field name.
+    /// The steps that it can make, up and down. It is not let in while there are
+    /// older rows that these do not bring up to its schema.
     pub steps: RSlice<'a, RowStep>,
     /// The least that it asks for; an operator can ask for more.
     pub durability: Durability,

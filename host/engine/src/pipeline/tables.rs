@@ -19,7 +19,7 @@ use crate::{
     clock::monotonic_ns,
     dispatch::{Holder, Lease},
     load::HookError,
-    service::{Entry, Fit, Serving},
+    service::{Entry, Fit, OpenTables, Serving},
     table::{Converted, Sweep, SweptRow, Table, TableError, VALUE_BYTES_MAX, View},
 };
 use std::sync::Arc;
@@ -45,6 +45,17 @@ pub(crate) fn passage(new: &Serving, descent: &Descent, losses: &[Loss]) -> Pass
 /// reads.
 pub(crate) fn is_one_way(new: &Serving) -> bool {
     new.tables().all().iter().any(|table| table.fit() == Fit::OneWay)
+}
+
+/// Whether a version's steps bring up all rows that are older than its own: the
+/// sweep of what serves does, as long as that has the step.
+pub(crate) fn reads_all_rows(new: &OpenTables) -> Result<(), DeployError> {
+    let mut tables = new.all().into_iter();
+    let unread = tables.find_map(|open| open.out_of_reach().map(|schema| (open, schema)));
+    unread.map_or(Ok(()), |(open, schema)| {
+        let table = open.view().table().name().to_owned();
+        Err(DeployError::Unswept { table, schema, to: open.view().schema() })
+    })
 }
 
 /// Whether two versions can serve at once, as far as tables are concerned.

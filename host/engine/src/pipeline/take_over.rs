@@ -45,6 +45,7 @@ pub(crate) fn take_over<'a>(
     // Nobody writes behind the gate: what is lost is known there and not before.
     let mut commit = |new: &Serving| {
         if passage == Passage::Gated {
+            tables::reads_all_rows(new.tables())?;
             losses = descent.losses(allow_loss)?;
             new.tables().commit()?;
         }

@@ -528,6 +528,20 @@ impl OpenTable {
         record.base != 0 && record.base.max(record.newest) > self.view.schema()
     }
 
+    /// The oldest schema of rows that the version's steps do not bring up to its
+    /// own, if there are such rows, or what serves writes them meanwhile.
+    pub(crate) fn out_of_reach(&self) -> Option<u32> {
+        let (own, base) = (self.view.schema(), self.view.table().record().base);
+        let written = (self.fit() == Fit::Later).then_some(base);
+        let schemas = self.view.table().schemas().into_iter().chain(written);
+        schemas.filter(|schema| *schema < own && !self.comes_up_from(*schema)).min()
+    }
+
+    /// Whether the version can turn rows of an earlier schema into its own.
+    fn comes_up_from(&self, schema: u32) -> bool {
+        (schema..self.view.schema()).all(|from| self.steps.contains(&(from, from + 1)))
+    }
+
     /// Whether the version can turn its rows into those of an earlier schema.
     pub(crate) fn goes_down_to(&self, schema: u32) -> bool {
         (schema..self.view.schema()).all(|to| self.steps.contains(&(to + 1, to)))
@@ -813,6 +827,28 @@ mod tests {
         assert!(!folder.path().join("other").exists());
         let again = TableStore::open(folder.path().join("sessions"), TableStoreOptions::default());
         assert!(again.expect("nobody has it").tables.is_empty());
+    }
+
+    /// Once, rows that a sweep had not got to were read by field name when the next
+    /// version did not know their schema any more.
+    #[test]
+    fn rows_are_out_of_reach_of_a_version_without_the_step_from_their_schema() {
+        let tables = tables();
+        let out_of_reach = |schema, steps: &[(u32, u32)]| {
+            let open = OpenTables::new(&name(), &tables);
+            open.open(&spec(schema, steps)).expect("opens").out_of_reach()
+        };
+        assert_eq!(out_of_reach(3, &[]), None, "there are no rows");
+        let first = OpenTables::new(&name(), &tables);
+        let view = Arc::clone(first.open(&spec(1, &[])).expect("opens").view());
+        first.activate().expect("writes");
+        first.commit().expect("is the first");
+        assert_eq!(out_of_reach(3, &[(2, 3), (3, 2), (2, 1)]), Some(1), "it serves beside the first");
+        view.put(b"key", &Write::new(b"")).expect("is written");
+        assert_eq!(out_of_reach(3, &[(2, 3)]), Some(1));
+        assert_eq!(out_of_reach(3, &[(1, 2), (2, 3)]), None);
+        view.clear().expect("is written");
+        assert_eq!(out_of_reach(3, &[(2, 3)]), None, "there are none any more");
     }
 
     #[test]

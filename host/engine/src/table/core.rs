@@ -53,6 +53,14 @@ impl Table {
         self.usage.size()
     }
 
+    /// The schemas that rows have, in order, without looking at the rows. While
+    /// some of them do not count, images do in their place, and so their schemas
+    /// are among these. Exact when nobody writes.
+    pub fn schemas(&self) -> Vec<u32> {
+        let has_voids = !self.control.load().record.voids.is_empty();
+        self.usage.schemas(has_voids)
+    }
+
     /// Which rows count; what a journal was told last.
     pub fn record(&self) -> Record {
         self.control.load().record.clone()
