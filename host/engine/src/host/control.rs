@@ -13,7 +13,7 @@ use super::{
     shared::Shared,
     stored::{Imported, Restored},
     stuck::StuckCalls,
-    waiting::{Asked, Descending, Load},
+    waiting::{Asked, Descending, DescentWork, Load},
 };
 use crate::{
     artifact::{
@@ -24,7 +24,7 @@ use crate::{
     event::{EventKind, FailureReport},
     failure::Code,
     id::{PluginName, VersionId},
-    pipeline::{DeployError, Loss, Worker},
+    pipeline::Worker,
     state::{envelope::Envelope, store::SnapshotStore},
 };
 use crossbeam::channel::{self, Receiver, Sender};
@@ -99,7 +99,9 @@ pub(super) struct Control {
     /// Deployments that wait until the plugin's tables are read.
     pub(super) loads: BTreeMap<PluginName, Load>,
     /// Descents that were given up, and what of them still runs.
-    pub(super) given_up: Vec<Job<Result<Vec<Loss>, DeployError>>>,
+    pub(super) given_up: Vec<DescentWork>,
+    /// What is being done to leave tables as they were before a descent.
+    pub(super) undone: BTreeMap<PluginName, Job<()>>,
     /// Who waits for such a deployment.
     pub(super) asked: BTreeMap<PluginName, Asked>,
     /// Versions whose export hangs, which was reported.

@@ -109,15 +109,13 @@ impl Control {
         }
         let Some(prepared) = self.make_ready(id, |_| Ok(()))? else { return Ok(()) };
         let prepared = self.settled(prepared)?;
-        match Descent::begin(&prepared.entry, prepared.version.payload()) {
-            Ok(descent) if descent.tables().is_empty() => {
-                self.publish(id, prepared, None, (descent, Vec::new())).map(drop)
-            }
-            Ok(descent) => self.descend(id, prepared, descent),
-            Err(error) => {
-                self.unload(prepared.version.retire(), None);
-                Err(error)
-            }
+        let descent = {
+            let serving = prepared.entry.slot.look(Holder::new("tables", monotonic_ns()));
+            Descent::of(serving.as_deref().map(Serving::tables), prepared.version.payload().tables())
+        };
+        match descent.is_none() {
+            true => self.publish(id, prepared, None, (&descent, Vec::new())).map(drop),
+            false => self.descend(id, prepared, descent),
         }
     }
 
@@ -229,7 +227,7 @@ impl Control {
         id: &VersionId,
         prepared: Prepared,
         wanted: Option<Found>,
-        reach: (Descent, Vec<Loss>),
+        (descent, losses): (&Descent, Vec<Loss>),
     ) -> Result<Option<Kept>, DeployError> {
         let Prepared { entry, version, mut stages, noticed_ns } = prepared;
         let policy = self.policy();
@@ -244,7 +242,7 @@ impl Control {
             gate_timeout: self.options.service.gate_timeout,
             problems: &mut problems,
         };
-        let taken = pipeline::take_over(&entry, version, reach, &mut means);
+        let taken = pipeline::take_over(&entry, version, (descent, losses), &mut means);
         for problem in &problems {
             self.shared.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(problem) });
         }
@@ -252,6 +250,7 @@ impl Control {
             Ok(taken) => taken,
             Err(refused) => return Err(self.give_up(refused)),
         };
+        descent.finish();
         stages.prepare_us += micros(taken.activate);
         stages.pause_us = micros(taken.pause);
         taken.parts.tell(&mut stages);

@@ -58,7 +58,7 @@ impl Control {
         let is_partial = has(|record| record.partial);
         let is_on_probation = self.commit_at.get(name).is_some_and(|at| Instant::now() < *at);
         let may_go_back = is_on_probation || self.may_go_back(name, serving.id());
-        let is_wanted = serving.manifest().state.tables && !self.descents.contains_key(name);
+        let is_wanted = serving.manifest().state.tables && !self.descends(name);
         if !is_wanted || (may_go_back && !is_partial) {
             return;
         }

@@ -8,7 +8,7 @@ use crate::{
     dispatch::Version,
     event::{FailureReport, StageTimes},
     id::{PluginName, VersionId},
-    pipeline::{DeployError, Descent, Loss},
+    pipeline::{Converting, DeployError, Descent, Loss},
     service::{Entry, Serving},
     table_store::TableStoreError,
 };
@@ -36,10 +36,17 @@ pub(super) struct Load {
 pub(super) struct Descending {
     pub(super) id: VersionId,
     pub(super) prepared: Prepared,
-    pub(super) descent: Descent,
+    pub(super) descent: Arc<Descent>,
+    pub(super) work: DescentWork,
+}
+
+/// The thread that brings them there.
+pub(super) struct DescentWork {
     /// What served when it began.
     pub(super) from: Option<VersionId>,
     pub(super) stop: Arc<AtomicBool>,
+    /// The row that is being converted by that version.
+    pub(super) converting: Arc<Converting>,
     pub(super) job: Job<Result<Vec<Loss>, DeployError>>,
 }
 

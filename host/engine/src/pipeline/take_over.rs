@@ -28,11 +28,11 @@ use std::time::{Duration, Instant};
 pub(crate) fn take_over<'a>(
     entry: &'a Entry,
     version: Version<Serving>,
-    (descent, mut losses): (Descent, Vec<Loss>),
+    (descent, mut losses): (&Descent, Vec<Loss>),
     means: &mut Means<'_>,
 ) -> Result<Taken<'a>, Refused> {
     let new = version.payload();
-    let passage = tables::passage(new, &descent, &losses);
+    let passage = tables::passage(new, descent, &losses);
     // State that the version before does not have would be left behind.
     let may_go_back = !new.manifest().state.snapshot && passage == Passage::Open;
     let old = match entry.slot.lease(Holder::new(DEPLOYMENT, monotonic_ns())) {
@@ -62,9 +62,7 @@ pub(crate) fn take_over<'a>(
             first_start_or_stateless(entry, version, means)
         }
     };
-    let taken = taken?;
-    descent.finish();
-    Ok(Taken { losses, may_go_back, ..taken })
+    Ok(Taken { losses, may_go_back, ..taken? })
 }
 
 /// Whether state goes from one version to the other.
