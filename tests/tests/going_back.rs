@@ -172,6 +172,52 @@ fn a_version_without_a_way_back_is_let_in_when_calls_on_all_others_have_ended() 
     assert_eq!(audit(&sessions), (10, 0, 0));
 }
 
+/// Has whoever reads the tables in these directories wait for [`answer`], which is
+/// given what is returned.
+fn hang(home: &Path) -> (PathBuf, PathBuf) {
+    let (seal, aside) = (home.join("data/tables/sessions/process/seal"), home.join("seal"));
+    fs::rename(&seal, &aside).expect("there is one");
+    // Whoever opens it waits for somebody who writes.
+    assert!(Command::new("mkfifo").arg(&seal).status().expect("runs").success());
+    (seal, aside)
+}
+
+fn answer(seal: &Path, aside: &Path) {
+    let mut answer = fs::OpenOptions::new().write(true).open(seal).expect("somebody reads");
+    let bytes = fs::read(aside).expect("reads");
+    fs::rename(aside, seal).expect("takes its place");
+    answer.write_all(&bytes).expect("is awaited");
+}
+
+/// Once, a trial had tables read within a hook, which the command loop waited for.
+#[test]
+fn a_trial_waits_for_tables_that_nobody_has_read_and_no_other_plugin_does() {
+    let mut harness = Harness::with(kept_by_the_process);
+    deploy(&mut harness, 1);
+    open(&harness.plugin("sessions"), "a", "ada");
+    let home = harness.shutdown().1;
+    let (tables, beside) = (home.path().join("data/tables"), home.path().join("tables"));
+    fs::rename(&tables, &beside).expect("are there");
+    harness = Harness::again(home, on_probation);
+    harness.published("sessions@1.0.0");
+    harness.activate("sessions", "1.0.0").expect("serves");
+    let library = artifacts::plugin("sessions-v2");
+    harness.drop_file(How::Rename, &library, "sessions-2.0.0.so");
+    harness.expect("passing over it", |event| matches!(event.kind, EventKind::Superseded { .. }));
+    // As an operator may, who has missed them.
+    fs::remove_dir_all(&tables).ok();
+    fs::rename(&beside, &tables).expect("are there");
+    let (seal, aside) = hang(harness.data_dir().parent().expect("the home"));
+
+    let half = Share::from_basis_points(5_000).expect("a half");
+    let tried = harness.host.try_version(&name(), "2.0.0".parse().expect("a version"), half);
+    harness.deploy(&artifacts::plugin("limiter-v1"), "limiter-1.0.0.so", "limiter@1.0.0");
+    let again = harness.host.try_version(&name(), "2.0.0".parse().expect("a version"), half).wait();
+    assert_eq!(again.expect_err("it waits already").code().as_str(), "gate.busy");
+    answer(&seal, &aside);
+    assert_eq!(tried.wait().expect("is tried").version.to_string(), "2.0.0");
+}
+
 /// Once, the command loop read tables itself: as long as a disk did not answer,
 /// no plugin was deployed and no command carried out.
 #[test]
@@ -180,11 +226,7 @@ fn a_disk_that_does_not_answer_holds_up_its_own_plugin_only() {
     deploy(&mut harness, 1);
     open(&harness.plugin("sessions"), "a", "ada");
     let home = harness.shutdown().1;
-    let seal = home.path().join("data/tables/sessions/process/seal");
-    let aside = home.path().join("seal");
-    fs::rename(&seal, &aside).expect("there is one");
-    // Whoever opens it waits for somebody who writes.
-    assert!(Command::new("mkfifo").arg(&seal).status().expect("runs").success());
+    let (seal, aside) = hang(home.path());
 
     harness = Harness::again(home, kept_by_the_process);
     harness.deploy(&artifacts::plugin("limiter-v1"), "limiter-1.0.0.so", "limiter@1.0.0");
@@ -192,11 +234,7 @@ fn a_disk_that_does_not_answer_holds_up_its_own_plugin_only() {
     let sessions = harness.plugin("sessions");
     assert!(sessions.call("count", b"").is_err(), "it does not serve yet");
 
-    let mut answer = fs::OpenOptions::new().write(true).open(&seal).expect("somebody reads");
-    let bytes = fs::read(&aside).expect("reads");
-    fs::rename(&aside, &seal).expect("takes its place");
-    answer.write_all(&bytes).expect("is awaited");
-    drop(answer);
+    answer(&seal, &aside);
     harness.published("sessions@1.0.0");
     assert_eq!(call(&sessions, "count", ""), "1");
 }

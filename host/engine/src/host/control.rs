@@ -201,7 +201,7 @@ impl Control {
                 self.activate(&name, version, done);
             }
             Command::Try { name, version, share, done } => {
-                let _ = done.send(self.try_version(&name, &version, share));
+                self.try_version(&name, &version, share, done);
             }
             Command::Promote { name, done } => {
                 let active = self.promote(&name);

@@ -104,8 +104,8 @@ impl Control {
     }
 
     fn deploy(&mut self, id: &VersionId) -> Result<(), DeployError> {
-        if !self.tables_are_loaded(id)? {
-            return Ok(());
+        if !self.tables_are_loaded(id) {
+            return self.load_tables(id).map(drop);
         }
         let Some(prepared) = self.make_ready(id, |_| Ok(()))? else { return Ok(()) };
         let prepared = self.settled(prepared)?;

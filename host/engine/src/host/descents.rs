@@ -13,7 +13,7 @@ use super::{
     job::Job,
     shared::Shared,
     sweeps::{Pauses, Swept},
-    waiting::{Asked, Descending, DescentProgress, DescentWork, Prepared},
+    waiting::{Asked, Descending, DescentProgress, DescentWork, Prepared, Trying},
 };
 use crate::{
     clock::monotonic_ns,
@@ -183,6 +183,10 @@ impl Control {
     pub(super) fn wait_no_longer(&mut self, name: &PluginName) -> Option<Asked> {
         if let Some(descending) = self.descents.remove(name) {
             self.give_up_descent(name, descending);
+        }
+        if let Some(Trying { done, .. }) = self.loads.get_mut(name).and_then(|load| load.trial.take()) {
+            let message = format!("a version of {name} was chosen before this one was tried");
+            let _ = done.send(Err(FailureReport::with_code(Code::DeploySuperseded, message)));
         }
         self.asked.remove(name)
     }

@@ -5,7 +5,7 @@
 
 use super::{job::Job, sweeps::Swept};
 use crate::{
-    dispatch::Version,
+    dispatch::{Share, Version},
     event::{FailureReport, StageTimes},
     id::{PluginName, VersionId},
     pipeline::{Converting, DeployError, Descent, Loss},
@@ -30,6 +30,14 @@ pub(super) struct Prepared {
 pub(super) struct Load {
     pub(super) id: VersionId,
     pub(super) job: Job<Result<Vec<String>, TableStoreError>>,
+    /// Who wants to try it then; none if it is to be deployed.
+    pub(super) trial: Option<Trying>,
+}
+
+/// Somebody waits for a trial.
+pub(super) struct Trying {
+    pub(super) share: Share,
+    pub(super) done: Done,
 }
 
 /// A version that waits until rows are within its reach.
