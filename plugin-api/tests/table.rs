@@ -387,6 +387,21 @@ fn rows_that_are_none_are_errors_with_their_table_and_key() -> Result<()> {
     rows.put("also good", &v3(2))?;
     for error in [rows.get("bad \u{e9}").map(drop), rows.update("bad \u{e9}", |row| row).map(drop)] {
         let error = error.expect_err("is no V3");
+#[test]
+fn a_scan_has_an_error_for_a_row_of_a_later_version_and_goes_on_behind_it() -> Result<()> {
+    let host = Host::new();
+    let (old, new) = (open::<V3>(&host), open::<V4>(&host));
+    old.put("a", &v3(1))?;
+    host.commit("rows", 3);
+    new.put("b", &V4 { sum: 2 })?;
+    old.put("c", &v3(3))?;
+    let mut met: Vec<_> =
+        old.scan().map(|row| row.map(|(key, _)| key).map_err(|error| error.code().to_owned())).collect();
+    met.sort();
+    assert_eq!(met, [Ok("a".to_owned()), Ok("c".to_owned()), Err("table.newer_row".to_owned())]);
+    Ok(())
+}
+
         assert_eq!(error.code(), "table.corrupt");
         assert!(error.message().starts_with("table \"rows\", row \"bad \\xc3\\xa9\": "), "{error}");
         assert!(error.message().contains("missing field `total`"), "{error}");

@@ -62,7 +62,7 @@ struct Row {
 
 impl Row {
     /// What a reader of a schema reads.
-    fn read_by(&self, schema: u32) -> Result<(u32, &[u8]), Refused> {
+    fn read_by(&self, schema: u32) -> Result<(u32, &[u8]), (&'static str, &'static str)> {
         if self.schema <= schema {
             return Ok((self.schema, &self.value));
         }
@@ -110,7 +110,8 @@ impl View {
         let Some(row) = state.rows.get(key) else {
             return Ok(RowInfo::NONE);
         };
-        let (schema, bytes) = row.read_by(self.schema)?;
+        let unread = |(code, message)| Refused::Error(code, message);
+        let (schema, bytes) = row.read_by(self.schema).map_err(unread)?;
         if let Some(into) = into.get_mut(..bytes.len()) {
             into.copy_from_slice(bytes);
         }
@@ -169,7 +170,7 @@ impl View {
     }
 
     /// The next rows, and the cursor behind them.
-    pub(super) fn scan(&self, cursor: u64) -> Result<(Vec<u8>, u64), Refused> {
+    pub(super) fn scan(&self, cursor: u64) -> (Vec<u8>, u64) {
         let state = lock(&self.rows.0);
         let mut batch = Vec::new();
         let mut next = SCAN_END;
@@ -180,8 +181,15 @@ impl View {
                 break;
             }
             let row = &state.rows[key];
-            let (schema, value) = row.read_by(self.schema)?;
-            ScannedRow { key, value, schema, revision: row.revision }.append_to(&mut batch);
+            let revision = row.revision;
+            match row.read_by(self.schema) {
+                Ok((schema, value)) => {
+                    ScannedRow { key, value, schema, revision }.append_to(&mut batch);
+                }
+                Err((code, message)) => {
+                    ScannedRow::append_failure(key, revision, code, message, &mut batch);
+                }
+            }
         }
         Ok((batch, next))
     }
