@@ -470,11 +470,14 @@ impl OpenTables {
         })
     }
 
-    /// Makes the schemas of this version the ones that can be gone back to.
+    /// Makes the schemas of this version the ones that can be gone back to: in all
+    /// of its tables, or in none.
     pub(crate) fn commit(&self) -> Result<(), TableError> {
         // Also where the schema is the committed one already: what is void then
         // was not before.
-        self.all().iter().try_for_each(|open| open.view.table().commit(open.view.schema()))
+        let tables = self.all();
+        let tables = tables.iter().map(|open| (Arc::clone(open.view.table()), open.view.schema()));
+        Table::commit_all(&tables.collect::<Vec<_>>())
     }
 
     /// Whether its schemas are the committed ones.

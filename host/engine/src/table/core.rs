@@ -270,6 +270,24 @@ impl Table {
         Ok(true)
     }
 
+    /// Whether the store takes changes, as far as is known.
+    pub(super) fn is_sound(&self) -> Result<(), TableError> {
+        self.ledger.get().map_or(Ok(()), Ledger::sound).map_err(|error| self.store_failed(error))
+    }
+
+    /// Changes the control whatever the journal says: versions read what is in memory.
+    ///
+    /// # Errors
+    /// [`TableError::StoreFailed`]: it is changed in memory only.
+    pub(super) fn change_anyway(&self, change: impl FnOnce(&mut Control)) -> Result<(), TableError> {
+        let _changing = self.changing.lock();
+        let mut control = Control::clone(&self.control.load());
+        change(&mut control);
+        let told = self.append(&Change::Control(&control.record)).map(drop);
+        self.control.store(Arc::new(control));
+        told
+    }
+
     fn replace_control(&self, control: Control) -> Result<(), TableError> {
         if control.record != self.control.load().record {
             self.append(&Change::Control(&control.record))?;
