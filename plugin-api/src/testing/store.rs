@@ -22,6 +22,8 @@ pub(super) struct Store {
     tables: Mutex<BTreeMap<String, &'static Rows>>,
     /// Relaxed: a test that needs it seen by another thread has its own means.
     refuses_writes: AtomicBool,
+    /// Relaxed: likewise.
+    disk_failed: AtomicBool,
 }
 
 impl Store {
@@ -33,6 +35,10 @@ impl Store {
 
     pub(super) fn refuse_writes(&self, refuse: bool) {
         self.refuses_writes.store(refuse, Ordering::Relaxed);
+    }
+
+    pub(super) fn fail_disk(&self, fail: bool) {
+        self.disk_failed.store(fail, Ordering::Relaxed);
     }
 }
 
@@ -68,7 +74,7 @@ impl Row {
         }
         match &self.image {
             Some((image, bytes)) if *image <= schema => Ok((*image, bytes)),
-            _ => Err(Refused::Error("table.newer_row", "the row is of a later version, which left no image")),
+            _ => Err(("table.newer_row", "the row is of a later version, which left no image")),
         }
     }
 
@@ -191,7 +197,7 @@ impl View {
                 }
             }
         }
-        Ok((batch, next))
+        (batch, next)
     }
 
     pub(super) fn size(&self) -> TableSize {
@@ -216,6 +222,9 @@ impl View {
     fn demand_writes(&self) -> Result<(), Refused> {
         if self.store.refuses_writes.load(Ordering::Relaxed) {
             return Err(Refused::Error("table.not_active", "the version is not active"));
+        }
+        if self.store.disk_failed.load(Ordering::Relaxed) {
+            return Err(Refused::Error("table.store_failed", "the disk has failed"));
         }
         Ok(())
     }
