@@ -41,7 +41,8 @@ impl Control {
         }
     }
 
-    fn hold_choice(&self, name: &PluginName, before: Option<Option<Version>>) {
+    /// Keeps the choice before, while one is being carried out.
+    pub(super) fn hold_choice(&self, name: &PluginName, before: Option<Option<Version>>) {
         if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
             versions.hold_choice(before);
         }

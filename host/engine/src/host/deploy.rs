@@ -285,6 +285,10 @@ impl Control {
         // The first version is committed before a second one can be there.
         self.settle_tables_of(&entry);
         Ok(kept)
+        // Whoever finds rows that are committed finds the choice, too. If it cannot
+        // be written, whoever made it is told.
+        self.hold_choice(&id.name, None);
+        let _ = self.shared.keep_choices();
     }
 
     /// Ends a version that does not get to serve. What it wrote to its tables
