@@ -7,10 +7,14 @@ use replug_host::{CallOptions, HostBuilder, Plugin, dispatch::Share, event::Even
 use replug_tests::{
     artifacts,
     harness::{Harness, How, is, wait_until},
-    sessions::{audit, call, deploy, deploy_example, name, on_probation, open, session, swept, table},
+    sessions::{
+        audit, call, deploy, deploy_example, kept_by_the_process, name, on_probation, open, session, swept,
+        table,
+    },
 };
 use serde_json::json;
 use std::{
+    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -184,6 +188,31 @@ fn two_versions_that_write_the_same_rows_lose_no_update() {
 
 fn calls(harness: &Harness) -> u64 {
     harness.host.status().plugin("sessions").map_or(0, |plugin| plugin.calls)
+}
+
+/// Once, they counted as values for whichever version came next.
+#[test]
+fn what_a_tried_version_wrote_counts_as_its_images_when_the_host_ends() {
+    let kept = |host| kept_by_the_process(on_probation(host));
+    let mut harness = Harness::with(kept);
+    stay_with(&mut harness, 1, 2);
+    let sessions = harness.plugin("sessions");
+    let all = Share::from_basis_points(10_000).expect("all of them");
+    harness.host.try_version(&name(), "2.0.0".parse().expect("a version"), all).wait().expect("is tried");
+    open(&sessions, "t", "ada");
+    wait_until("a use after it was opened", || {
+        call(&sessions, "touch", "t");
+        let session = session(&sessions, "t");
+        session["last_used_ms"].as_u64() > session["opened_ms"].as_u64()
+    });
+    drop(sessions);
+    let home = harness.shutdown().1;
+    fs::remove_file(home.path().join("plugins/sessions-1.0.0.so")).expect("is there");
+
+    let mut harness = Harness::again(home, kept);
+    harness.published("sessions@2.0.0");
+    let session = session(&harness.plugin("sessions"), "t");
+    assert_eq!(session["last_used_ms"], session["opened_ms"], "the image does not know better");
 }
 
 #[test]
