@@ -100,8 +100,9 @@ pub(super) struct Control {
     pub(super) loads: BTreeMap<PluginName, Load>,
     /// Descents that were given up, and what of them still runs.
     pub(super) given_up: Vec<DescentWork>,
-    /// What is being done to leave tables as they were before a descent.
-    pub(super) undone: BTreeMap<PluginName, Job<()>>,
+    /// What is being done to leave tables as they were before a version that was
+    /// refused.
+    pub(super) undone: BTreeMap<PluginName, Vec<Job<()>>>,
     /// Who waits for such a deployment.
     pub(super) asked: BTreeMap<PluginName, Asked>,
     /// Versions whose export hangs, which was reported.

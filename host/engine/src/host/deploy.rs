@@ -111,7 +111,10 @@ impl Control {
         let prepared = self.settled(prepared)?;
         let descent = {
             let serving = prepared.entry.slot.look(Holder::new("tables", monotonic_ns()));
-            Descent::of(serving.as_deref().map(Serving::tables), prepared.version.payload().tables())
+            Descent::of(
+                serving.as_deref().map(|serving| &**serving.tables()),
+                prepared.version.payload().tables(),
+            )
         };
         match descent.is_none() {
             true => self.publish(id, prepared, None, (&descent, Vec::new())).map(drop),
@@ -282,25 +285,20 @@ impl Control {
         for Loss { table, rows } in taken.losses {
             self.shared.event(Some(id), EventKind::TableLoss { table, rows });
         }
-        // The first version is committed before a second one can be there.
-        self.settle_tables_of(&entry);
-        Ok(kept)
         // Whoever finds rows that are committed finds the choice, too. If it cannot
         // be written, whoever made it is told.
         self.hold_choice(&id.name, None);
         let _ = self.shared.keep_choices();
+        // The first version is committed before a second one can be there.
+        self.settle_tables_of(&entry);
+        Ok(kept)
     }
 
     /// Ends a version that does not get to serve. What it wrote to its tables
     /// while it was activated does not count.
     pub(super) fn give_up(&mut self, refused: Refused) -> DeployError {
         let Refused { error, version, hangs } = refused;
-        let entry = self.shared.directory.entry(&version.payload().id().name);
-        let serving = entry.slot.look(Holder::new("tables", monotonic_ns()));
-        let to = serving.as_deref().map(Serving::tables);
-        if let Err(problem) = version.payload().tables().undo(to) {
-            self.state_problem(version.payload().id(), FailureReport::of(&problem));
-        }
+        self.take_back_writes(version.payload());
         self.unload(version.retire(), hangs);
         *error
     }

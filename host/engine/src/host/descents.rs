@@ -135,7 +135,7 @@ impl Control {
             }
         };
         if deployed.is_err() {
-            self.undo(&id.name, descent);
+            self.end_descent(&id.name, descent);
         }
         deployed
     }
@@ -197,36 +197,17 @@ impl Control {
         work.stop.store(true, Ordering::Relaxed);
         self.shared.descents.end(name);
         self.unload(prepared.version.retire(), None);
-        self.undo(name, descent);
+        self.end_descent(name, descent);
         self.given_up.retain(|work| !work.job.is_done());
         self.given_up.push(work);
     }
 
-    /// Leaves tables as they were before a descent, on a thread: that may wait for
-    /// a disk. The plugin's next deployment waits for it.
-    fn undo(&mut self, name: &PluginName, descent: Arc<Descent>) {
+    /// Leaves tables as they were before a descent.
+    fn end_descent(&mut self, name: &PluginName, descent: Arc<Descent>) {
         // Images that were made in vain are for a new sweep to drop.
         self.shared.sweeps().stop(name);
-        if descent.is_none() {
-            return;
-        }
-        let undo = move || descent.give_up();
-        match Job::start("replug-descent", self.shared.nudger(), undo) {
-            Ok(job) => drop(self.undone.insert(name.clone(), job)),
-            // It was done when the work was dropped.
-            Err(error) => tracing::error!(%error, "no thread to give a downgrade up"),
-        }
-    }
-
-    /// Goes on with what waited until tables were as they had been.
-    fn end_undone(&mut self) {
-        let done: Vec<PluginName> =
-            self.undone.extract_if(.., |_, job| job.is_done()).map(|(name, _)| name).collect();
-        for name in done {
-            let reconciled = self.reconcile(&name);
-            if reconciled.is_err() || !self.waits(&name) {
-                self.answer(&name, reconciled);
-            }
+        if !descent.is_none() {
+            self.undo(name, move || descent.give_up());
         }
     }
 
@@ -234,7 +215,7 @@ impl Control {
     pub(super) fn has_jobs(&self) -> bool {
         self.given_up.iter().any(|work| !work.job.is_done())
             || self.loads.values().any(|load| !load.job.is_done())
-            || self.undone.values().any(|job| !job.is_done())
+            || self.undone.values().flatten().any(|job| !job.is_done())
     }
 
     /// The same for all plugins, because the host ends.

@@ -438,9 +438,11 @@ impl OpenTables {
         self.take_back(to, |schema| schema != 0)
     }
 
-    /// The same for a version that never served: nothing stays, and tables that
-    /// no other version has written to end with it.
+    /// The same for a version that never served: nothing stays, tables that no
+    /// other version has written to end with it, and what still activates it comes
+    /// too late.
     pub(crate) fn undo(&self, to: Option<&OpenTables>) -> Result<(), TableError> {
+        self.all().iter().for_each(|open| open.view.shut());
         self.count_as_writer(Writing::NoMore);
         self.take_back(to, |_| true)
     }
@@ -791,6 +793,19 @@ mod tests {
         let second = tables();
         assert!(second.load(&name()).expect("is read").is_empty());
         assert_eq!(second.of(&name()).len(), 1);
+    }
+
+    /// Once, an activation that was given up while it waited for a disk went on when
+    /// that answered, and what the refused version wrote counted.
+    #[test]
+    fn a_version_that_was_refused_cannot_be_activated_any_more() {
+        let tables = tables();
+        let refused = OpenTables::new(&name(), &tables);
+        let view = Arc::clone(refused.open(&spec(1, &[])).expect("opens").view());
+        refused.undo(None).expect("no journal");
+        assert_eq!(refused.activate().expect_err("comes too late").code(), Code::TableNotActive);
+        let written = view.put(b"key", &Write::new(b""));
+        assert_eq!(written.expect_err("is not active").code(), Code::TableNotActive);
     }
 
     #[test]
