@@ -50,7 +50,9 @@ impl Control {
                 Err(error) => Err(self.not_deployed(&id, &error)),
             };
             if let Some(Trying { share, done }) = trial {
-                let tried = loaded.clone().and_then(|()| self.try_now(&id, share));
+                // Which version serves may be another one by now.
+                let found = loaded.clone().and_then(|()| self.find_for_trial(&name, &id.version));
+                let tried = found.and_then(|id| self.try_now(&id, share));
                 // Whoever asked may have gone away meanwhile.
                 let _ = done.send(tried);
             }

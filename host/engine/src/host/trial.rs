@@ -59,7 +59,12 @@ impl Control {
         self.trial_of(name).map_or(Ok(()), |trial| Err(is_tried(&trial)))
     }
 
-    fn find_for_trial(&self, name: &PluginName, version: &Version) -> Result<VersionId, FailureReport> {
+    /// The version that could be tried now.
+    pub(super) fn find_for_trial(
+        &self,
+        name: &PluginName,
+        version: &Version,
+    ) -> Result<VersionId, FailureReport> {
         self.nothing_waits(name)?;
         let catalog = self.shared.catalog();
         let versions = catalog.get(name.as_str());

@@ -88,7 +88,7 @@ pub(crate) struct Descent {
 }
 
 /// A table that is gone down in.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Down {
     table: Arc<Table>,
     to: u32,
