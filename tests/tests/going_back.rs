@@ -1,10 +1,17 @@
 //! The way back over rows: from one version to an earlier one, also over the end
 //! of a process, and while the version before serves.
+//!
+//! long: one test for each way in which it was cut short once, or took rows with it.
 
-use replug_host::{Host, dispatch::Share, event::EventKind, failure::Failure};
+use replug_host::{
+    Host, HostBuilder,
+    dispatch::Share,
+    event::{EventKind, Next},
+    failure::Failure,
+};
 use replug_tests::{
     artifacts,
-    harness::{Harness, How, wait_until},
+    harness::{Harness, How, is, wait_until},
     sessions::{
         audit, call, deploy, deploy_example, kept_by_the_process, name, on_probation, open, session, swept,
         table,
@@ -321,6 +328,9 @@ fn a_loss_that_is_allowed_at_the_start_is_taken_at_once() {
 /// Where the child below finds its directories.
 const HOME: &str = "REPLUG_TEST_GOING_BACK";
 
+/// Likewise, for the one that ends by itself.
+const UNTIL_DONE: &str = "REPLUG_TEST_UNTIL_DONE";
+
 /// Goes back to 1.0.0 until it is killed; run in a process of its own.
 #[test]
 fn child_goes_back_until_it_is_killed() {
@@ -367,6 +377,56 @@ fn a_way_back_that_was_answered_is_gone_no_more_by_a_process_that_is_killed() {
     let sessions = status.plugin("sessions").expect("is known");
     assert_eq!(sessions.pinned.as_deref(), Some("1.0.0"), "2.0.0 is there, and not wanted");
     assert_eq!(audit(&harness.plugin("sessions")), (100, 0, 0));
+}
+
+/// Goes back to 1.0.0, and ends without a word when that serves; run in a process
+/// of its own.
+#[test]
+fn child_goes_back_and_ends_when_that_is_done() {
+    let Some(home) = env::var_os(UNTIL_DONE).map(PathBuf::from) else { return };
+    let host = Host::builder(home.join("plugins")).data_dir(home.join("data"));
+    let host = kept_by_the_process(host.allow_state_loss(true)).start().expect("starts");
+    let mut events = host.events_since(1);
+    thread::spawn(move || {
+        loop {
+            if let Next::Event(event) = events.next_within(Duration::from_secs(1))
+                && matches!(event.kind, EventKind::Published { .. })
+                && is(&event, "sessions@1.0.0")
+            {
+                std::process::abort();
+            }
+        }
+    });
+    wait_until("2.1.0 to serve", || {
+        host.status().plugin("sessions").is_some_and(|sessions| sessions.active.is_some())
+    });
+    host.activate(&name(), Some("1.0.0".parse().expect("a version"))).wait().expect("goes back");
+    loop {
+        thread::park();
+    }
+}
+
+/// Once, the choice was written when it was answered: a process that ended before
+/// that, and had taken the loss of rows that was allowed for it, went forth again.
+#[test]
+fn a_choice_outlives_a_process_that_ends_when_rows_were_committed_for_it() {
+    let lossy = |host: HostBuilder| kept_by_the_process(host.allow_state_loss(true));
+    let mut harness = Harness::with(lossy);
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    deploy_example(&mut harness, "one-way", "2.1.0");
+    call(&sessions, "fill", r#"{"from": 0, "count": 100}"#);
+    drop(sessions);
+    let home = harness.shutdown().1;
+    let mut child = Command::new(env::current_exe().expect("this test"));
+    child.args(["--exact", "child_goes_back_and_ends_when_that_is_done"]).env(UNTIL_DONE, home.path());
+    child.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("runs");
+
+    let mut harness = Harness::again(home, lossy);
+    let first =
+        harness.expect("a version to serve", |event| matches!(event.kind, EventKind::Published { .. }));
+    assert!(is(&first, "sessions@1.0.0"), "{first:?}");
+    assert_eq!(audit(&harness.plugin("sessions")).0, 0);
 }
 
 #[test]

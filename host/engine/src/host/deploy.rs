@@ -14,7 +14,8 @@ use crate::{
     id::{PluginName, VersionId},
     load::Hook,
     pipeline::{
-        self, Candidate, DeployError, Descent, Left, Loss, Means, Refused, StatePolicy, TakenState, Unloading,
+        self, Candidate, DeployError, Descent, Left, Loss, Means, Reach, Refused, StatePolicy, TakenState,
+        Unloading,
     },
     service::Serving,
     state::{chain::MigratePolicy, envelope::Envelope, store::Found},
@@ -245,7 +246,9 @@ impl Control {
             gate_timeout: self.options.service.gate_timeout,
             problems: &mut problems,
         };
-        let taken = pipeline::take_over(&entry, version, (descent, losses), &mut means);
+        let before_commit = || self.shared.carry_out_choice(&id.name);
+        let reach = Reach { descent, losses, before_commit: &before_commit };
+        let taken = pipeline::take_over(&entry, version, reach, &mut means);
         for problem in &problems {
             self.shared.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(problem) });
         }
@@ -285,10 +288,7 @@ impl Control {
         for Loss { table, rows } in taken.losses {
             self.shared.event(Some(id), EventKind::TableLoss { table, rows });
         }
-        // Whoever finds rows that are committed finds the choice, too. If it cannot
-        // be written, whoever made it is told.
-        self.hold_choice(&id.name, None);
-        let _ = self.shared.keep_choices();
+        self.shared.carry_out_choice(&id.name);
         // The first version is committed before a second one can be there.
         self.settle_tables_of(&entry);
         Ok(kept)

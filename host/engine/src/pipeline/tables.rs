@@ -113,6 +113,16 @@ impl Down {
     }
 }
 
+/// How far a version's tables are within its reach.
+pub(crate) struct Reach<'a> {
+    pub(crate) descent: &'a Descent,
+    /// Rows that are not, which is allowed.
+    pub(crate) losses: Vec<Loss>,
+    /// Called before its tables are committed while callers wait: for what a
+    /// process has to know which finds them so.
+    pub(crate) before_commit: &'a dyn Fn(),
+}
+
 impl Descent {
     /// What is to be done before `new` can be let in. Nothing is done yet.
     pub(crate) fn of(old: Option<&OpenTables>, new: &OpenTables) -> Descent {

@@ -11,8 +11,8 @@ use super::{
     progress::{Party, Progress},
     saved::{Saved, from_disk, from_disk_as_wanted, restore_and_activate},
     state::not_entered,
-    tables::{self, Descent, Passage},
-    taken::{DEPLOYMENT, Loss, Means, Refused, Taken, TakenState, enter},
+    tables::{self, Passage, Reach},
+    taken::{DEPLOYMENT, Means, Refused, Taken, TakenState, enter},
     worker::Worker,
 };
 use crate::{
@@ -24,11 +24,11 @@ use crate::{
 use std::time::{Duration, Instant};
 
 /// Makes `version` the one that serves. What it would meet in its tables was
-/// brought within its reach, but for these losses.
+/// brought within its reach, but for what is lost.
 pub(crate) fn take_over<'a>(
     entry: &'a Entry,
     version: Version<Serving>,
-    (descent, mut losses): (&Descent, Vec<Loss>),
+    Reach { descent, mut losses, before_commit }: Reach<'_>,
     means: &mut Means<'_>,
 ) -> Result<Taken<'a>, Refused> {
     let new = version.payload();
@@ -47,6 +47,7 @@ pub(crate) fn take_over<'a>(
         if passage == Passage::Gated {
             tables::reads_all_rows(new.tables())?;
             losses = descent.losses(allow_loss)?;
+            before_commit();
             new.tables().commit()?;
         }
         Ok(())
