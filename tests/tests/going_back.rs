@@ -203,17 +203,16 @@ fn a_trial_waits_for_tables_that_nobody_has_read_and_no_other_plugin_does() {
     deploy(&mut harness, 1);
     open(&harness.plugin("sessions"), "a", "ada");
     let home = harness.shutdown().1;
-    let (tables, beside) = (home.path().join("data/tables"), home.path().join("tables"));
-    fs::rename(&tables, &beside).expect("are there");
-    harness = Harness::again(home, on_probation);
-    harness.published("sessions@1.0.0");
+    harness = Harness::with(on_probation);
+    deploy(&mut harness, 1);
     harness.activate("sessions", "1.0.0").expect("serves");
     let library = artifacts::plugin("sessions-v2");
     harness.drop_file(How::Rename, &library, "sessions-2.0.0.so");
     harness.expect("passing over it", |event| matches!(event.kind, EventKind::Superseded { .. }));
-    // As an operator may, who has missed them.
+    // As an operator may, who brings them from another host.
+    let tables = harness.data_dir().join("tables");
     fs::remove_dir_all(&tables).ok();
-    fs::rename(&beside, &tables).expect("are there");
+    fs::rename(home.path().join("data/tables"), &tables).expect("are there");
     let (seal, aside) = hang(harness.data_dir().parent().expect("the home"));
 
     let half = Share::from_basis_points(5_000).expect("a half");
