@@ -162,6 +162,20 @@ fn an_older_row_is_converted_when_it_is_read_and_written_back() -> Result<()> {
     Ok(())
 }
 
+/// Once, each read of an older row made it and its image anew, and was refused.
+#[test]
+fn an_older_row_is_not_written_back_any_more_when_the_disk_has_failed() -> Result<()> {
+    let host = Host::new();
+    let (old, new) = (open::<V1>(&host), open::<V3>(&host));
+    old.put("a", &V1 { hits: 7 })?;
+    host.fail_disk(true);
+    assert_eq!(new.get("a")?.map(|row| row.total), Some(7));
+    host.fail_disk(false);
+    assert_eq!(new.get("a")?.map(|row| row.total), Some(7));
+    assert_eq!(old.get("a")?, Some(V1 { hits: 7 }), "it was not tried again");
+    Ok(())
+}
+
 #[test]
 fn the_version_before_reads_what_it_wrote_and_what_the_new_one_wrote() -> Result<()> {
     let host = Host::new();
@@ -370,6 +384,21 @@ fn a_scan_meets_every_row_once_whatever_its_schema() -> Result<()> {
     }
     met.remove("extra");
     assert_eq!(met, (0..1_000).map(|number| (format!("row {number}"), number)).collect());
+    Ok(())
+}
+
+#[test]
+fn a_scan_has_an_error_for_a_row_of_a_later_version_and_goes_on_behind_it() -> Result<()> {
+    let host = Host::new();
+    let (old, new) = (open::<V3>(&host), open::<V4>(&host));
+    old.put("a", &v3(1))?;
+    host.commit("rows", 3);
+    new.put("b", &V4 { sum: 2 })?;
+    old.put("c", &v3(3))?;
+    let mut met: Vec<_> =
+        old.scan().map(|row| row.map(|(key, _)| key).map_err(|error| error.code().to_owned())).collect();
+    met.sort();
+    assert_eq!(met, [Ok("a".to_owned()), Ok("c".to_owned()), Err("table.newer_row".to_owned())]);
     Ok(())
 }
 

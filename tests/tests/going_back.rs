@@ -1,10 +1,17 @@
 //! The way back over rows: from one version to an earlier one, also over the end
 //! of a process, and while the version before serves.
+//!
+//! long: one test for each way in which it was cut short once, or took rows with it.
 
-use replug_host::{Host, dispatch::Share, event::EventKind, failure::Failure};
+use replug_host::{
+    Host, HostBuilder,
+    dispatch::Share,
+    event::{EventKind, Next},
+    failure::Failure,
+};
 use replug_tests::{
     artifacts,
-    harness::{Harness, How, wait_until},
+    harness::{Harness, How, is, wait_until},
     sessions::{
         audit, call, deploy, deploy_example, kept_by_the_process, name, on_probation, open, session, swept,
         table,
@@ -172,6 +179,51 @@ fn a_version_without_a_way_back_is_let_in_when_calls_on_all_others_have_ended() 
     assert_eq!(audit(&sessions), (10, 0, 0));
 }
 
+/// Has whoever reads the tables in these directories wait for [`answer`], which is
+/// given what is returned.
+fn hang(home: &Path) -> (PathBuf, PathBuf) {
+    let (seal, aside) = (home.join("data/tables/sessions/process/seal"), home.join("seal"));
+    fs::rename(&seal, &aside).expect("there is one");
+    // Whoever opens it waits for somebody who writes.
+    assert!(Command::new("mkfifo").arg(&seal).status().expect("runs").success());
+    (seal, aside)
+}
+
+fn answer(seal: &Path, aside: &Path) {
+    let mut answer = fs::OpenOptions::new().write(true).open(seal).expect("somebody reads");
+    let bytes = fs::read(aside).expect("reads");
+    fs::rename(aside, seal).expect("takes its place");
+    answer.write_all(&bytes).expect("is awaited");
+}
+
+/// Once, a trial had tables read within a hook, which the command loop waited for.
+#[test]
+fn a_trial_waits_for_tables_that_nobody_has_read_and_no_other_plugin_does() {
+    let mut harness = Harness::with(kept_by_the_process);
+    deploy(&mut harness, 1);
+    open(&harness.plugin("sessions"), "a", "ada");
+    let home = harness.shutdown().1;
+    harness = Harness::with(on_probation);
+    deploy(&mut harness, 1);
+    harness.activate("sessions", "1.0.0").expect("serves");
+    let library = artifacts::plugin("sessions-v2");
+    harness.drop_file(How::Rename, &library, "sessions-2.0.0.so");
+    harness.expect("passing over it", |event| matches!(event.kind, EventKind::Superseded { .. }));
+    // As an operator may, who brings them from another host.
+    let tables = harness.data_dir().join("tables");
+    fs::remove_dir_all(&tables).ok();
+    fs::rename(home.path().join("data/tables"), &tables).expect("are there");
+    let (seal, aside) = hang(harness.data_dir().parent().expect("the home"));
+
+    let half = Share::from_basis_points(5_000).expect("a half");
+    let tried = harness.host.try_version(&name(), "2.0.0".parse().expect("a version"), half);
+    harness.deploy(&artifacts::plugin("limiter-v1"), "limiter-1.0.0.so", "limiter@1.0.0");
+    let again = harness.host.try_version(&name(), "2.0.0".parse().expect("a version"), half).wait();
+    assert_eq!(again.expect_err("it waits already").code().as_str(), "gate.busy");
+    answer(&seal, &aside);
+    assert_eq!(tried.wait().expect("is tried").version.to_string(), "2.0.0");
+}
+
 /// Once, the command loop read tables itself: as long as a disk did not answer,
 /// no plugin was deployed and no command carried out.
 #[test]
@@ -180,11 +232,7 @@ fn a_disk_that_does_not_answer_holds_up_its_own_plugin_only() {
     deploy(&mut harness, 1);
     open(&harness.plugin("sessions"), "a", "ada");
     let home = harness.shutdown().1;
-    let seal = home.path().join("data/tables/sessions/process/seal");
-    let aside = home.path().join("seal");
-    fs::rename(&seal, &aside).expect("there is one");
-    // Whoever opens it waits for somebody who writes.
-    assert!(Command::new("mkfifo").arg(&seal).status().expect("runs").success());
+    let (seal, aside) = hang(home.path());
 
     harness = Harness::again(home, kept_by_the_process);
     harness.deploy(&artifacts::plugin("limiter-v1"), "limiter-1.0.0.so", "limiter@1.0.0");
@@ -192,11 +240,7 @@ fn a_disk_that_does_not_answer_holds_up_its_own_plugin_only() {
     let sessions = harness.plugin("sessions");
     assert!(sessions.call("count", b"").is_err(), "it does not serve yet");
 
-    let mut answer = fs::OpenOptions::new().write(true).open(&seal).expect("somebody reads");
-    let bytes = fs::read(&aside).expect("reads");
-    fs::rename(&aside, &seal).expect("takes its place");
-    answer.write_all(&bytes).expect("is awaited");
-    drop(answer);
+    answer(&seal, &aside);
     harness.published("sessions@1.0.0");
     assert_eq!(call(&sessions, "count", ""), "1");
 }
@@ -283,6 +327,9 @@ fn a_loss_that_is_allowed_at_the_start_is_taken_at_once() {
 /// Where the child below finds its directories.
 const HOME: &str = "REPLUG_TEST_GOING_BACK";
 
+/// Likewise, for the one that ends by itself.
+const UNTIL_DONE: &str = "REPLUG_TEST_UNTIL_DONE";
+
 /// Goes back to 1.0.0 until it is killed; run in a process of its own.
 #[test]
 fn child_goes_back_until_it_is_killed() {
@@ -329,6 +376,56 @@ fn a_way_back_that_was_answered_is_gone_no_more_by_a_process_that_is_killed() {
     let sessions = status.plugin("sessions").expect("is known");
     assert_eq!(sessions.pinned.as_deref(), Some("1.0.0"), "2.0.0 is there, and not wanted");
     assert_eq!(audit(&harness.plugin("sessions")), (100, 0, 0));
+}
+
+/// Goes back to 1.0.0, and ends without a word when that serves; run in a process
+/// of its own.
+#[test]
+fn child_goes_back_and_ends_when_that_is_done() {
+    let Some(home) = env::var_os(UNTIL_DONE).map(PathBuf::from) else { return };
+    let host = Host::builder(home.join("plugins")).data_dir(home.join("data"));
+    let host = kept_by_the_process(host.allow_state_loss(true)).start().expect("starts");
+    let mut events = host.events_since(1);
+    thread::spawn(move || {
+        loop {
+            if let Next::Event(event) = events.next_within(Duration::from_secs(1))
+                && matches!(event.kind, EventKind::Published { .. })
+                && is(&event, "sessions@1.0.0")
+            {
+                std::process::abort();
+            }
+        }
+    });
+    wait_until("2.1.0 to serve", || {
+        host.status().plugin("sessions").is_some_and(|sessions| sessions.active.is_some())
+    });
+    host.activate(&name(), Some("1.0.0".parse().expect("a version"))).wait().expect("goes back");
+    loop {
+        thread::park();
+    }
+}
+
+/// Once, the choice was written when it was answered: a process that ended before
+/// that, and had taken the loss of rows that was allowed for it, went forth again.
+#[test]
+fn a_choice_outlives_a_process_that_ends_when_rows_were_committed_for_it() {
+    let lossy = |host: HostBuilder| kept_by_the_process(host.allow_state_loss(true));
+    let mut harness = Harness::with(lossy);
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    deploy_example(&mut harness, "one-way", "2.1.0");
+    call(&sessions, "fill", r#"{"from": 0, "count": 100}"#);
+    drop(sessions);
+    let home = harness.shutdown().1;
+    let mut child = Command::new(env::current_exe().expect("this test"));
+    child.args(["--exact", "child_goes_back_and_ends_when_that_is_done"]).env(UNTIL_DONE, home.path());
+    child.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("runs");
+
+    let mut harness = Harness::again(home, lossy);
+    let first =
+        harness.expect("a version to serve", |event| matches!(event.kind, EventKind::Published { .. }));
+    assert!(is(&first, "sessions@1.0.0"), "{first:?}");
+    assert_eq!(audit(&harness.plugin("sessions")).0, 0);
 }
 
 #[test]

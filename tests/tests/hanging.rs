@@ -5,6 +5,7 @@ use replug_tests::{
     artifacts,
     harness::{Harness, How, is, wait_until},
     hostile,
+    sessions::{audit, call, deploy, deploy_example, open, table},
 };
 use serde_json::{Value, json};
 use std::{
@@ -168,4 +169,85 @@ fn a_version_whose_stop_or_drop_hangs_is_resident_by_that_name_until_it_returns(
         harness.unloaded("hostile@1.0.0");
         wait_until("nothing being resident", || harness.host.status().residents == 0);
     }
+}
+
+/// A row of `sessions` that steps wait at for as long as a file is there.
+struct Stuck {
+    row: tempfile::NamedTempFile,
+}
+
+impl Stuck {
+    fn new() -> Stuck {
+        Stuck { row: tempfile::NamedTempFile::new().expect("a file") }
+    }
+
+    fn open(&self, sessions: &replug_host::Plugin) {
+        open(sessions, "stuck", self.row.path().to_str().expect("text"));
+        open(sessions, "sound", "ada");
+    }
+
+    fn release(self) {
+        self.row.close().expect("is removed");
+    }
+}
+
+/// How many threads turn rows of what serves into others.
+fn converting(harness: &Harness, label: &str) -> usize {
+    let status = harness.host.status();
+    let leases = &status.plugin("sessions").expect("is known").leases;
+    leases.iter().filter(|lease| lease.holder == label).count()
+}
+
+/// Once, a deployment waited for such a step for ever.
+#[test]
+fn a_downgrade_whose_step_hangs_is_given_up_and_what_serves_goes_on() {
+    let mut harness = Harness::with(|host| host.hook_timeout(SHORT_TIMEOUT));
+    deploy_example(&mut harness, "stuck-step", "2.4.0");
+    let (sessions, stuck) = (harness.plugin("sessions"), Stuck::new());
+    stuck.open(&sessions);
+    harness.drop_file(How::Rename, &artifacts::plugin("sessions-v1"), "sessions-1.0.0.so");
+    harness.expect("passing over it", |event| matches!(event.kind, EventKind::Superseded { .. }));
+
+    for touched in ["1", "2"] {
+        let refused = harness.activate("sessions", "1.0.0").expect_err("a row does not go back");
+        assert_eq!(refused.code, "hook.timeout");
+        assert!(refused.message.contains(", which serves on: convert"), "{refused}");
+        // The second time no thread is given to it.
+        assert_eq!(converting(&harness, "descent"), 1);
+        assert_eq!(call(&sessions, "touch", "sound"), touched);
+    }
+    assert_eq!(table(&harness, "sessions").schema, 2);
+    harness.unloaded("sessions@1.0.0");
+
+    stuck.release();
+    wait_until("the step to return", || converting(&harness, "descent") == 0);
+    harness.activate("sessions", "1.0.0").expect("goes back");
+    assert_eq!(audit(&sessions), (2, 2, 0));
+}
+
+#[test]
+fn a_sweep_whose_step_hangs_is_told_and_holds_up_neither_calls_nor_the_end() {
+    let mut harness =
+        Harness::with(|host| host.hook_timeout(SHORT_TIMEOUT).shutdown_timeout(Duration::from_secs(2)));
+    deploy(&mut harness, 1);
+    let (sessions, stuck) = (harness.plugin("sessions"), Stuck::new());
+    stuck.open(&sessions);
+    deploy_example(&mut harness, "stuck-step", "2.4.0");
+    harness.expect("the step that hangs", |event| {
+        is(event, "sessions@2.4.0")
+            && matches!(&event.kind, EventKind::StateProblem { failure }
+                if failure.code == "hook.timeout" && failure.message.starts_with("convert"))
+    });
+    assert_eq!(call(&sessions, "touch", "sound"), "1");
+    let refused = harness.activate("sessions", "1.0.0").expect_err("its step hangs");
+    assert_eq!(refused.code, "hook.timeout");
+    assert_eq!((converting(&harness, "sweep"), converting(&harness, "descent")), (1, 0));
+
+    drop(sessions);
+    let begun = Instant::now();
+    let (events, _home) = harness.shutdown();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let told = events.iter().filter(|event| matches!(event.kind, EventKind::StateProblem { .. }));
+    assert_eq!(told.count(), 1, "it was told once");
+    stuck.release();
 }

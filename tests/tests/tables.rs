@@ -7,10 +7,14 @@ use replug_host::{CallOptions, HostBuilder, Plugin, dispatch::Share, event::Even
 use replug_tests::{
     artifacts,
     harness::{Harness, How, is, wait_until},
-    sessions::{audit, call, deploy, deploy_example, name, on_probation, open, session, swept, table},
+    sessions::{
+        audit, call, deploy, deploy_example, kept_by_the_process, name, on_probation, open, session, swept,
+        table,
+    },
 };
 use serde_json::json;
 use std::{
+    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -186,6 +190,31 @@ fn calls(harness: &Harness) -> u64 {
     harness.host.status().plugin("sessions").map_or(0, |plugin| plugin.calls)
 }
 
+/// Once, they counted as values for whichever version came next.
+#[test]
+fn what_a_tried_version_wrote_counts_as_its_images_when_the_host_ends() {
+    let kept = |host| kept_by_the_process(on_probation(host));
+    let mut harness = Harness::with(kept);
+    stay_with(&mut harness, 1, 2);
+    let sessions = harness.plugin("sessions");
+    let all = Share::from_basis_points(10_000).expect("all of them");
+    harness.host.try_version(&name(), "2.0.0".parse().expect("a version"), all).wait().expect("is tried");
+    open(&sessions, "t", "ada");
+    wait_until("a use after it was opened", || {
+        call(&sessions, "touch", "t");
+        let session = session(&sessions, "t");
+        session["last_used_ms"].as_u64() > session["opened_ms"].as_u64()
+    });
+    drop(sessions);
+    let home = harness.shutdown().1;
+    fs::remove_file(home.path().join("plugins/sessions-1.0.0.so")).expect("is there");
+
+    let mut harness = Harness::again(home, kept);
+    harness.published("sessions@2.0.0");
+    let session = session(&harness.plugin("sessions"), "t");
+    assert_eq!(session["last_used_ms"], session["opened_ms"], "the image does not know better");
+}
+
 #[test]
 fn a_sweep_can_be_paused_and_goes_on() {
     let mut harness = Harness::new();
@@ -226,6 +255,38 @@ fn a_sweep_that_another_version_cut_short_goes_on_when_its_own_is_back() {
     thread::sleep(Duration::from_millis(100));
     harness.host.roll_back(&name(), None).expect("goes back");
     swept(&harness, 2);
+}
+
+/// Once, rows that a sweep had not got to were read by field name, or not at all,
+/// by a version that did not know their schema any more.
+#[test]
+fn a_version_that_has_dropped_a_step_waits_for_the_sweep_that_needs_it() {
+    let mut harness = Harness::with(on_probation);
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    call(&sessions, "fill", r#"{"from": 0, "count": 1000}"#);
+    call(&sessions, "touch", "t7");
+    harness.host.pause_sweep(&name(), true);
+    deploy(&mut harness, 2);
+
+    let library = artifacts::example("sessions-core", "forgetful");
+    harness.drop_file(How::Rename, &library, "sessions-3.1.0.so");
+    let refused = harness.not_deployed("sessions@3.1.0");
+    assert_eq!(refused.code, "table.unswept");
+    assert!(refused.message.contains("table sessions still has rows of schema 1"), "{refused}");
+    let half = Share::from_basis_points(5_000).expect("a half");
+    let tried = harness.host.try_version(&name(), "3.1.0".parse().expect("a version"), half).wait();
+    assert_eq!(tried.expect_err("nor beside it").code().as_str(), "table.unswept");
+    // The version before is still kept ready.
+    harness.host.roll_back(&name(), None).expect("goes back");
+    harness.activate("sessions", "2.0.0").expect("goes forth");
+    harness.host.commit(&name()).wait().expect("is on probation");
+
+    harness.host.pause_sweep(&name(), false);
+    swept(&harness, 2);
+    harness.activate("sessions", "3.1.0").expect("there are no such rows any more");
+    assert_eq!(session(&sessions, "t7")["visits"], 1);
+    assert_eq!(audit(&sessions), (1000, 1, 0));
 }
 
 #[test]

@@ -202,6 +202,7 @@ codes! {
     TableLoss = "table.loss", Operator, "restore the data directory from a copy, or accept the loss that the message names with accept_table_loss";
     TablePartial = "table.partial", Host, "see what the plugin lacks: rows that were only in memory when the table was made durable went with the process";
     TableStoreReplaced = "table.store_replaced", Operator, "put the folder that the message names back as it was, or go on without what is missing with accept_table_loss";
+    TableUnswept = "table.unswept", Operator, "let the sweep of the version that serves finish, which brings the rows up; if that lacks the step too, deploy a version first that has it";
 }
 
 impl fmt::Display for Code {

@@ -79,8 +79,8 @@ pub struct TableSpec<'a> {
     pub name: RStr<'a>,
     /// The schema that the version reads and writes, from 1 up.
     pub schema: u32,
-    /// The steps that it can make, up and down. Rows older than the oldest of
-    /// them it reads by field name.
+    /// The steps that it can make, up and down. It is not let in while there are
+    /// older rows that these do not bring up to its schema.
     pub steps: RSlice<'a, RowStep>,
     /// The least that it asks for; an operator can ask for more.
     pub durability: Durability,
@@ -218,7 +218,8 @@ pub struct TablesVtable {
     /// before left there; [`SCAN_END`] when there are no more.
     ///
     /// A row that is there for the whole scan is seen exactly once, in a state
-    /// that it had during the scan. The order says nothing.
+    /// that it had during the scan. One that the version cannot read is among
+    /// them, as [`ScannedRow::failure`] has it. The order says nothing.
     pub scan: unsafe extern "C" fn(table: Table, cursor: &mut u64, sink: &Sink) -> Status,
     /// How large the table is.
     pub size: unsafe extern "C" fn(table: Table) -> TableSize,
@@ -283,6 +284,11 @@ pub struct RowsVtable {
 /// assert_eq!((row.key, row.value, row.schema, row.revision), (&b"k"[..], &b"value"[..], 2, 9));
 /// assert!(rest.is_empty());
 /// assert!(ScannedRow::read(&body[..7]).is_none());
+///
+/// body.clear();
+/// ScannedRow::append_failure(b"k", 9, "table.newer_row", "it has schema 3", &mut body);
+/// let (row, _) = ScannedRow::read(&body).expect("just written");
+/// assert_eq!((row.key, row.failure()), (&b"k"[..], Some(("table.newer_row", "it has schema 3"))));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScannedRow<'a> {
@@ -290,13 +296,31 @@ pub struct ScannedRow<'a> {
     pub key: &'a [u8],
     /// Its value, or its image where the reader's schema is older.
     pub value: &'a [u8],
-    /// The schema of the bytes.
+    /// The schema of the bytes; [`UNREADABLE`](Self::UNREADABLE) where they say why
+    /// there are none.
     pub schema: u32,
     /// As in [`RowInfo::revision`].
     pub revision: u64,
 }
 
 impl<'a> ScannedRow<'a> {
+    /// In the place of a schema, and none itself: the version cannot read the row.
+    pub const UNREADABLE: u32 = 0;
+
+    /// Appends a row that cannot be read, with a code and a message: these are its
+    /// value, with a line feed between them.
+    pub fn append_failure(key: &[u8], revision: u64, code: &str, message: &str, bytes: &mut Vec<u8>) {
+        let value = [code, message].join("\n");
+        let schema = Self::UNREADABLE;
+        ScannedRow { key, value: value.as_bytes(), schema, revision }.append_to(bytes);
+    }
+
+    /// Code and message, if the row cannot be read.
+    pub fn failure(&self) -> Option<(&'a str, &'a str)> {
+        let text = (self.schema == Self::UNREADABLE).then(|| std::str::from_utf8(self.value))?;
+        text.ok().and_then(|text| text.split_once('\n')).or(Some(("table.failed", "the host says no more")))
+    }
+
     /// Appends the row: lengths of key and value, and schema, as `u32`, and the
     /// revision as `u64`, little-endian; then key and value.
     pub fn append_to(&self, bytes: &mut Vec<u8>) {

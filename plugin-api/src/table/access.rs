@@ -13,7 +13,7 @@ use crate::{
     state::{self, State, StateError},
 };
 use replug_abi::{RowInfo, RowWrite, Written};
-use std::{borrow::Cow, thread};
+use std::{borrow::Cow, sync::atomic::Ordering::Relaxed, thread};
 
 /// What a read takes from the stack; longer rows are read again from the heap.
 const NEAR_BYTES: usize = 512;
@@ -51,6 +51,10 @@ impl<K: Key, V: State> Table<K, V> {
     /// row was changed meanwhile.
     #[cold]
     fn upgrade(&self, key: &[u8], info: &RowInfo, bytes: &[u8]) -> Result<Option<V>> {
+        if self.inner.is_sealed.load(Relaxed) {
+            // Nobody would take it: no need to make images.
+            return rows::value(info.schema, bytes).map(Some).map_err(|error| self.bad_row(key, &error));
+        }
         let mut images = 0..IMAGES_MAX;
         loop {
             let row = rows::upgrade::<V>(info.schema, bytes, self.inner.host.image_schema())
@@ -59,7 +63,10 @@ impl<K: Key, V: State> Table<K, V> {
                 Ok(Outcome::Conflict) => return Ok(None),
                 Ok(Outcome::Image) if images.next().is_some() => {}
                 // A refusal is none of the reader's: the row stays as it is.
-                Ok(_) | Err(_) => {
+                refused => {
+                    if refused.is_err_and(|error| error.code() == "table.store_failed") {
+                        self.inner.is_sealed.store(true, Relaxed);
+                    }
                     return state::decode(&row.value).map(Some).map_err(|error| self.bad_row(key, &error));
                 }
             }

@@ -75,7 +75,11 @@ pub use scan::Scan;
 
 use crate::{Result, glue::tables::HostTable, state::State};
 use replug_abi::RowInfo;
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 /// A table of the host: rows of type `V` by keys of type `K`.
 ///
@@ -99,11 +103,16 @@ pub struct Table<K, V> {
 struct Inner {
     host: HostTable,
     name: String,
+    /// The host's store has failed: no write will be taken any more. Relaxed: who
+    /// does not see it yet is told by the host.
+    is_sealed: AtomicBool,
 }
 
 impl<K: Key, V: State> Table<K, V> {
     /// The row of a key. One of an older schema is converted, and written back
-    /// unless that is refused, or somebody else was faster.
+    /// unless that is refused, or somebody else was faster. That is a write, and
+    /// may wait as one: not for the disk to confirm it, but where more is written
+    /// than the disk takes.
     ///
     /// # Errors
     /// As the [type](Table) says.

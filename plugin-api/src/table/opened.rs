@@ -10,7 +10,7 @@ use replug_abi::{HostContext, RowStep, TableSpec};
 use std::{
     collections::BTreeMap,
     marker::PhantomData,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 /// Their names, and what converts their rows: types are known to `open` only.
@@ -52,7 +52,10 @@ impl Opened {
         };
         let host = HostTable::open(host, &spec)?;
         tables.insert(name.to_owned(), rows::convert::<V>);
-        Ok(Table { inner: Arc::new(Inner { host, name: name.to_owned() }), types: PhantomData })
+        Ok(Table {
+            inner: Arc::new(Inner { host, name: name.to_owned(), is_sealed: AtomicBool::new(false) }),
+            types: PhantomData,
+        })
     }
 
     /// What converts the rows of a table that is open.

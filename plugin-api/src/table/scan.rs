@@ -20,6 +20,9 @@ impl<K: Key, V: State> Scan<K, V> {
     }
 
     fn row(&self, row: &ScannedRow<'_>) -> Result<(K, V)> {
+        if let Some((code, message)) = row.failure() {
+            return Err(Error::new(code.to_owned(), message));
+        }
         let Some(key) = K::read_whole(row.key) else {
             let message = "the key is none of the table's type";
             return Err(self.table.row_error("table.corrupt", row.key, message));

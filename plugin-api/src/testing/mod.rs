@@ -218,6 +218,12 @@ impl Host {
     pub fn refuse_writes(&self, refuse: bool) {
         self.store.refuse_writes(refuse);
     }
+
+    /// Refuses writes as a host does whose disk has failed (`table.store_failed`):
+    /// what is there can be read. That of a real host never mends.
+    pub fn fail_disk(&self, fail: bool) {
+        self.store.fail_disk(fail);
+    }
 }
 
 impl Default for Host {

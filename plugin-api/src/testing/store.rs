@@ -22,6 +22,8 @@ pub(super) struct Store {
     tables: Mutex<BTreeMap<String, &'static Rows>>,
     /// Relaxed: a test that needs it seen by another thread has its own means.
     refuses_writes: AtomicBool,
+    /// Relaxed: likewise.
+    disk_failed: AtomicBool,
 }
 
 impl Store {
@@ -33,6 +35,10 @@ impl Store {
 
     pub(super) fn refuse_writes(&self, refuse: bool) {
         self.refuses_writes.store(refuse, Ordering::Relaxed);
+    }
+
+    pub(super) fn fail_disk(&self, fail: bool) {
+        self.disk_failed.store(fail, Ordering::Relaxed);
     }
 }
 
@@ -62,13 +68,13 @@ struct Row {
 
 impl Row {
     /// What a reader of a schema reads.
-    fn read_by(&self, schema: u32) -> Result<(u32, &[u8]), Refused> {
+    fn read_by(&self, schema: u32) -> Result<(u32, &[u8]), (&'static str, &'static str)> {
         if self.schema <= schema {
             return Ok((self.schema, &self.value));
         }
         match &self.image {
             Some((image, bytes)) if *image <= schema => Ok((*image, bytes)),
-            _ => Err(Refused::Error("table.newer_row", "the row is of a later version, which left no image")),
+            _ => Err(("table.newer_row", "the row is of a later version, which left no image")),
         }
     }
 
@@ -110,7 +116,8 @@ impl View {
         let Some(row) = state.rows.get(key) else {
             return Ok(RowInfo::NONE);
         };
-        let (schema, bytes) = row.read_by(self.schema)?;
+        let unread = |(code, message)| Refused::Error(code, message);
+        let (schema, bytes) = row.read_by(self.schema).map_err(unread)?;
         if let Some(into) = into.get_mut(..bytes.len()) {
             into.copy_from_slice(bytes);
         }
@@ -169,7 +176,7 @@ impl View {
     }
 
     /// The next rows, and the cursor behind them.
-    pub(super) fn scan(&self, cursor: u64) -> Result<(Vec<u8>, u64), Refused> {
+    pub(super) fn scan(&self, cursor: u64) -> (Vec<u8>, u64) {
         let state = lock(&self.rows.0);
         let mut batch = Vec::new();
         let mut next = SCAN_END;
@@ -180,10 +187,17 @@ impl View {
                 break;
             }
             let row = &state.rows[key];
-            let (schema, value) = row.read_by(self.schema)?;
-            ScannedRow { key, value, schema, revision: row.revision }.append_to(&mut batch);
+            let revision = row.revision;
+            match row.read_by(self.schema) {
+                Ok((schema, value)) => {
+                    ScannedRow { key, value, schema, revision }.append_to(&mut batch);
+                }
+                Err((code, message)) => {
+                    ScannedRow::append_failure(key, revision, code, message, &mut batch);
+                }
+            }
         }
-        Ok((batch, next))
+        (batch, next)
     }
 
     pub(super) fn size(&self) -> TableSize {
@@ -208,6 +222,9 @@ impl View {
     fn demand_writes(&self) -> Result<(), Refused> {
         if self.store.refuses_writes.load(Ordering::Relaxed) {
             return Err(Refused::Error("table.not_active", "the version is not active"));
+        }
+        if self.store.disk_failed.load(Ordering::Relaxed) {
+            return Err(Refused::Error("table.store_failed", "the disk has failed"));
         }
         Ok(())
     }

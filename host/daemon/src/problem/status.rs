@@ -29,6 +29,7 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::GateQuiesceTimeout
         | Code::GateBudget
         | Code::GateBusy
+        | Code::TableUnswept
         | Code::RouteSplit
         | Code::RouteNotSplit
         | Code::RouteSharedState

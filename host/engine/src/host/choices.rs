@@ -2,8 +2,9 @@
 //! operator chose, and which were gone back from.
 //!
 //! One small file in the data directory, replaced as a whole: written beside its
-//! place, synced, renamed. A choice is written before it is answered; going back
-//! acts first and is written before it is answered, too. Rows and snapshots are
+//! place, synced, renamed. A choice is written when its version serves, or is about
+//! to, before rows are committed for it and before it is answered; going back acts first and
+//! is written before it is answered, too. Rows and snapshots are
 //! not here, and neither is what served: that follows from the files that are
 //! present and from this.
 

@@ -2,6 +2,7 @@
 
 use super::{
     control::Control,
+    shared::Shared,
     waiting::{Asked, Done},
 };
 use crate::{
@@ -33,7 +34,7 @@ impl Control {
             }
             None => before,
         };
-        self.hold_choice(name, Some(before.clone()));
+        self.shared.hold_choice(name, Some(before.clone()));
         let reconciled = self.reconcile(name);
         self.asked.insert(name.clone(), Asked { before, done });
         if reconciled.is_err() || !self.waits(name) {
@@ -41,16 +42,10 @@ impl Control {
         }
     }
 
-    fn hold_choice(&self, name: &PluginName, before: Option<Option<Version>>) {
-        if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
-            versions.hold_choice(before);
-        }
-    }
-
     /// Tells whoever chose what serves what came of it.
     pub(super) fn answer(&mut self, name: &PluginName, reconciled: Result<(), FailureReport>) {
         let Some(Asked { before, done }) = self.asked.remove(name) else { return };
-        self.hold_choice(name, None);
+        self.shared.hold_choice(name, None);
         let active = self.chosen(name, before, reconciled);
         let _ = done.send(active.and_then(|id| self.shared.keep_choices().map(|()| id)));
     }
@@ -91,6 +86,22 @@ impl Control {
         let before = versions.pinned().cloned();
         versions.pin(version);
         Ok(before)
+    }
+}
+
+impl Shared {
+    /// The choice of a plugin's version comes into force, before rows are committed
+    /// for it: whoever finds them so is to find the choice.
+    pub(super) fn carry_out_choice(&self, name: &PluginName) {
+        self.hold_choice(name, None);
+        // If it cannot be kept, whoever made it is told when it is answered.
+        let _ = self.keep_choices();
+    }
+
+    fn hold_choice(&self, name: &PluginName, before: Option<Option<Version>>) {
+        if let Some(versions) = self.catalog().get_mut(name.as_str()) {
+            versions.hold_choice(before);
+        }
     }
 }
 

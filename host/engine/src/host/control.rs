@@ -13,7 +13,7 @@ use super::{
     shared::Shared,
     stored::{Imported, Restored},
     stuck::StuckCalls,
-    waiting::{Asked, Descending, Load},
+    waiting::{Asked, Descending, DescentWork, Load},
 };
 use crate::{
     artifact::{
@@ -24,7 +24,7 @@ use crate::{
     event::{EventKind, FailureReport},
     failure::Code,
     id::{PluginName, VersionId},
-    pipeline::{DeployError, Loss, Worker},
+    pipeline::Worker,
     state::{envelope::Envelope, store::SnapshotStore},
 };
 use crossbeam::channel::{self, Receiver, Sender};
@@ -99,7 +99,10 @@ pub(super) struct Control {
     /// Deployments that wait until the plugin's tables are read.
     pub(super) loads: BTreeMap<PluginName, Load>,
     /// Descents that were given up, and what of them still runs.
-    pub(super) given_up: Vec<Job<Result<Vec<Loss>, DeployError>>>,
+    pub(super) given_up: Vec<DescentWork>,
+    /// What is being done to leave tables as they were before a version that was
+    /// refused.
+    pub(super) undone: BTreeMap<PluginName, Vec<Job<()>>>,
     /// Who waits for such a deployment.
     pub(super) asked: BTreeMap<PluginName, Asked>,
     /// Versions whose export hangs, which was reported.
@@ -199,7 +202,7 @@ impl Control {
                 self.activate(&name, version, done);
             }
             Command::Try { name, version, share, done } => {
-                let _ = done.send(self.try_version(&name, &version, share));
+                self.try_version(&name, &version, share, done);
             }
             Command::Promote { name, done } => {
                 let active = self.promote(&name);

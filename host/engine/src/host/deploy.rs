@@ -14,7 +14,8 @@ use crate::{
     id::{PluginName, VersionId},
     load::Hook,
     pipeline::{
-        self, Candidate, DeployError, Descent, Left, Loss, Means, Refused, StatePolicy, TakenState, Unloading,
+        self, Candidate, DeployError, Descent, Left, Loss, Means, Reach, Refused, StatePolicy, TakenState,
+        Unloading,
     },
     service::Serving,
     state::{chain::MigratePolicy, envelope::Envelope, store::Found},
@@ -104,20 +105,21 @@ impl Control {
     }
 
     fn deploy(&mut self, id: &VersionId) -> Result<(), DeployError> {
-        if !self.tables_are_loaded(id)? {
-            return Ok(());
+        if !self.tables_are_loaded(id) {
+            return self.load_tables(id).map(drop);
         }
         let Some(prepared) = self.make_ready(id, |_| Ok(()))? else { return Ok(()) };
         let prepared = self.settled(prepared)?;
-        match Descent::begin(&prepared.entry, prepared.version.payload()) {
-            Ok(descent) if descent.tables().is_empty() => {
-                self.publish(id, prepared, None, (descent, Vec::new())).map(drop)
-            }
-            Ok(descent) => self.descend(id, prepared, descent),
-            Err(error) => {
-                self.unload(prepared.version.retire(), None);
-                Err(error)
-            }
+        let descent = {
+            let serving = prepared.entry.slot.look(Holder::new("tables", monotonic_ns()));
+            Descent::of(
+                serving.as_deref().map(|serving| &**serving.tables()),
+                prepared.version.payload().tables(),
+            )
+        };
+        match descent.is_none() {
+            true => self.publish(id, prepared, None, (&descent, Vec::new())).map(drop),
+            false => self.descend(id, prepared, descent),
         }
     }
 
@@ -229,7 +231,7 @@ impl Control {
         id: &VersionId,
         prepared: Prepared,
         wanted: Option<Found>,
-        reach: (Descent, Vec<Loss>),
+        (descent, losses): (&Descent, Vec<Loss>),
     ) -> Result<Option<Kept>, DeployError> {
         let Prepared { entry, version, mut stages, noticed_ns } = prepared;
         let policy = self.policy();
@@ -244,6 +246,8 @@ impl Control {
             gate_timeout: self.options.service.gate_timeout,
             problems: &mut problems,
         };
+        let before_commit = || self.shared.carry_out_choice(&id.name);
+        let reach = Reach { descent, losses, before_commit: &before_commit };
         let taken = pipeline::take_over(&entry, version, reach, &mut means);
         for problem in &problems {
             self.shared.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(problem) });
@@ -252,6 +256,7 @@ impl Control {
             Ok(taken) => taken,
             Err(refused) => return Err(self.give_up(refused)),
         };
+        descent.finish();
         stages.prepare_us += micros(taken.activate);
         stages.pause_us = micros(taken.pause);
         taken.parts.tell(&mut stages);
@@ -283,6 +288,7 @@ impl Control {
         for Loss { table, rows } in taken.losses {
             self.shared.event(Some(id), EventKind::TableLoss { table, rows });
         }
+        self.shared.carry_out_choice(&id.name);
         // The first version is committed before a second one can be there.
         self.settle_tables_of(&entry);
         Ok(kept)
@@ -292,12 +298,7 @@ impl Control {
     /// while it was activated does not count.
     pub(super) fn give_up(&mut self, refused: Refused) -> DeployError {
         let Refused { error, version, hangs } = refused;
-        let entry = self.shared.directory.entry(&version.payload().id().name);
-        let serving = entry.slot.look(Holder::new("tables", monotonic_ns()));
-        let to = serving.as_deref().map(Serving::tables);
-        if let Err(problem) = version.payload().tables().undo(to) {
-            self.state_problem(version.payload().id(), FailureReport::of(&problem));
-        }
+        self.take_back_writes(version.payload());
         self.unload(version.retire(), hangs);
         *error
     }

@@ -4,14 +4,16 @@
 //! That takes as long as there are rows, and is paused as sweeps are. Meanwhile
 //! the version waits, prepared, and the command loop serves the other plugins.
 //! Nothing is committed here: a descent that is given up, or cut short by the
-//! end of the process, leaves the tables as they were.
+//! end of the process, leaves the tables as they were. The loop never waits for
+//! the disks that tables are kept on, nor for a step that does not return: such
+//! a thread is left to itself, under a lease that shows where it is.
 
 use super::{
     control::Control,
     job::Job,
     shared::Shared,
     sweeps::{Pauses, Swept},
-    waiting::{Asked, Descending, DescentProgress, Prepared},
+    waiting::{Asked, Descending, DescentProgress, DescentWork, Prepared, Trying},
 };
 use crate::{
     clock::monotonic_ns,
@@ -19,7 +21,8 @@ use crate::{
     event::FailureReport,
     failure::Code,
     id::{PluginName, VersionId},
-    pipeline::{BATCH_ROWS, DeployError, Descent, Down, Loss, convert},
+    load::{Hook, HookError, HookErrorKind},
+    pipeline::{BATCH_ROWS, Converting, DeployError, Descent, Loss, convert},
     service::{Entry, Serving},
     table::{Batch, Progress, Sweep, TableError, View},
 };
@@ -48,27 +51,40 @@ impl Control {
         prepared: Prepared,
         descent: Descent,
     ) -> Result<(), DeployError> {
+        let descent = Arc::new(descent);
         let from = serving(&prepared.entry).map(|serving| serving.id().clone());
         let work = Work::new(&self.shared, &prepared.entry, from.clone(), self.options.allow_state_loss);
-        let (stop, tables) = (Arc::clone(&work.stop), descent.tables().to_vec());
-        self.shared.descents.begin(&id.name);
-        match Job::start("replug-descent", self.shared.nudger(), move || work.run(&tables)) {
+        let (stop, converting, inside) =
+            (Arc::clone(&work.stop), Arc::clone(&work.converting), Arc::clone(&descent));
+        let started = self.nothing_hangs(&id.name, from.as_ref(), &descent).and_then(|()| {
+            self.shared.descents.begin(&id.name);
+            let job = Job::start("replug-descent", self.shared.nudger(), move || work.run(&inside));
+            job.map_err(DeployError::Thread)
+        });
+        match started {
             Ok(job) => {
-                let descending = Descending { id: id.clone(), prepared, descent, from, stop, job };
+                let work = DescentWork { from, stop, converting, job };
+                let descending = Descending { id: id.clone(), prepared, descent, work };
                 self.descents.insert(id.name.clone(), descending);
                 Ok(())
             }
             Err(error) => {
                 self.shared.descents.end(&id.name);
                 self.unload(prepared.version.retire(), None);
-                Err(DeployError::Thread(error))
+                Err(error)
             }
         }
     }
 
-    /// Whether a deployment of the plugin has begun and waits.
+    /// Whether a deployment of the plugin has begun and waits, or leaves its
+    /// tables as they were.
     pub(super) fn waits(&self, name: &PluginName) -> bool {
-        self.descents.contains_key(name) || self.loads.contains_key(name)
+        self.descends(name) || self.loads.contains_key(name)
+    }
+
+    /// Whether one is at work on what is committed of the plugin's tables.
+    pub(super) fn descends(&self, name: &PluginName) -> bool {
+        self.descents.contains_key(name) || self.undone.contains_key(name)
     }
 
     /// Whether none does, which a trial or another state would cross.
@@ -83,8 +99,9 @@ impl Control {
     /// Goes on with the deployments that need not wait any more.
     pub(super) fn go_on(&mut self) {
         self.end_loads();
+        self.end_undone();
         let done: Vec<(PluginName, Descending)> =
-            self.descents.extract_if(.., |_, descending| descending.job.is_done()).collect();
+            self.descents.extract_if(.., |_, descending| descending.work.job.is_done()).collect();
         for (name, descending) in done {
             self.shared.descents.end(&name);
             let id = descending.id.clone();
@@ -93,15 +110,16 @@ impl Control {
             // Files may have come meanwhile, and a lower version may do.
             let _ = self.reconcile(&name);
         }
+        self.give_up_stuck();
     }
 
     /// Deploys a version whose rows are within its reach.
     fn arrive(&mut self, descending: Descending) -> Result<(), DeployError> {
-        let Descending { id, prepared, descent, from, job, .. } = descending;
-        let swept = job.join().unwrap_or(Err(DeployError::Panicked));
+        let Descending { id, prepared, descent, work } = descending;
+        let swept = work.job.join().unwrap_or(Err(DeployError::Panicked));
         let losses = swept.and_then(|losses| {
             let serves = serving(&prepared.entry).map(|serving| serving.id().clone());
-            if serves == from { Ok(losses) } else { Err(DeployError::Overtaken) }
+            if serves == work.from { Ok(losses) } else { Err(DeployError::Overtaken) }
         });
         let losses = losses.and_then(|losses| {
             if descent.is_one_way() || !losses.is_empty() {
@@ -110,38 +128,94 @@ impl Control {
             Ok(losses)
         });
         let deployed = match losses {
-            Ok(losses) => self.publish(&id, prepared, None, (descent, losses)).map(drop),
+            Ok(losses) => self.publish(&id, prepared, None, (&descent, losses)).map(drop),
             Err(error) => {
                 self.unload(prepared.version.retire(), None);
-                drop(descent);
                 Err(error)
             }
         };
         if deployed.is_err() {
-            self.sweep_again(&id.name);
+            self.end_descent(&id.name, descent);
         }
         deployed
+    }
+
+    /// Gives up the deployments whose rows are in a step that does not return.
+    fn give_up_stuck(&mut self) {
+        let after = self.options.unload.hook_timeout;
+        let is_stuck = |work: &DescentWork| !work.job.is_done() && work.converting.is_stuck(after);
+        let stuck: Vec<(PluginName, Descending)> =
+            self.descents.extract_if(.., |_, descending| is_stuck(&descending.work)).collect();
+        for (name, descending) in stuck {
+            let (id, from) = (descending.id.clone(), descending.work.from.clone());
+            self.give_up_descent(&name, descending);
+            let failure = self.not_deployed(&id, &does_not_convert(from, after));
+            self.answer(&name, Err(failure));
+        }
+        let stuck = self.shared.sweeps().newly_stuck(after);
+        for id in stuck {
+            self.state_problem(&id, FailureReport::of(&timed_out(after)));
+        }
+    }
+
+    /// Refuses to have rows converted beside a step that hangs: more would.
+    fn nothing_hangs(
+        &self,
+        name: &PluginName,
+        from: Option<&VersionId>,
+        descent: &Descent,
+    ) -> Result<(), DeployError> {
+        let after = self.options.unload.hook_timeout;
+        let Some(from) = from.filter(|_| descent.tables().iter().any(|down| down.theirs.is_some())) else {
+            return Ok(());
+        };
+        let hangs = |work: &DescentWork| {
+            work.from.as_ref() == Some(from) && !work.job.is_done() && work.converting.is_stuck(after)
+        };
+        match self.given_up.iter().any(hangs) || self.shared.sweeps().is_stuck(name, from, after) {
+            true => Err(does_not_convert(Some(from.clone()), after)),
+            false => Ok(()),
+        }
     }
 
     /// Gives up what waits, because something else is wanted; who waited for it.
     /// A thread that reads tables goes on with it: any version wants them.
     pub(super) fn wait_no_longer(&mut self, name: &PluginName) -> Option<Asked> {
-        if let Some(Descending { prepared, descent, stop, job, .. }) = self.descents.remove(name) {
-            // Relaxed: it looks again soon, whenever that is.
-            stop.store(true, Ordering::Relaxed);
-            self.shared.descents.end(name);
-            self.unload(prepared.version.retire(), None);
-            drop(descent);
-            self.sweep_again(name);
-            self.given_up.retain(|job| !job.is_done());
-            self.given_up.push(job);
+        if let Some(descending) = self.descents.remove(name) {
+            self.give_up_descent(name, descending);
+        }
+        if let Some(Trying { done, .. }) = self.loads.get_mut(name).and_then(|load| load.trial.take()) {
+            let message = format!("a version of {name} was chosen before this one was tried");
+            let _ = done.send(Err(FailureReport::with_code(Code::DeploySuperseded, message)));
         }
         self.asked.remove(name)
     }
 
+    fn give_up_descent(&mut self, name: &PluginName, descending: Descending) {
+        let Descending { prepared, descent, work, .. } = descending;
+        // Relaxed: it looks again soon, whenever that is.
+        work.stop.store(true, Ordering::Relaxed);
+        self.shared.descents.end(name);
+        self.unload(prepared.version.retire(), None);
+        self.end_descent(name, descent);
+        self.given_up.retain(|work| !work.job.is_done());
+        self.given_up.push(work);
+    }
+
+    /// Leaves tables as they were before a descent.
+    fn end_descent(&mut self, name: &PluginName, descent: Arc<Descent>) {
+        // Images that were made in vain are for a new sweep to drop.
+        self.shared.sweeps().stop(name);
+        if !descent.is_none() {
+            self.undo(name, move || descent.give_up());
+        }
+    }
+
     /// Whether a thread is at work on tables that a deployment waited for.
     pub(super) fn has_jobs(&self) -> bool {
-        self.given_up.iter().any(|job| !job.is_done()) || self.loads.values().any(|load| !load.job.is_done())
+        self.given_up.iter().any(|work| !work.job.is_done())
+            || self.loads.values().any(|load| !load.job.is_done())
+            || self.undone.values().flatten().any(|job| !job.is_done())
     }
 
     /// The same for all plugins, because the host ends.
@@ -151,11 +225,6 @@ impl Control {
             // Who waited learns of it because the sender is gone.
             drop(self.wait_no_longer(&name));
         }
-    }
-
-    /// Images that were made in vain are for a new sweep to drop.
-    fn sweep_again(&mut self, name: &PluginName) {
-        self.shared.sweeps().stop(name);
     }
 }
 
@@ -169,6 +238,7 @@ struct Work {
     from: Option<VersionId>,
     allow_loss: bool,
     stop: Arc<AtomicBool>,
+    converting: Arc<Converting>,
     pauses: Arc<Pauses>,
     progress: Arc<DescentProgress>,
 }
@@ -176,15 +246,19 @@ struct Work {
 impl Work {
     fn new(shared: &Shared, entry: &Arc<Entry>, from: Option<VersionId>, allow_loss: bool) -> Work {
         let (pauses, progress) = (Arc::clone(&shared.sweep_pauses), Arc::clone(&shared.descents));
-        Work { entry: Arc::clone(entry), from, allow_loss, stop: Arc::default(), pauses, progress }
+        let (stop, converting) = (Arc::default(), Arc::default());
+        Work { entry: Arc::clone(entry), from, allow_loss, stop, converting, pauses, progress }
     }
 
-    fn run(&self, tables: &[Down]) -> Result<Vec<Loss>, DeployError> {
-        for view in tables.iter().filter_map(|down| down.theirs.as_ref()) {
+    fn run(&self, descent: &Descent) -> Result<Vec<Loss>, DeployError> {
+        if serving(&self.entry).map(|serving| serving.id().clone()) != self.from {
+            return Err(DeployError::Overtaken);
+        }
+        descent.begin()?;
+        for view in descent.tables().iter().filter_map(|down| down.theirs.as_ref()) {
             self.sweep(view)?;
         }
-        let losses = tables.iter().map(|down| down.loss(self.allow_loss));
-        losses.filter_map(Result::transpose).collect()
+        descent.losses(self.allow_loss)
     }
 
     /// Has the version that serves make images of all rows that lack one.
@@ -205,7 +279,8 @@ impl Work {
             match sweep.next_batch(BATCH_ROWS).map_err(overtaken)? {
                 Batch::Rows(rows) if rows.is_empty() => {}
                 Batch::Rows(rows) => {
-                    let entered = lease.enter(|old| convert(old.payload(), &mut sweep, &rows));
+                    let entered =
+                        lease.enter(|old| convert(old.payload(), &mut sweep, &rows, &self.converting));
                     // Refused is a thread too many: the rows are found again.
                     match entered.unwrap_or(Ok(None))? {
                         None => {}
@@ -255,6 +330,20 @@ impl Work {
 /// An error of the version that serves, which is not the one to be refused.
 fn before(old: &Serving, source: DeployError) -> DeployError {
     DeployError::Before { version: Box::new(old.id().clone()), source: Box::new(source) }
+}
+
+/// A row of the version that serves has been in a step for longer than this.
+fn does_not_convert(from: Option<VersionId>, after: Duration) -> DeployError {
+    let source = DeployError::Hook(timed_out(after));
+    match from {
+        Some(version) => DeployError::Before { version: Box::new(version), source: Box::new(source) },
+        None => source,
+    }
+}
+
+fn timed_out(after: Duration) -> HookError {
+    let reason = format!("a row has been in it for more than {} ms", after.as_millis());
+    HookError { hook: Hook::Convert, kind: HookErrorKind::TimedOut, reason }
 }
 
 /// The version may write no more: it has just been left.

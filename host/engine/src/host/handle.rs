@@ -126,6 +126,7 @@ impl Host {
             descents: BTreeMap::new(),
             loads: BTreeMap::new(),
             given_up: Vec::new(),
+            undone: BTreeMap::new(),
             asked: BTreeMap::new(),
             hanging_exports: BTreeSet::new(),
             choices_failed: None,

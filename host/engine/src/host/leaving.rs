@@ -35,9 +35,16 @@ impl Control {
 
     fn retire_until(&mut self, name: &PluginName, until: Instant) {
         let entry = self.shared.directory.entry(name);
+        let mut rolled_back = Ok(());
         let (withdrawn, beside, ended) = {
             let _change = entry.change();
             let trial = entry.slot.roll_back().ok();
+            let serving = entry.slot.look(holder("retire"));
+            if let Some((trial, serving)) = trial.as_ref().zip(serving) {
+                // It has not been promoted, so its rows count as its images.
+                let rows = trial.payload().tables().roll_back(Some(serving.tables()));
+                rolled_back = rows.map_err(|problem| (trial.payload().id().clone(), problem));
+            }
             let withdrawn = entry.slot.withdraw();
             let beside = self.stand_by(name, trial, false);
             let mut ended = None;
@@ -54,6 +61,9 @@ impl Control {
         };
         if let Some(ended) = ended {
             EventLog::tell(&ended);
+        }
+        if let Err((id, problem)) = rolled_back {
+            self.state_problem(&id, FailureReport::of(&problem));
         }
         for retired in beside {
             self.unload(retired, None);

@@ -1,8 +1,12 @@
-//! Reading the durable tables of a plugin before its first version is deployed:
+//! Reading the durable tables of a plugin before a version is deployed or tried:
 //! on a thread of its own, since it takes a second for a million rows, and for
 //! ever where a disk hangs. The command loop serves the other plugins meanwhile.
 
-use super::{control::Control, job::Job, waiting::Load};
+use super::{
+    control::Control,
+    job::Job,
+    waiting::{Load, Trying},
+};
 use crate::{
     event::FailureReport,
     failure::Code,
@@ -12,23 +16,24 @@ use crate::{
 use std::sync::Arc;
 
 impl Control {
-    /// Whether the tables of a version's plugin are read; if not, that begins.
-    pub(super) fn tables_are_loaded(&mut self, id: &VersionId) -> Result<bool, DeployError> {
-        let directory = Arc::clone(&self.shared.directory);
-        if directory.tables.is_loaded(&id.name) {
-            return Ok(true);
-        }
-        let name = id.name.clone();
+    /// Whether the tables of a version's plugin are read.
+    pub(super) fn tables_are_loaded(&self, id: &VersionId) -> bool {
+        self.shared.directory.tables.is_loaded(&id.name)
+    }
+
+    /// Begins to read them, for a version that is to be deployed then.
+    pub(super) fn load_tables(&mut self, id: &VersionId) -> Result<&mut Load, DeployError> {
+        let (name, directory) = (id.name.clone(), Arc::clone(&self.shared.directory));
         let job = Job::start("replug-load", self.shared.nudger(), move || directory.tables.load(&name));
-        let load = Load { id: id.clone(), job: job.map_err(DeployError::Thread)? };
-        self.loads.insert(id.name.clone(), load);
-        Ok(false)
+        let load = Load { id: id.clone(), job: job.map_err(DeployError::Thread)?, trial: None };
+        // None is there: one step is taken after the other.
+        Ok(self.loads.entry(id.name.clone()).or_insert(load))
     }
 
     /// Goes on with the versions whose tables are read.
     pub(super) fn end_loads(&mut self) {
         let done: Vec<(PluginName, Load)> = self.loads.extract_if(.., |_, load| load.job.is_done()).collect();
-        for (name, Load { id, job }) in done {
+        for (name, Load { id, job, trial }) in done {
             let loaded = match job.join() {
                 Some(loaded) => loaded.map_err(DeployError::from),
                 None => Err(DeployError::Panicked),
@@ -41,8 +46,16 @@ impl Control {
                     }
                     Ok(())
                 }
+                Err(error) if trial.is_some() => Err(self.not_tried(&id, &error)),
                 Err(error) => Err(self.not_deployed(&id, &error)),
             };
+            if let Some(Trying { share, done }) = trial {
+                // Which version serves may be another one by now.
+                let found = loaded.clone().and_then(|()| self.find_for_trial(&name, &id.version));
+                let tried = found.and_then(|id| self.try_now(&id, share));
+                // Whoever asked may have gone away meanwhile.
+                let _ = done.send(tried);
+            }
             let deployed = self.reconcile(&name);
             let reconciled = loaded.and(deployed);
             if reconciled.is_err() || !self.waits(&name) {

@@ -23,6 +23,7 @@ mod save;
 mod leaving;
 mod rollback;
 mod tables;
+mod undo;
 mod deploy;
 mod loads;
 mod descents;

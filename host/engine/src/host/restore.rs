@@ -80,7 +80,7 @@ impl Control {
         let prepared = self.prepare(&id, candidate, StageTimes::default(), begun)?;
         let prepared = self.settled(prepared)?;
         // Its rows are those of the version that serves.
-        self.publish(&id, prepared, Some(found), (Descent::none(), Vec::new()))
+        self.publish(&id, prepared, Some(found), (&Descent::none(), Vec::new()))
     }
 
     fn restore_at_start(&self, name: &PluginName, found: Found) -> Result<Restored, FailureReport> {

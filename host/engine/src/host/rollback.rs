@@ -66,7 +66,7 @@ impl Shared {
         let barrier = accepted.elapsed() - stored;
         let in_flight = left.in_flight().stack;
         let serving = entry.slot.look(Holder::new("tables", monotonic_ns()));
-        let rows = left.payload().tables().roll_back(serving.as_deref().map(Serving::tables));
+        let rows = left.payload().tables().roll_back(serving.as_deref().map(|serving| &**serving.tables()));
         let from = left.payload().id().clone();
         let to = self.write_down(&from, to);
         // After the catalog: who takes it from here looks there what to do next.

@@ -16,7 +16,7 @@ use crate::{
     failure::Code,
     id::{PluginName, VersionId},
     load::HookError,
-    pipeline::{BATCH_ROWS, convert},
+    pipeline::{BATCH_ROWS, Converting, convert},
     service::{Entry, Serving},
     table::{Batch, Progress, Report, Sweep, TableError, View},
 };
@@ -65,6 +65,9 @@ pub(super) struct TableSweep {
     stop: Arc<AtomicBool>,
     ended: Arc<OnceLock<Ended>>,
     progress: Arc<Mutex<Vec<Swept>>>,
+    converting: Arc<Converting>,
+    /// That a step does not return was said.
+    is_known_stuck: bool,
     told: Arc<Mutex<BTreeMap<String, FailureReport>>>,
     /// How long the next one waits if this one is of no use.
     pause: Duration,
@@ -131,6 +134,7 @@ impl TableSweep {
             kind,
             stop: Arc::default(),
             progress: Arc::default(),
+            converting: Arc::default(),
             told: before.map(|before| Arc::clone(&before.told)).unwrap_or_default(),
         };
         let ended = Arc::<OnceLock<Ended>>::default();
@@ -139,6 +143,8 @@ impl TableSweep {
             stop: Arc::clone(&work.stop),
             ended: Arc::clone(&ended),
             progress: Arc::clone(&work.progress),
+            converting: Arc::clone(&work.converting),
+            is_known_stuck: false,
             told: Arc::clone(&work.told),
             pause: before.map_or(FIRST_PAUSE, TableSweep::next_pause),
             thread: None,
@@ -186,6 +192,11 @@ impl TableSweep {
         self.stop.store(true, Ordering::Relaxed);
     }
 
+    /// Whether a row has been in a step for longer than this.
+    fn is_stuck(&self, after: Duration) -> bool {
+        !self.is_finished() && self.converting.is_stuck(after)
+    }
+
     fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
@@ -223,6 +234,24 @@ impl Sweeps {
     pub(super) fn stop_all(&mut self) {
         self.current.values().for_each(TableSweep::stop);
         self.stopped.extend(std::mem::take(&mut self.current).into_values());
+    }
+
+    /// Whether a sweep for a version is in a step that does not return.
+    pub(super) fn is_stuck(&self, name: &PluginName, id: &VersionId, after: Duration) -> bool {
+        let of_plugin = self.current.get(name).into_iter().chain(&self.stopped);
+        of_plugin.into_iter().any(|sweep| sweep.id == *id && sweep.is_stuck(after))
+    }
+
+    /// The versions of those that have been found to be since this was asked last.
+    pub(super) fn newly_stuck(&mut self, after: Duration) -> Vec<VersionId> {
+        let mut found = Vec::new();
+        for sweep in self.current.values_mut().chain(&mut self.stopped) {
+            if !sweep.is_known_stuck && sweep.is_stuck(after) {
+                sweep.is_known_stuck = true;
+                found.push(sweep.id.clone());
+            }
+        }
+        found
     }
 
     /// Whether those that were stopped have ended.
@@ -271,6 +300,7 @@ struct Work {
     kind: SweepKind,
     stop: Arc<AtomicBool>,
     progress: Arc<Mutex<Vec<Swept>>>,
+    converting: Arc<Converting>,
     /// The last failure of each table: it is told once, however often it is met.
     told: Arc<Mutex<BTreeMap<String, FailureReport>>>,
 }
@@ -336,7 +366,8 @@ impl Work {
                 Batch::Rows(rows) => rows,
             };
             if !rows.is_empty() {
-                let entered = lease.enter(|entered| convert(entered.payload(), sweep, &rows));
+                let entered =
+                    lease.enter(|entered| convert(entered.payload(), sweep, &rows, &self.converting));
                 // Refused is a thread too many: the rows are found again.
                 if let Ok(converted) = entered {
                     let first = converted?;
@@ -449,6 +480,8 @@ mod tests {
             stop: Arc::default(),
             ended: Arc::default(),
             progress: Arc::default(),
+            converting: Arc::default(),
+            is_known_stuck: false,
             told: Arc::default(),
             pause: FIRST_PAUSE,
             thread: Some(thread::spawn(move || assert!(at_its_last_batch.recv().is_err()))),

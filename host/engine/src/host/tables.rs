@@ -18,7 +18,7 @@ use crate::{
     dispatch::{Holder, Lease},
     event::{EventKind, FailureReport},
     id::{PluginName, VersionId},
-    pipeline::{DeployError, UnloadStage},
+    pipeline::{self, DeployError, UnloadStage},
     service::{Entry, OpenTables, Serving},
     table::Record,
 };
@@ -58,7 +58,7 @@ impl Control {
         let is_partial = has(|record| record.partial);
         let is_on_probation = self.commit_at.get(name).is_some_and(|at| Instant::now() < *at);
         let may_go_back = is_on_probation || self.may_go_back(name, serving.id());
-        let is_wanted = serving.manifest().state.tables && !self.descents.contains_key(name);
+        let is_wanted = serving.manifest().state.tables && !self.descends(name);
         if !is_wanted || (may_go_back && !is_partial) {
             return;
         }
@@ -122,6 +122,8 @@ impl Control {
         entry: &Arc<Entry>,
         next: &OpenTables,
     ) -> Result<(), DeployError> {
+        // Before anything is given up for it.
+        pipeline::reads_all_rows(next)?;
         let Some(serving) = entry.slot.look(Holder::new("tables", monotonic_ns())) else {
             return Ok(());
         };
@@ -132,7 +134,8 @@ impl Control {
         self.commit_at.remove(&entry.name);
         self.settle_tables_of(entry);
         match serving.tables().is_committed_for(next) {
-            true => Ok(()),
+            // Nobody writes rows of earlier schemas any more.
+            true => pipeline::reads_all_rows(next),
             // Its store failed, which was said; or somebody was faster.
             false => Err(DeployError::TablesInUse),
         }

@@ -5,7 +5,12 @@
 //! State that goes over as a whole cannot be in two versions at once, so both
 //! have to be stateless.
 
-use super::{choose::unknown, control::Control, deploy::is_its_own_doing, waiting::Prepared};
+use super::{
+    choose::unknown,
+    control::Control,
+    deploy::is_its_own_doing,
+    waiting::{Done, Prepared, Trying},
+};
 use crate::{
     clock::monotonic_ns,
     dispatch::{Holder, NotPublished, Share},
@@ -20,24 +25,32 @@ use twox_hash::XxHash3_64;
 impl Control {
     /// Lets `version` serve `share` of the calls beside the one that serves; a
     /// version that does so already gets another share.
-    pub(super) fn try_version(
-        &mut self,
-        name: &PluginName,
-        version: &Version,
-        share: Share,
-    ) -> Result<VersionId, FailureReport> {
-        if let Some(trial) = self.trial_of(name) {
-            if trial.version == *version {
-                return self.set_share(name, share);
-            }
-            return Err(is_tried(&trial));
+    pub(super) fn try_version(&mut self, name: &PluginName, version: &Version, share: Share, done: Done) {
+        let tried = match self.trial_of(name) {
+            Some(trial) if trial.version == *version => self.set_share(name, share),
+            Some(trial) => Err(is_tried(&trial)),
+            None => match self.find_for_trial(name, version) {
+                Ok(id) if !self.tables_are_loaded(&id) => return self.try_when_loaded(&id, share, done),
+                found => found.and_then(|id| self.try_now(&id, share)),
+            },
+        };
+        // Whoever asked may have gone away meanwhile.
+        let _ = done.send(tried);
+    }
+
+    fn try_when_loaded(&mut self, id: &VersionId, share: Share, done: Done) {
+        match self.load_tables(id) {
+            Ok(load) => load.trial = Some(Trying { share, done }),
+            Err(error) => drop(done.send(Err(self.not_tried(id, &error)))),
         }
-        self.nothing_waits(name)?;
-        let id = self.find_for_trial(name, version)?;
-        match self.begin_trial(&id, share) {
-            Ok(true) => Ok(id),
+    }
+
+    /// Begins a trial of a version whose tables are read.
+    pub(super) fn try_now(&mut self, id: &VersionId, share: Share) -> Result<VersionId, FailureReport> {
+        match self.begin_trial(id, share) {
+            Ok(true) => Ok(id.clone()),
             Ok(false) => Err(unknown(format!("{id} has just gone"))),
-            Err(error) => Err(self.not_tried(&id, &error)),
+            Err(error) => Err(self.not_tried(id, &error)),
         }
     }
 
@@ -46,7 +59,13 @@ impl Control {
         self.trial_of(name).map_or(Ok(()), |trial| Err(is_tried(&trial)))
     }
 
-    fn find_for_trial(&self, name: &PluginName, version: &Version) -> Result<VersionId, FailureReport> {
+    /// The version that could be tried now.
+    pub(super) fn find_for_trial(
+        &self,
+        name: &PluginName,
+        version: &Version,
+    ) -> Result<VersionId, FailureReport> {
+        self.nothing_waits(name)?;
         let catalog = self.shared.catalog();
         let versions = catalog.get(name.as_str());
         let present = versions.and_then(|versions| versions.find(version));
@@ -105,7 +124,7 @@ impl Control {
     }
 
     /// Says that a trial did not begin. It does not by itself, later.
-    fn not_tried(&self, id: &VersionId, error: &DeployError) -> FailureReport {
+    pub(super) fn not_tried(&self, id: &VersionId, error: &DeployError) -> FailureReport {
         let failure = FailureReport::of(error);
         if is_its_own_doing(error)
             && let Some(versions) = self.shared.catalog().get_mut(id.name.as_str())

@@ -5,10 +5,10 @@
 
 use super::{job::Job, sweeps::Swept};
 use crate::{
-    dispatch::Version,
+    dispatch::{Share, Version},
     event::{FailureReport, StageTimes},
     id::{PluginName, VersionId},
-    pipeline::{DeployError, Descent, Loss},
+    pipeline::{Converting, DeployError, Descent, Loss},
     service::{Entry, Serving},
     table_store::TableStoreError,
 };
@@ -30,16 +30,31 @@ pub(super) struct Prepared {
 pub(super) struct Load {
     pub(super) id: VersionId,
     pub(super) job: Job<Result<Vec<String>, TableStoreError>>,
+    /// Who wants to try it then; none if it is to be deployed.
+    pub(super) trial: Option<Trying>,
+}
+
+/// Somebody waits for a trial.
+pub(super) struct Trying {
+    pub(super) share: Share,
+    pub(super) done: Done,
 }
 
 /// A version that waits until rows are within its reach.
 pub(super) struct Descending {
     pub(super) id: VersionId,
     pub(super) prepared: Prepared,
-    pub(super) descent: Descent,
+    pub(super) descent: Arc<Descent>,
+    pub(super) work: DescentWork,
+}
+
+/// The thread that brings them there.
+pub(super) struct DescentWork {
     /// What served when it began.
     pub(super) from: Option<VersionId>,
     pub(super) stop: Arc<AtomicBool>,
+    /// The row that is being converted by that version.
+    pub(super) converting: Arc<Converting>,
     pub(super) job: Job<Result<Vec<Loss>, DeployError>>,
 }
 

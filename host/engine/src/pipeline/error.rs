@@ -43,6 +43,11 @@ pub(crate) enum DeployError {
         "{rows} rows of table {table} have schema {from}, and no version here turns them into schema {to}"
     )]
     Rows { table: String, from: u32, to: u32, rows: u64 },
+    /// Rows of an earlier schema.
+    #[error(
+        "table {table} still has rows of schema {schema}, and no step of the version brings these up to {to}"
+    )]
+    Unswept { table: String, schema: u32, to: u32 },
     #[error(
         "what it writes to table {table} cannot be turned into schema {to}, which the version that serves reads, so both cannot serve at once"
     )]
@@ -114,6 +119,7 @@ impl DeployError {
             DeployError::Model { .. }
             | DeployError::NoPath(_)
             | DeployError::Rows { .. }
+            | DeployError::Unswept { .. }
             | DeployError::BrokenStep { .. }
             | DeployError::Save(_)
             | DeployError::Restore(_)
@@ -142,6 +148,7 @@ impl Failure for DeployError {
             DeployError::Model { .. } => Code::StateModelChanged,
             DeployError::NoPath(error) => error.code(),
             DeployError::Rows { .. } => Code::StateNoPath,
+            DeployError::Unswept { .. } => Code::TableUnswept,
             DeployError::TablesInUse | DeployError::Overtaken => Code::GateBusy,
             DeployError::Open(error) => error.code(),
             DeployError::Table(error) => error.code(),

@@ -30,7 +30,9 @@ pub(crate) use error::DeployError;
 pub(crate) use progress::{Party, Progress};
 pub(crate) use start::{Left, start};
 pub(crate) use state::{StatePolicy, save, save_changed, snapshot_of};
-pub(crate) use tables::{BATCH_ROWS, Descent, Down, can_share, convert, is_one_way};
+pub(crate) use tables::{
+    BATCH_ROWS, Converting, Descent, Reach, can_share, convert, is_one_way, reads_all_rows,
+};
 pub(crate) use take_over::{activate_beside, take_over};
 pub(crate) use taken::{DEPLOYMENT, HAND_OVER, Loss, Means, Refused, TakenState};
 pub(crate) use unload::{UnloadOptions, UnloadStage, Unloading};

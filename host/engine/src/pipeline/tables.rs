@@ -11,18 +11,20 @@
 //! | later | no | callers wait at the gate until the calls on the version before have ended |
 //! | earlier | | the version that serves makes images of all rows first, beside calls; if it cannot, callers wait as above, and what is lost has to be allowed |
 
-use super::{
-    error::DeployError,
-    taken::{DEPLOYMENT, Loss},
-};
+use super::{error::DeployError, taken::Loss};
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Holder, Lease},
     load::HookError,
-    service::{Entry, Fit, Serving},
+    service::{Fit, OpenTables, Serving},
     table::{Converted, Sweep, SweptRow, Table, TableError, VALUE_BYTES_MAX, View},
 };
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 /// How a version gets past the one that serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,17 @@ pub(crate) fn is_one_way(new: &Serving) -> bool {
     new.tables().all().iter().any(|table| table.fit() == Fit::OneWay)
 }
 
+/// Whether a version's steps bring up all rows that are older than its own: the
+/// sweep of what serves does, as long as that has the step.
+pub(crate) fn reads_all_rows(new: &OpenTables) -> Result<(), DeployError> {
+    let mut tables = new.all().into_iter();
+    let unread = tables.find_map(|open| open.out_of_reach().map(|schema| (open, schema)));
+    unread.map_or(Ok(()), |(open, schema)| {
+        let table = open.view().table().name().to_owned();
+        Err(DeployError::Unswept { table, schema, to: open.view().schema() })
+    })
+}
+
 /// Whether two versions can serve at once, as far as tables are concerned.
 pub(crate) fn can_share(new: &Serving) -> Result<(), DeployError> {
     let tables = new.tables().all();
@@ -61,17 +74,26 @@ pub(crate) fn can_share(new: &Serving) -> Result<(), DeployError> {
 /// are brought within its reach while the version before serves, which takes as
 /// long as there are rows. Dropping this gives the way up, and leaves the
 /// committed schemas as they were.
+///
+/// Several threads have it: the one that goes the way, which waits for the
+/// disks of tables that are kept by one, and the one that may give it up.
 #[must_use = "dropping it gives it up"]
+#[derive(Debug)]
 pub(crate) struct Descent {
     tables: Vec<Down>,
-    is_given_up: bool,
+    /// Where those have gone who wanted another way down.
+    left: Vec<Arc<Table>>,
+    /// Held while a table is changed, so that none is after the end.
+    is_over: Mutex<bool>,
 }
 
 /// A table that is gone down in.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Down {
     table: Arc<Table>,
     to: u32,
+    /// What the version that serves reads and writes, if it has the table.
+    from: Option<u32>,
     /// The view of the version that serves, if that can make the images.
     pub(crate) theirs: Option<Arc<View>>,
     /// It cannot, and leaves none of what it writes until its last call.
@@ -80,7 +102,7 @@ pub(crate) struct Down {
 
 impl Down {
     /// What is out of reach for the new version all the same. Looks at each row.
-    pub(crate) fn loss(&self, allow: bool) -> Result<Option<Loss>, DeployError> {
+    fn loss(&self, allow: bool) -> Result<Option<Loss>, DeployError> {
         let (rows, from) = (self.table.losses(), self.table.record().base);
         let table = self.table.name().to_owned();
         match rows {
@@ -91,38 +113,68 @@ impl Down {
     }
 }
 
+/// How far a version's tables are within its reach.
+pub(crate) struct Reach<'a> {
+    pub(crate) descent: &'a Descent,
+    /// Rows that are not, which is allowed.
+    pub(crate) losses: Vec<Loss>,
+    /// Called before its tables are committed while callers wait: for what a
+    /// process has to know which finds them so.
+    pub(crate) before_commit: &'a dyn Fn(),
+}
+
 impl Descent {
-    /// Has the versions at work leave images for the new one from now on.
-    pub(crate) fn begin(entry: &Entry, new: &Serving) -> Result<Descent, DeployError> {
-        let old = lease(entry);
-        let mut descent = Descent { tables: Vec::new(), is_given_up: true };
-        for open in new.tables().all() {
+    /// What is to be done before `new` can be let in. Nothing is done yet.
+    pub(crate) fn of(old: Option<&OpenTables>, new: &OpenTables) -> Descent {
+        let mut descent = Descent::none();
+        for open in new.all() {
             let (table, to) = (Arc::clone(open.view().table()), open.view().schema());
-            let record = table.record();
             if !open.may_meet_newer_rows() {
-                if record.downgrade_to != 0 {
-                    // Those who wanted it have gone.
-                    table.cancel_downgrade()?;
+                if table.record().downgrade_to != 0 {
+                    descent.left.push(table);
                 }
                 continue;
             }
-            let theirs = old.as_ref().and_then(|old| old.tables().find(table.name()));
-            if theirs.as_ref().is_some_and(|theirs| theirs.view().schema() == record.base) {
-                // Nobody here reads what versions after the one that serves have
-                // left: from now on it counts as its image, which can go down.
-                table.commit(record.base)?;
-            }
+            let theirs = old.and_then(|old| old.find(table.name()));
+            let from = theirs.as_ref().map(|theirs| theirs.view().schema());
             let is_one_way = theirs.as_ref().is_some_and(|theirs| !theirs.goes_down_to(to));
             let theirs = theirs.filter(|_| !is_one_way).map(|theirs| Arc::clone(theirs.view()));
-            descent.tables.push(Down { table: Arc::clone(&table), to, theirs, is_one_way });
-            table.prepare_downgrade(to)?;
+            descent.tables.push(Down { table, to, from, theirs, is_one_way });
         }
-        Ok(descent)
+        descent
     }
 
     /// Nothing has to be brought within reach.
     pub(crate) fn none() -> Descent {
-        Descent { tables: Vec::new(), is_given_up: false }
+        Descent { tables: Vec::new(), left: Vec::new(), is_over: Mutex::new(false) }
+    }
+
+    /// Whether nothing is to be done.
+    pub(crate) fn is_none(&self) -> bool {
+        self.tables.is_empty() && self.left.is_empty()
+    }
+
+    /// Has the versions at work leave images for the new one from now on. May wait
+    /// for a disk.
+    pub(crate) fn begin(&self) -> Result<(), DeployError> {
+        for table in &self.left {
+            self.change(|| table.cancel_downgrade())?;
+        }
+        for Down { table, to, from, .. } in &self.tables {
+            let base = table.record().base;
+            if *from == Some(base) {
+                // Nobody here reads what versions after the one that serves have
+                // left: from now on it counts as its image, which can go down.
+                self.change(|| table.commit(base))?;
+            }
+            self.change(|| table.prepare_downgrade(*to))?;
+        }
+        Ok(())
+    }
+
+    fn change(&self, change: impl FnOnce() -> Result<(), TableError>) -> Result<(), DeployError> {
+        let is_over = lock(&self.is_over);
+        if *is_over { Err(DeployError::Overtaken) } else { Ok(change()?) }
     }
 
     /// The tables that are gone down in: of each, the version that serves is to
@@ -137,20 +189,23 @@ impl Descent {
     }
 
     /// What is out of reach for the new version, once nobody writes any more.
-    pub(super) fn losses(&self, allow: bool) -> Result<Vec<Loss>, DeployError> {
+    pub(crate) fn losses(&self, allow: bool) -> Result<Vec<Loss>, DeployError> {
         self.tables.iter().filter_map(|down| down.loss(allow).transpose()).collect()
     }
 
     /// The version serves. That it goes down is over when it is committed.
-    pub(crate) fn finish(mut self) {
-        self.is_given_up = false;
+    pub(crate) fn finish(&self) {
+        *lock(&self.is_over) = true;
     }
-}
 
-impl Drop for Descent {
-    fn drop(&mut self) {
-        let tables = self.tables.iter().filter(|_| self.is_given_up);
-        for Down { table, .. } in tables {
+    /// The version is not let in: images are left in the committed schema again.
+    /// May wait for a disk.
+    pub(crate) fn give_up(&self) {
+        let mut is_over = lock(&self.is_over);
+        if std::mem::replace(&mut *is_over, true) {
+            return;
+        }
+        for Down { table, .. } in &self.tables {
             if let Err(error) = table.cancel_downgrade() {
                 // Its images are more than is needed, and that is all.
                 tracing::error!(table = table.name(), %error, "a downgrade was given up");
@@ -159,8 +214,37 @@ impl Drop for Descent {
     }
 }
 
-fn lease(entry: &Entry) -> Option<Lease<Serving>> {
-    entry.slot.look(Holder::new(DEPLOYMENT, monotonic_ns()))
+impl Drop for Descent {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+fn lock(is_over: &Mutex<bool>) -> MutexGuard<'_, bool> {
+    is_over.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Since when a row has been in the hands of a plugin, for whoever is not to wait
+/// for it any longer.
+#[derive(Debug, Default)]
+pub(crate) struct Converting {
+    /// By the monotonic clock; 0 while none is. Relaxed: looked at again soon.
+    since_ns: AtomicU64,
+}
+
+impl Converting {
+    fn during<T>(&self, step: impl FnOnce() -> T) -> T {
+        self.since_ns.store(monotonic_ns(), Relaxed);
+        let made = step();
+        self.since_ns.store(0, Relaxed);
+        made
+    }
+
+    /// Whether a row has been converted for longer than this, and still is.
+    pub(crate) fn is_stuck(&self, after: Duration) -> bool {
+        let since_ns = self.since_ns.load(Relaxed);
+        since_ns != 0 && Duration::from_nanos(monotonic_ns().saturating_sub(since_ns)) > after
+    }
 }
 
 /// Has a version convert rows. Those that it cannot are left as they are;
@@ -169,13 +253,15 @@ pub(crate) fn convert(
     serving: &Serving,
     sweep: &mut Sweep,
     rows: &[SweptRow],
+    converting: &Converting,
 ) -> Result<Option<HookError>, TableError> {
     let mut failed = None;
     for row in rows {
         let parts = row.row();
         let schemas = (parts.schema, row.image_schema());
         let table = Arc::clone(sweep.view().table());
-        let converted = serving.convert_row(table.name(), parts.value, schemas, VALUE_BYTES_MAX);
+        let convert = || serving.convert_row(table.name(), parts.value, schemas, VALUE_BYTES_MAX);
+        let converted = converting.during(convert);
         let converted = converted.unwrap_or_else(|error| {
             failed.get_or_insert(error);
             None
@@ -185,4 +271,98 @@ pub(crate) fn convert(
     }
     sweep.wait()?;
     Ok(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        service::{Spec, Tables},
+        table::{Change, Journal, JournalError, Limits, Ticket, Write},
+        table_store::TableStoreOptions,
+    };
+    use replug_abi::Durability;
+    use std::{
+        sync::mpsc::{Receiver, Sender, channel},
+        thread,
+    };
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A store that says that it was asked, and hangs until it is let go on.
+    struct Hanging {
+        asked: Sender<()>,
+        go_on: Mutex<Receiver<()>>,
+    }
+
+    impl Journal for Hanging {
+        fn append(&self, _: &Change<'_>) -> Result<Ticket, JournalError> {
+            // The test may be over.
+            _ = self.asked.send(());
+            _ = self.go_on.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            Ok(Ticket::NONE)
+        }
+
+        fn wait(&self, _: Ticket) -> Result<(), JournalError> {
+            Ok(())
+        }
+    }
+
+    fn version(tables: &Arc<Tables>, schema: u32) -> Arc<OpenTables> {
+        let spec = Spec {
+            name: "rows",
+            schema,
+            steps: &[(1, 2), (2, 1)],
+            durability: Durability::MEMORY,
+            rows_max: 0,
+            bytes_max: 0,
+        };
+        let version = OpenTables::new(&"sessions".parse().expect("a name"), tables);
+        version.open(&spec).expect("opens");
+        version
+    }
+
+    /// Once, the command loop waited for the disk, and no plugin was deployed.
+    #[test]
+    fn nobody_waits_for_a_disk_but_who_goes_down_and_who_gives_that_up() {
+        let tables = Tables::new(Limits::NONE, "nowhere".into(), TableStoreOptions::default());
+        let serving = version(&tables, 2);
+        serving.activate().expect("writes");
+        serving.commit().expect("is the first");
+        let table = Arc::clone(serving.all()[0].view().table());
+        serving.all()[0].view().put(b"key", &Write::new(b"")).expect("is written");
+        let ((asked, is_asked), (let_go_on, go_on)) = (channel(), channel());
+        let_go_on.send(()).expect("it listens");
+        table.attach(Arc::new(Hanging { asked, go_on: Mutex::new(go_on) })).expect("takes the record");
+        is_asked.recv_timeout(LONG).expect("takes the record");
+
+        let earlier = version(&tables, 1);
+        let descent = Arc::new(Descent::of(Some(&serving), &earlier));
+        assert!(!descent.is_none() && is_asked.try_recv().is_err(), "nothing is done yet");
+        let begins = thread::spawn({
+            let descent = Arc::clone(&descent);
+            move || descent.begin().map_err(drop)
+        });
+        is_asked.recv_timeout(LONG).expect("begins");
+        let gives_up = thread::spawn(move || descent.give_up());
+        drop(let_go_on);
+        // Whichever of them comes first then.
+        _ = begins.join().expect("does not panic");
+        gives_up.join().expect("does not panic");
+        assert_eq!(table.record().downgrade_to, 0);
+    }
+
+    #[test]
+    fn a_descent_that_was_given_up_changes_nothing_any_more() {
+        let tables = Tables::new(Limits::NONE, "nowhere".into(), TableStoreOptions::default());
+        let (serving, earlier) = (version(&tables, 2), version(&tables, 1));
+        serving.activate().expect("writes");
+        serving.commit().expect("is the first");
+        let descent = Descent::of(Some(&serving), &earlier);
+        descent.begin().expect("no journal");
+        assert_eq!(serving.all()[0].view().table().record().downgrade_to, 1);
+        descent.give_up();
+        assert!(matches!(descent.begin(), Err(DeployError::Overtaken)));
+        assert_eq!(serving.all()[0].view().table().record().downgrade_to, 0);
+    }
 }

@@ -11,8 +11,8 @@ use super::{
     progress::{Party, Progress},
     saved::{Saved, from_disk, from_disk_as_wanted, restore_and_activate},
     state::not_entered,
-    tables::{self, Descent, Passage},
-    taken::{DEPLOYMENT, Loss, Means, Refused, Taken, TakenState, enter},
+    tables::{self, Passage, Reach},
+    taken::{DEPLOYMENT, Means, Refused, Taken, TakenState, enter},
     worker::Worker,
 };
 use crate::{
@@ -24,15 +24,15 @@ use crate::{
 use std::time::{Duration, Instant};
 
 /// Makes `version` the one that serves. What it would meet in its tables was
-/// brought within its reach, but for these losses.
+/// brought within its reach, but for what is lost.
 pub(crate) fn take_over<'a>(
     entry: &'a Entry,
     version: Version<Serving>,
-    (descent, mut losses): (Descent, Vec<Loss>),
+    Reach { descent, mut losses, before_commit }: Reach<'_>,
     means: &mut Means<'_>,
 ) -> Result<Taken<'a>, Refused> {
     let new = version.payload();
-    let passage = tables::passage(new, &descent, &losses);
+    let passage = tables::passage(new, descent, &losses);
     // State that the version before does not have would be left behind.
     let may_go_back = !new.manifest().state.snapshot && passage == Passage::Open;
     let old = match entry.slot.lease(Holder::new(DEPLOYMENT, monotonic_ns())) {
@@ -45,7 +45,9 @@ pub(crate) fn take_over<'a>(
     // Nobody writes behind the gate: what is lost is known there and not before.
     let mut commit = |new: &Serving| {
         if passage == Passage::Gated {
+            tables::reads_all_rows(new.tables())?;
             losses = descent.losses(allow_loss)?;
+            before_commit();
             new.tables().commit()?;
         }
         Ok(())
@@ -61,9 +63,7 @@ pub(crate) fn take_over<'a>(
             first_start_or_stateless(entry, version, means)
         }
     };
-    let taken = taken?;
-    descent.finish();
-    Ok(Taken { losses, may_go_back, ..taken })
+    Ok(Taken { losses, may_go_back, ..taken? })
 }
 
 /// Whether state goes from one version to the other.

@@ -164,6 +164,8 @@ pub(crate) struct Means<'a> {
 pub(super) fn activate(new: &Serving, progress: &Progress) -> Result<(), DeployError> {
     progress.enter(Party::Candidate, Hook::Activate)?;
     new.tables().activate()?;
+    // A disk may have been waited for, longer than anybody waits for this.
+    progress.enter(Party::Candidate, Hook::Activate)?;
     new.hook(Hook::Activate)?;
     progress.enter(Party::Candidate, Hook::SelfTest)?;
     Ok(new.hook(Hook::SelfTest)?)

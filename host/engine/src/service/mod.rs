@@ -28,5 +28,7 @@ pub use typed::{NotRegistered, Typed};
 
 pub(crate) use bridge::host_context;
 pub(crate) use directory::{Change, Directory, Entry, ServiceLimits};
+#[cfg(test)]
+pub(crate) use open_tables::Spec;
 pub(crate) use open_tables::{Fit, OpenError, OpenTables, TableOf, Tables};
 pub(crate) use plugin_context::PluginContext;

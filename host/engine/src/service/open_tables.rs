@@ -438,9 +438,11 @@ impl OpenTables {
         self.take_back(to, |schema| schema != 0)
     }
 
-    /// The same for a version that never served: nothing stays, and tables that
-    /// no other version has written to end with it.
+    /// The same for a version that never served: nothing stays, tables that no
+    /// other version has written to end with it, and what still activates it comes
+    /// too late.
     pub(crate) fn undo(&self, to: Option<&OpenTables>) -> Result<(), TableError> {
+        self.all().iter().for_each(|open| open.view.shut());
         self.count_as_writer(Writing::NoMore);
         self.take_back(to, |_| true)
     }
@@ -470,11 +472,14 @@ impl OpenTables {
         })
     }
 
-    /// Makes the schemas of this version the ones that can be gone back to.
+    /// Makes the schemas of this version the ones that can be gone back to: in all
+    /// of its tables, or in none.
     pub(crate) fn commit(&self) -> Result<(), TableError> {
         // Also where the schema is the committed one already: what is void then
         // was not before.
-        self.all().iter().try_for_each(|open| open.view.table().commit(open.view.schema()))
+        let tables = self.all();
+        let tables = tables.iter().map(|open| (Arc::clone(open.view.table()), open.view.schema()));
+        Table::commit_all(&tables.collect::<Vec<_>>())
     }
 
     /// Whether its schemas are the committed ones.
@@ -526,6 +531,20 @@ impl OpenTable {
     pub(crate) fn may_meet_newer_rows(&self) -> bool {
         let record = self.view.table().record();
         record.base != 0 && record.base.max(record.newest) > self.view.schema()
+    }
+
+    /// The oldest schema of rows that the version's steps do not bring up to its
+    /// own, if there are such rows, or what serves writes them meanwhile.
+    pub(crate) fn out_of_reach(&self) -> Option<u32> {
+        let (own, base) = (self.view.schema(), self.view.table().record().base);
+        let written = (self.fit() == Fit::Later).then_some(base);
+        let schemas = self.view.table().schemas().into_iter().chain(written);
+        schemas.filter(|schema| *schema < own && !self.comes_up_from(*schema)).min()
+    }
+
+    /// Whether the version can turn rows of an earlier schema into its own.
+    fn comes_up_from(&self, schema: u32) -> bool {
+        (schema..self.view.schema()).all(|from| self.steps.contains(&(from, from + 1)))
     }
 
     /// Whether the version can turn its rows into those of an earlier schema.
@@ -776,6 +795,19 @@ mod tests {
         assert_eq!(second.of(&name()).len(), 1);
     }
 
+    /// Once, an activation that was given up while it waited for a disk went on when
+    /// that answered, and what the refused version wrote counted.
+    #[test]
+    fn a_version_that_was_refused_cannot_be_activated_any_more() {
+        let tables = tables();
+        let refused = OpenTables::new(&name(), &tables);
+        let view = Arc::clone(refused.open(&spec(1, &[])).expect("opens").view());
+        refused.undo(None).expect("no journal");
+        assert_eq!(refused.activate().expect_err("comes too late").code(), Code::TableNotActive);
+        let written = view.put(b"key", &Write::new(b""));
+        assert_eq!(written.expect_err("is not active").code(), Code::TableNotActive);
+    }
+
     #[test]
     fn tables_can_be_looked_at_while_the_disk_of_their_store_hangs() {
         let tables = tables();
@@ -813,6 +845,28 @@ mod tests {
         assert!(!folder.path().join("other").exists());
         let again = TableStore::open(folder.path().join("sessions"), TableStoreOptions::default());
         assert!(again.expect("nobody has it").tables.is_empty());
+    }
+
+    /// Once, rows that a sweep had not got to were read by field name when the next
+    /// version did not know their schema any more.
+    #[test]
+    fn rows_are_out_of_reach_of_a_version_without_the_step_from_their_schema() {
+        let tables = tables();
+        let out_of_reach = |schema, steps: &[(u32, u32)]| {
+            let open = OpenTables::new(&name(), &tables);
+            open.open(&spec(schema, steps)).expect("opens").out_of_reach()
+        };
+        assert_eq!(out_of_reach(3, &[]), None, "there are no rows");
+        let first = OpenTables::new(&name(), &tables);
+        let view = Arc::clone(first.open(&spec(1, &[])).expect("opens").view());
+        first.activate().expect("writes");
+        first.commit().expect("is the first");
+        assert_eq!(out_of_reach(3, &[(2, 3), (3, 2), (2, 1)]), Some(1), "it serves beside the first");
+        view.put(b"key", &Write::new(b"")).expect("is written");
+        assert_eq!(out_of_reach(3, &[(2, 3)]), Some(1));
+        assert_eq!(out_of_reach(3, &[(1, 2), (2, 3)]), None);
+        view.clear().expect("is written");
+        assert_eq!(out_of_reach(3, &[(2, 3)]), None, "there are none any more");
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Serving {
     }
 
     /// The tables that the version has open.
-    pub(crate) fn tables(&self) -> &OpenTables {
+    pub(crate) fn tables(&self) -> &Arc<OpenTables> {
         &self.tables
     }
 

@@ -157,13 +157,8 @@ unsafe extern "C" fn scan(table: Table, cursor: &mut u64, sink: &Sink) -> Status
     guard(Status::ERROR, || {
         let mut body = Vec::new();
         // SAFETY: the caller's promise.
-        match unsafe { view(table) }.scan(*cursor, &mut body) {
-            Ok(next) => {
-                *cursor = next;
-                sink.write(Part::BODY, &body)
-            }
-            Err(error) => refuse(sink, &error),
-        }
+        *cursor = unsafe { view(table) }.scan(*cursor, &mut body);
+        sink.write(Part::BODY, &body)
     })
 }
 

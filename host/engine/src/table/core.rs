@@ -53,6 +53,14 @@ impl Table {
         self.usage.size()
     }
 
+    /// The schemas that rows have, in order, without looking at the rows. While
+    /// some of them do not count, images do in their place, and so their schemas
+    /// are among these. Exact when nobody writes.
+    pub fn schemas(&self) -> Vec<u32> {
+        let has_voids = !self.control.load().record.voids.is_empty();
+        self.usage.schemas(has_voids)
+    }
+
     /// Which rows count; what a journal was told last.
     pub fn record(&self) -> Record {
         self.control.load().record.clone()
@@ -260,6 +268,24 @@ impl Table {
         change(&mut control);
         self.replace_control(control)?;
         Ok(true)
+    }
+
+    /// Whether the store takes changes, as far as is known.
+    pub(super) fn is_sound(&self) -> Result<(), TableError> {
+        self.ledger.get().map_or(Ok(()), Ledger::sound).map_err(|error| self.store_failed(error))
+    }
+
+    /// Changes the control whatever the journal says: versions read what is in memory.
+    ///
+    /// # Errors
+    /// [`TableError::StoreFailed`]: it is changed in memory only.
+    pub(super) fn change_anyway(&self, change: impl FnOnce(&mut Control)) -> Result<(), TableError> {
+        let _changing = self.changing.lock();
+        let mut control = Control::clone(&self.control.load());
+        change(&mut control);
+        let told = self.append(&Change::Control(&control.record)).map(drop);
+        self.control.store(Arc::new(control));
+        told
     }
 
     fn replace_control(&self, control: Control) -> Result<(), TableError> {

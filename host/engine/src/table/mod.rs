@@ -38,7 +38,7 @@
 //!
 //! `row` (one row), `control` (which rows count), `journal` (durability, seen
 //! from here), `error`, `usage` (counters and limits), `shards` (where rows
-//! stand), `core` (the table), `view` (reads and writes of a version), `scan`,
+//! stand), `core` (the table), `commit` (several at once), `view` (reads and writes of a version), `scan`,
 //! `restore`, `sweep`. Nothing here knows of plugins, hosts or files, or runs code that is
 //! not the table's but for the journal's.
 
@@ -49,6 +49,7 @@ mod error;
 mod usage;
 mod shards;
 mod core;
+mod commit;
 mod view;
 mod scan;
 mod restore;

@@ -131,6 +131,12 @@ impl Row {
         (self.0.slice.len() - header.key_len as usize - header.value_len as usize) as u64
     }
 
+    /// The schemas of its value and of its image.
+    pub(super) fn schemas(&self) -> (u32, Option<u32>) {
+        let header = self.header();
+        (header.schema, (header.image_schema != NO_IMAGE).then_some(header.image_schema))
+    }
+
     /// Whether both are the very same record.
     pub(super) fn is(&self, other: &Row) -> bool {
         std::ptr::eq(self.header(), other.header())

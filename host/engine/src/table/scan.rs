@@ -2,7 +2,7 @@
 //!
 //! A cursor is a place: it stays good whatever is written between two calls.
 
-use crate::table::error::TableError;
+use crate::failure::Failure;
 use crate::table::shards::{END, next_shard};
 use crate::table::view::View;
 use replug_abi::{SCAN_END, ScannedRow};
@@ -20,22 +20,21 @@ impl View {
     ///
     /// A row that is there for the whole scan is seen exactly once, in a state
     /// that it had during the scan: rows are taken in the order of their places,
-    /// which they keep.
-    ///
-    /// # Errors
-    /// [`TableError::NewerRow`]: a row cannot be read by this version.
-    pub fn scan(&self, cursor: u64, body: &mut Vec<u8>) -> Result<u64, TableError> {
+    /// which they keep. A row that this version cannot read says so in its place:
+    /// see [`ScannedRow::failure`].
+    #[must_use = "it is where the next call begins"]
+    pub fn scan(&self, cursor: u64, body: &mut Vec<u8>) -> u64 {
         let full = body.len() + SCAN_BYTES;
         let mut at = cursor;
         while at != END && body.len() < full {
-            at = self.scan_shard(at, full, body)?;
+            at = self.scan_shard(at, full, body);
         }
-        Ok(at)
+        at
     }
 
     /// The rows of one shard that stand at `from` or behind it. Returns the place
     /// of the first row that is to come next.
-    fn scan_shard(&self, from: u64, full: usize, body: &mut Vec<u8>) -> Result<u64, TableError> {
+    fn scan_shard(&self, from: u64, full: usize, body: &mut Vec<u8>) -> u64 {
         let shard = self.table.shards.read(from);
         let control = self.table.control();
         let mut rows: Vec<_> = shard.rows_from(from).map(|(place, row)| (place, row.clone())).collect();
@@ -46,13 +45,19 @@ impl View {
         for (place, row) in rows {
             // Two rows of one place stay together, as no cursor parts them.
             if body.len() >= full && last.is_some_and(|last| last < place) {
-                return Ok(place);
+                return place;
             }
             last = Some(place);
             let Some(parts) = control.effective(row.parts()) else { continue };
-            let (schema, value) = self.readable(&parts)?;
-            ScannedRow { key: parts.key, value, schema, revision: parts.revision }.append_to(body);
+            let (key, revision) = (parts.key, parts.revision);
+            match self.readable(&parts) {
+                Ok((schema, value)) => ScannedRow { key, value, schema, revision }.append_to(body),
+                Err(error) => {
+                    let (code, message) = (error.code().as_str(), error.to_string());
+                    ScannedRow::append_failure(key, revision, code, &message, body);
+                }
+            }
         }
-        Ok(next_shard(from))
+        next_shard(from)
     }
 }

@@ -3,6 +3,8 @@
 use crate::table::control::Limits;
 use crate::table::row::Row;
 use replug_abi::TableSize;
+use std::iter;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Rows and bytes. Relaxed throughout: the counters say how many, and no memory
@@ -13,6 +15,60 @@ pub(super) struct Usage {
     /// Without images.
     bytes: AtomicU64,
     image_bytes: AtomicU64,
+    schemas: Schemas,
+}
+
+/// How many values and images have which schema. Those of a table are few: each
+/// that it ever had keeps a link of a chain, which grows at its end.
+#[derive(Debug, Default)]
+struct Schemas(OnceLock<Box<Schema>>);
+
+#[derive(Debug)]
+struct Schema {
+    schema: u32,
+    values: AtomicU64,
+    images: AtomicU64,
+    next: Schemas,
+}
+
+impl Schemas {
+    fn of(&self, schema: u32) -> &Schema {
+        let mut at = self;
+        loop {
+            let found = at.0.get_or_init(|| Box::new(Schema::new(schema)));
+            if found.schema == schema {
+                return found;
+            }
+            at = &found.next;
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Schema> {
+        iter::successors(self.0.get(), |known| known.next.0.get()).map(Box::as_ref)
+    }
+
+    /// Counts a row; of most writes only the bytes change.
+    fn exchange(&self, old: Option<&Row>, new: Option<&Row>) {
+        let [before, now] = [old, new].map(|row| row.map(Row::schemas));
+        if before == now {
+            return;
+        }
+        let count = |row: Option<(u32, Option<u32>)>, change: fn(&AtomicU64) -> u64| {
+            let Some((value, image)) = row else { return };
+            change(&self.of(value).values);
+            if let Some(image) = image {
+                change(&self.of(image).images);
+            }
+        };
+        count(now, |number| number.fetch_add(1, Relaxed));
+        count(before, |number| number.fetch_sub(1, Relaxed));
+    }
+}
+
+impl Schema {
+    fn new(schema: u32) -> Schema {
+        Schema { schema, values: AtomicU64::new(0), images: AtomicU64::new(0), next: Schemas::default() }
+    }
 }
 
 /// Which limit a write would break.
@@ -26,6 +82,17 @@ impl Usage {
     pub(super) fn size(&self) -> TableSize {
         let bytes = self.bytes.load(Relaxed) + self.image_bytes.load(Relaxed);
         TableSize { rows: self.rows.load(Relaxed), bytes }
+    }
+
+    /// The schemas that values have, with those of images if they count too, in
+    /// order. Exact when nobody writes.
+    pub(super) fn schemas(&self, with_images: bool) -> Vec<u32> {
+        let is_there = |known: &&Schema| {
+            known.values.load(Relaxed) > 0 || (with_images && known.images.load(Relaxed) > 0)
+        };
+        let mut there: Vec<u32> = self.schemas.iter().filter(is_there).map(|known| known.schema).collect();
+        there.sort_unstable();
+        there
     }
 
     /// Counts `new` instead of `old`, or nothing if there is no room for it.
@@ -45,6 +112,7 @@ impl Usage {
         }
         let [images_before, images_now] = images;
         replace(&self.image_bytes, images_before, images_now, u64::MAX);
+        self.schemas.exchange(old, new);
         Ok(())
     }
 
@@ -53,6 +121,10 @@ impl Usage {
         self.rows.store(0, Relaxed);
         self.bytes.store(0, Relaxed);
         self.image_bytes.store(0, Relaxed);
+        for known in self.schemas.iter() {
+            known.values.store(0, Relaxed);
+            known.images.store(0, Relaxed);
+        }
     }
 }
 
@@ -111,5 +183,27 @@ mod tests {
         let limits = Limits { rows_max: 1, bytes_max: ROW_OVERHEAD_BYTES };
         assert_eq!(usage.exchange(None, Some(&row(b"")), limits), Err(Full::Bytes));
         assert_eq!(usage.size(), TableSize::default());
+    }
+
+    #[test]
+    fn schemas_are_those_of_the_rows_that_are_there() {
+        let of = |schema, image: u32| {
+            let image = (image != 0).then_some(Image { schema: image, bytes: b"i", fresh: true });
+            Row::new(&RowRef { key: b"k", value: b"v", schema, generation: 1, revision: 1, image })
+        };
+        let (usage, old, new) = (Usage::default(), of(1, 0), of(3, 2));
+        let exchange = |old, new| usage.exchange(old, new, Limits::NONE).expect("there is room");
+        exchange(None, Some(&new));
+        exchange(None, Some(&old));
+        exchange(None, Some(&old));
+        assert_eq!((usage.schemas(false), usage.schemas(true)), (vec![1, 3], vec![1, 2, 3]));
+        exchange(Some(&old), Some(&new));
+        assert_eq!(usage.schemas(false), [1, 3]);
+        exchange(Some(&old), None);
+        assert_eq!(usage.schemas(false), [3]);
+        exchange(Some(&new), Some(&of(3, 0)));
+        assert_eq!(usage.schemas(true), [2, 3]);
+        usage.reset();
+        assert!(usage.schemas(true).is_empty());
     }
 }

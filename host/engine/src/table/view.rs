@@ -8,6 +8,7 @@ use crate::table::core::Table;
 use crate::table::error::{TableError, shown};
 use crate::table::journal::Ticket;
 use crate::table::row::{Image, Row, RowRef};
+use parking_lot::Mutex;
 use replug_abi::{RowInfo, RowWrite, TableSize, Written};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -64,6 +65,9 @@ pub struct View {
     /// Relaxed: a number that the control, read under a lock, knows or not. A
     /// thread that does not see it yet is refused, as it was a moment before.
     generation: AtomicU32,
+    /// Whether it may write no more, whoever allows it. Held while that or a
+    /// generation changes.
+    is_shut: Mutex<bool>,
 }
 
 /// A row to be written.
@@ -117,7 +121,7 @@ impl View {
     /// Opens a table for a version of this schema, which is 1 or higher.
     pub fn new(table: &Arc<Table>, schema: u32) -> View {
         let (table, limits) = (Arc::clone(table), Limits::NONE);
-        View { table, schema, limits, generation: AtomicU32::new(NOT_YET) }
+        View { table, schema, limits, generation: AtomicU32::new(NOT_YET), is_shut: Mutex::new(false) }
     }
 
     /// The same with limits of the version's own, within those of the table. They
@@ -146,8 +150,13 @@ impl View {
     /// called again when a version that had left comes back.
     ///
     /// # Errors
-    /// [`TableError::StoreFailed`]
+    /// [`TableError::StoreFailed`]; [`TableError::NotActive`] after
+    /// [`shut`](Self::shut).
     pub fn activate(&self) -> Result<u32, TableError> {
+        let is_shut = self.is_shut.lock();
+        if *is_shut {
+            return Err(self.table.not_active());
+        }
         let before = self.generation();
         let generation = self.table.change(|control| {
             control.end(before);
@@ -155,6 +164,11 @@ impl View {
         })?;
         self.generation.store(generation, Relaxed);
         Ok(generation)
+    }
+
+    /// Allows no activation any more; one that is under way is waited for.
+    pub fn shut(&self) {
+        *self.is_shut.lock() = true;
     }
 
     /// Allows no more writes.

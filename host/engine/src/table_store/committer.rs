@@ -4,16 +4,20 @@
 //! While the disk is busy with one group the next one gathers, so that nobody
 //! waits for more than two syncs and a busy disk takes larger groups. A thread
 //! of its own, and not the first of those who wait, because there may be nobody
-//! who waits: asynchronous callers are woken, and sweeps do not care.
+//! who waits: asynchronous callers are woken, and sweeps do not care. Those are
+//! woken by a second thread: a wake may be code of a plugin, and one that waits
+//! for a change itself must not keep the first thread from writing it.
 
 use super::error::TableStoreError;
 use super::inventory::{TableId, Write};
 use super::volume::Volume;
 use crate::table::{Ticket, WhenDurable};
-use parking_lot::{Condvar, Mutex};
+use crossbeam::channel::{self, Sender};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle, ThreadId};
+use std::thread::{self, JoinHandle};
 
 /// Changes in one commit at most.
 const GROUP_WRITES: usize = 1024;
@@ -28,7 +32,6 @@ pub(super) const QUEUE_BYTES_MAX: usize = if cfg!(test) { 1024 * 1024 } else { 6
 pub(super) struct Committer {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    thread_id: ThreadId,
 }
 
 struct Shared {
@@ -59,12 +62,19 @@ impl Committer {
     pub(super) fn start(volume: Volume) -> std::io::Result<Committer> {
         let queue = Mutex::default();
         let shared = Arc::new(Shared { volume, queue, work: Condvar::new(), done: Condvar::new() });
+        // Ends behind the last wake, and nobody waits for that.
+        let (wakes, due) = channel::unbounded::<Wake>();
+        thread::Builder::new().name("replug-wake".to_owned()).spawn(move || {
+            for wake in due {
+                // Of one that panics the others are to hear nothing.
+                _ = catch_unwind(AssertUnwindSafe(wake));
+            }
+        })?;
         let thread = thread::Builder::new().name("replug-commit".to_owned()).spawn({
             let shared = Arc::clone(&shared);
-            move || run(&shared)
+            move || run(&shared, &wakes)
         })?;
-        let thread_id = thread.thread().id();
-        Ok(Committer { shared, thread: Mutex::new(Some(thread)), thread_id })
+        Ok(Committer { shared, thread: Mutex::new(Some(thread)) })
     }
 
     pub(super) fn volume(&self) -> &Volume {
@@ -92,12 +102,8 @@ impl Committer {
         Ok(ticket)
     }
 
-    /// Waits until the queue is shorter than it may be, or takes nothing more. A
-    /// wake does not wait: it keeps the queue from becoming shorter.
+    /// Waits until the queue is shorter than it may be, or takes nothing more.
     pub(super) fn wait_for_room(&self) {
-        if thread::current().id() == self.thread_id {
-            return;
-        }
         let mut queue = self.shared.queue.lock();
         while queue.bytes >= QUEUE_BYTES_MAX && queue.failed.is_none() {
             self.shared.done.wait(&mut queue);
@@ -116,7 +122,7 @@ impl Committer {
     }
 
     /// Calls `wake` when the change, and all before it, are durable: at once, or
-    /// on the committer's thread, in the order of tickets.
+    /// on a thread for that, in the order of tickets.
     pub(super) fn when_durable(&self, ticket: Ticket, wake: WhenDurable) {
         let mut queue = self.shared.queue.lock();
         if let Some(outcome) = queue.outcome(ticket) {
@@ -133,9 +139,7 @@ impl Committer {
     pub(super) fn close(&self) -> Result<(), TableStoreError> {
         self.shared.queue.lock().closing = true;
         self.shared.work.notify_one();
-        if let Some(thread) = self.thread.lock().take()
-            && self.thread_id != thread::current().id()
-        {
+        if let Some(thread) = self.thread.lock().take() {
             // Its panic is in the queue, as an error.
             _ = thread.join();
         }
@@ -181,8 +185,11 @@ impl Queue {
     }
 }
 
-fn run(shared: &Shared) {
-    let _end = End(shared);
+/// A call of somebody who waits, with what it is told.
+type Wake = Box<dyn FnOnce() + Send>;
+
+fn run(shared: &Shared, wakes: &Sender<Wake>) {
+    let _end = End(shared, wakes);
     let mut queue = shared.queue.lock();
     loop {
         let (group, bytes) = queue.take_group();
@@ -204,29 +211,23 @@ fn run(shared: &Shared) {
         queue.durable += writes;
         queue.bytes -= bytes;
         shared.done.notify_all();
-        queue = wake(shared, queue);
+        wake(&mut queue, wakes);
     }
 }
 
-/// Calls the wakes that are due, without the lock.
-fn wake<'a>(
-    shared: &'a Shared,
-    mut queue: parking_lot::MutexGuard<'a, Queue>,
-) -> parking_lot::MutexGuard<'a, Queue> {
-    let wakes = queue.take_wakes();
-    if wakes.is_empty() {
-        return queue;
-    }
+/// Hands over the wakes that are due.
+fn wake(queue: &mut MutexGuard<'_, Queue>, wakes: &Sender<Wake>) {
+    let due = queue.take_wakes();
     let failed = queue.failed.clone().map(TableStoreError::into_journal_error);
-    drop(queue);
-    for wake in wakes.into_values() {
-        wake(failed.clone().map_or(Ok(()), Err));
+    for wake in due.into_values() {
+        let outcome = failed.clone().map_or(Ok(()), Err);
+        // The thread is there as long as this sender is.
+        _ = wakes.send(Box::new(move || wake(outcome)));
     }
-    shared.queue.lock()
 }
 
 /// However the thread ends: nobody waits for it any more.
-struct End<'a>(&'a Shared);
+struct End<'a>(&'a Shared, &'a Sender<Wake>);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
@@ -234,6 +235,6 @@ impl Drop for End<'_> {
         queue.failed.get_or_insert_with(|| self.0.volume.closed());
         queue.writes.clear();
         self.0.done.notify_all();
-        drop(wake(self.0, queue));
+        wake(&mut queue, self.1);
     }
 }

@@ -51,8 +51,8 @@ impl Journal for TableJournal {
         self.lane.wait(ticket).map_err(TableStoreError::into_journal_error)
     }
 
-    /// At once, or on the thread that makes the commits, in the order of
-    /// tickets: `done` must neither block nor panic.
+    /// At once, or on a thread that does nothing else, in the order of tickets. It
+    /// may write and wait; others are told later then.
     fn when_durable(&self, ticket: Ticket, done: WhenDurable) {
         match &self.lane {
             Lane::Grouped(committer) => committer.when_durable(ticket, done),

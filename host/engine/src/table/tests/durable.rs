@@ -202,3 +202,26 @@ fn records_that_no_table_writes_are_refused() {
     restore.apply(&Change::Control(&good)).expect("a sound record");
     assert_eq!(restore.finish(None).record(), good);
 }
+
+/// Once, the tables before the one whose store failed were committed, and what the
+/// version wrote that served on counted no more.
+#[test]
+fn a_commit_of_several_tables_is_one_of_none_when_a_store_fails() {
+    for is_known in [true, false] {
+        // Two activations fit in, and no commit.
+        let ((first, journal), (second, _)) = (durable(None), durable(Some(2)));
+        let old = [&first, &second].map(|table| Version::start(table, 2, false));
+        first.commit(2).expect("room");
+        old[0].put(b"a", &[1, 2]).expect("room");
+        let _new = [&first, &second].map(|table| Version::start(table, 1, false));
+        if is_known {
+            second.commit(2).expect_err("no room");
+        }
+        let before = (first.record(), journal.kept.lock().len());
+        let refused = Table::commit_all(&[(Arc::clone(&first), 1), (Arc::clone(&second), 1)]);
+        assert_eq!(refused.expect_err("no room").code(), Code::TableStoreFailed);
+        assert_eq!((first.record(), journal.restored(None).record()), (before.0.clone(), before.0));
+        assert_eq!(journal.kept.lock().len() > before.1, !is_known, "it was tried and taken back");
+        assert_eq!(old[0].get(b"a").expect("counts").map(|(_, value)| value), Some(vec![1, 2]));
+    }
+}

@@ -15,7 +15,7 @@ use super::{
 };
 use parking_lot::Mutex;
 use replug_abi::{RowInfo, RowWrite, SCAN_END, ScannedRow, Written};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 type Value = Vec<u8>;
@@ -117,22 +117,35 @@ impl Version {
         }
     }
 
-    /// All rows, in the version's own schema.
-    fn scan(&self) -> Result<BTreeMap<Vec<u8>, Value>, TableError> {
-        let (mut rows, mut cursor) = (BTreeMap::new(), 0);
+    /// All rows, in the version's own schema; else the keys of those that it
+    /// cannot read.
+    fn scan(&self) -> Result<BTreeMap<Vec<u8>, Value>, BTreeSet<Vec<u8>>> {
+        let (rows, unread) = self.scan_all();
+        if unread.is_empty() { Ok(rows) } else { Err(unread) }
+    }
+
+    /// All rows that it can read, and the keys of the others.
+    fn scan_all(&self) -> (BTreeMap<Vec<u8>, Value>, BTreeSet<Vec<u8>>) {
+        let (mut rows, mut unread, mut cursor) = (BTreeMap::new(), BTreeSet::new(), 0);
         while cursor != SCAN_END {
             let mut body = Vec::new();
-            cursor = self.view.scan(cursor, &mut body)?;
+            cursor = self.view.scan(cursor, &mut body);
             let mut rest = &body[..];
             while let Some((row, behind)) = ScannedRow::read(rest) {
-                assert_eq!(row.schema as usize, row.value.len());
-                let twice = rows.insert(row.key.to_vec(), converted(row.value, self.schema()));
-                assert_eq!(twice, None, "row {:?} was seen twice", row.key);
                 rest = behind;
+                let key = row.key.to_vec();
+                if let Some((code, _)) = row.failure() {
+                    assert_eq!(code, "table.newer_row");
+                    assert!(unread.insert(key.clone()), "row {key:?} was seen twice");
+                    continue;
+                }
+                assert_eq!(row.schema as usize, row.value.len());
+                let twice = rows.insert(key, converted(row.value, self.schema()));
+                assert_eq!(twice, None, "row {:?} was seen twice", row.key);
             }
             assert!(rest.is_empty());
         }
-        Ok(rows)
+        (rows, unread)
     }
 
     fn settle(&self, sweep: &mut Sweep, swept: &SweptRow) -> Result<Settled, TableError> {

@@ -407,16 +407,15 @@ impl World {
     fn check_whole(&self) {
         for who in [Who::Committed, Who::Trial, Who::Late, Who::Lower] {
             let Some(actor) = self.reader(who) else { continue };
-            let mut expected = Some(BTreeMap::new());
+            let (mut rows, mut unread) = (BTreeMap::new(), BTreeSet::new());
             for key in self.model.rows.keys() {
-                match (self.model.seen(actor.version.schema(), *key), &mut expected) {
-                    (Seen::Value(value) | Seen::Image(value), Some(rows)) => {
-                        rows.insert(vec![*key], value);
-                    }
-                    _ => expected = None,
+                match self.model.seen(actor.version.schema(), *key) {
+                    Seen::Value(value) | Seen::Image(value) => drop(rows.insert(vec![*key], value)),
+                    Seen::Newer => drop(unread.insert(vec![*key])),
+                    Seen::Nothing => {}
                 }
             }
-            assert_eq!(actor.version.scan().ok(), expected, "{who:?} scans");
+            assert_eq!(actor.version.scan_all(), (rows, unread), "{who:?} scans");
         }
         assert_counters_are_exact(&self.table);
         let census = self.table.census();

@@ -342,3 +342,19 @@ fn a_row_that_cannot_be_converted_is_left_and_said_to_be() {
     assert!(!report.complete && !report.idle && report.progress.left == 1, "{report:?}");
     assert_eq!(value(&new, b"a"), Some(vec![1, 2]));
 }
+
+/// Once, a scan ended at such a row, with what had been read before it in the same
+/// batch.
+#[test]
+fn a_scan_says_of_a_row_that_it_cannot_read_and_goes_on_behind_it() {
+    let (table, old) = committed(1);
+    for key in 0..20_u8 {
+        old.put(&[key], &[key]).expect("room");
+    }
+    let new = Version::start(&table, 2, false);
+    for key in 20..30_u8 {
+        new.put(&[key], &[key, 1]).expect("room");
+    }
+    let (rows, unread) = old.scan_all();
+    assert_eq!((rows.len(), unread), (20, (20..30).map(|key| vec![key]).collect()));
+}

@@ -144,6 +144,29 @@ fn a_wake_that_writes_does_not_wait_for_itself() {
     assert_eq!(outcome.recv_timeout(Duration::from_secs(20)), Ok(true));
 }
 
+/// Once, it was called by the thread that makes the commits: nothing was ever
+/// durable again.
+#[test]
+fn a_wake_may_wait_until_what_it_writes_is_durable() {
+    let place = Place::new();
+    let gate = Arc::new(Gate::default());
+    let opened = place.open_on(gate.clone());
+    let journal = opened.store.create("safe", Durability::Disk).expect("a new table");
+    gate.set(true);
+    let before = gate.commits();
+    let first = journal.append(&Change::Put(row(b"first", b"", 1))).expect("sound");
+    gate.wait_for_commit(before + 1);
+    let (woken, outcome) = mpsc::channel();
+    let writes = Arc::clone(&journal);
+    let wake = move |_| {
+        let second = writes.append(&Change::Put(row(b"second", b"", 1)));
+        woken.send(second.and_then(|ticket| writes.wait(ticket)).is_ok()).expect("a test");
+    };
+    journal.when_durable(first, Box::new(wake));
+    gate.set(false);
+    assert_eq!(outcome.recv_timeout(Duration::from_secs(20)), Ok(true));
+}
+
 #[test]
 fn a_change_after_a_clear_in_the_same_commit_is_kept_and_one_before_is_not() {
     let place = Place::new();
