@@ -429,6 +429,24 @@ fn a_choice_outlives_a_process_that_ends_when_rows_were_committed_for_it() {
 }
 
 #[test]
+fn no_row_is_given_up_for_a_choice_that_cannot_be_kept() {
+    let mut harness = Harness::with(|host| kept_by_the_process(host.allow_state_loss(true)));
+    deploy(&mut harness, 1);
+    let sessions = harness.plugin("sessions");
+    deploy_example(&mut harness, "one-way", "2.1.0");
+    call(&sessions, "fill", r#"{"from": 0, "count": 100}"#);
+    let in_the_way = harness.data_dir().join("choices.new");
+    fs::create_dir(&in_the_way).expect("is made");
+    let refused = harness.activate("sessions", "1.0.0").expect_err("it would be forgotten");
+    assert_eq!(refused.code, "state.store", "{refused}");
+    let serving = sessions.version().expect("one serves").version.to_string();
+    assert_eq!((serving.as_str(), audit(&sessions).0), ("2.1.0", 100));
+    fs::remove_dir(&in_the_way).expect("is empty");
+    harness.activate("sessions", "1.0.0").expect("is kept now");
+    assert_eq!(audit(&sessions).0, 0);
+}
+
+#[test]
 fn a_process_that_is_killed_on_the_way_back_loses_no_row_without_a_word() {
     for millis in [0, 5, 20, 80, 320] {
         let mut harness = Harness::with(kept_by_the_process);

@@ -9,6 +9,8 @@ use crate::{
     event::FailureReport,
     failure::Code,
     id::{PluginName, VersionId},
+    pipeline::{DeployError, Reach},
+    service::Serving,
 };
 use semver::Version;
 
@@ -47,7 +49,9 @@ impl Control {
         let Some(Asked { before, done }) = self.asked.remove(name) else { return };
         self.shared.hold_choice(name, None);
         let active = self.chosen(name, before, reconciled);
-        let _ = done.send(active.and_then(|id| self.shared.keep_choices().map(|()| id)));
+        // Also one that was carried out in part and could not be had.
+        let kept = self.shared.keep_choices();
+        let _ = done.send(active.and_then(|id| kept.map(|()| id)));
     }
 
     fn chosen(
@@ -67,6 +71,16 @@ impl Control {
         }
         let active = self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active().cloned());
         active.ok_or_else(|| unknown(format!("no version of {name} can be activated")))
+    }
+
+    /// Keeps the choice of a version whose tables are committed behind the gate: a
+    /// disk is not waited for while callers wait.
+    pub(super) fn keep_choice_for_gate(&self, reach: &Reach<'_>, new: &Serving) -> Result<(), DeployError> {
+        if !reach.commits_at_gate(new) {
+            return Ok(());
+        }
+        let kept = self.shared.carry_out_choice(&new.id().name);
+        kept.map_err(|failure| DeployError::Unkept(failure.message))
     }
 
     /// Notes the choice; returns the one before.
@@ -92,10 +106,12 @@ impl Control {
 impl Shared {
     /// The choice of a plugin's version comes into force, before rows are committed
     /// for it: whoever finds them so is to find the choice.
-    pub(super) fn carry_out_choice(&self, name: &PluginName) {
+    ///
+    /// # Errors
+    /// It cannot be kept.
+    pub(super) fn carry_out_choice(&self, name: &PluginName) -> Result<(), FailureReport> {
         self.hold_choice(name, None);
-        // If it cannot be kept, whoever made it is told when it is answered.
-        let _ = self.keep_choices();
+        self.keep_choices()
     }
 
     fn hold_choice(&self, name: &PluginName, before: Option<Option<Version>>) {

@@ -234,6 +234,11 @@ impl Control {
         (descent, losses): (&Descent, Vec<Loss>),
     ) -> Result<Option<Kept>, DeployError> {
         let Prepared { entry, version, mut stages, noticed_ns } = prepared;
+        let reach = Reach { descent, losses };
+        if let Err(error) = self.keep_choice_for_gate(&reach, version.payload()) {
+            self.unload(version.retire(), None);
+            return Err(error);
+        }
         let policy = self.policy();
         let mut problems = Vec::new();
         let in_memory = version.id();
@@ -246,8 +251,6 @@ impl Control {
             gate_timeout: self.options.service.gate_timeout,
             problems: &mut problems,
         };
-        let before_commit = || self.shared.carry_out_choice(&id.name);
-        let reach = Reach { descent, losses, before_commit: &before_commit };
         let taken = pipeline::take_over(&entry, version, reach, &mut means);
         for problem in &problems {
             self.shared.event(Some(id), EventKind::StateProblem { failure: FailureReport::of(problem) });
@@ -288,7 +291,7 @@ impl Control {
         for Loss { table, rows } in taken.losses {
             self.shared.event(Some(id), EventKind::TableLoss { table, rows });
         }
-        self.shared.carry_out_choice(&id.name);
+        let _ = self.shared.carry_out_choice(&id.name); // Told when it is answered.
         // The first version is committed before a second one can be there.
         self.settle_tables_of(&entry);
         Ok(kept)

@@ -4,8 +4,8 @@
 //! That takes as long as there are rows, and is paused as sweeps are. Meanwhile
 //! the version waits, prepared, and the command loop serves the other plugins.
 //! Nothing is committed here: a descent that is given up, or cut short by the
-//! end of the process, leaves the tables as they were. The loop never waits for
-//! the disks that tables are kept on, nor for a step that does not return: such
+//! end of the process, leaves the tables as they were. Nor does the loop wait here
+//! for the disks that tables are kept on or for a step that does not return: such
 //! a thread is left to itself, under a lease that shows where it is.
 
 use super::{

@@ -75,6 +75,8 @@ pub(crate) enum DeployError {
     Before { version: Box<VersionId>, source: Box<DeployError> },
     #[error("state cannot be saved before the swap: {0}")]
     Save(#[source] StoreError),
+    #[error("its tables are not committed, since the choice of it cannot be kept: {0}")]
+    Unkept(String),
     #[error("saved state cannot be used: {0}")]
     Restore(#[source] StoreError),
     #[error("{calls} calls and {} leases{} did not end within {} ms", holders.len(), names(holders), waited.as_millis())]
@@ -125,7 +127,10 @@ impl DeployError {
             | DeployError::Restore(_)
             | DeployError::Quiesce { .. }
             | DeployError::OverBudget { .. } => Stage::HandOver,
-            DeployError::Gate(_) | DeployError::SharedState | DeployError::OneWay { .. } => Stage::Publish,
+            DeployError::Gate(_)
+            | DeployError::SharedState
+            | DeployError::OneWay { .. }
+            | DeployError::Unkept(_) => Stage::Publish,
             DeployError::TableStore(_) | DeployError::Thread(_) | DeployError::Panicked => Stage::Prepare,
             DeployError::TablesInUse | DeployError::Overtaken => Stage::HandOver,
             DeployError::Open(_) | DeployError::Table(_) => Stage::Activate,
@@ -156,6 +161,7 @@ impl Failure for DeployError {
             DeployError::Thread(_) | DeployError::Panicked => Code::HostThread,
             DeployError::BrokenStep { .. } => Code::StateMigrate,
             DeployError::Save(error) | DeployError::Restore(error) => error.code(),
+            DeployError::Unkept(_) => Code::StateStore,
             DeployError::Quiesce { .. } => Code::GateQuiesceTimeout,
             DeployError::OverBudget { .. } => Code::GateBudget,
             DeployError::Gate(error) => error.code(),

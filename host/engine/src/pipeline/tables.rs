@@ -118,9 +118,14 @@ pub(crate) struct Reach<'a> {
     pub(crate) descent: &'a Descent,
     /// Rows that are not, which is allowed.
     pub(crate) losses: Vec<Loss>,
-    /// Called before its tables are committed while callers wait: for what a
-    /// process has to know which finds them so.
-    pub(crate) before_commit: &'a dyn Fn(),
+}
+
+impl Reach<'_> {
+    /// Whether the version's tables are committed behind the gate, so that what a
+    /// process has to know which finds them so is to be written before.
+    pub(crate) fn commits_at_gate(&self, new: &Serving) -> bool {
+        passage(new, self.descent, &self.losses) == Passage::Gated
+    }
 }
 
 impl Descent {

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 pub(crate) fn take_over<'a>(
     entry: &'a Entry,
     version: Version<Serving>,
-    Reach { descent, mut losses, before_commit }: Reach<'_>,
+    Reach { descent, mut losses }: Reach<'_>,
     means: &mut Means<'_>,
 ) -> Result<Taken<'a>, Refused> {
     let new = version.payload();
@@ -47,7 +47,6 @@ pub(crate) fn take_over<'a>(
         if passage == Passage::Gated {
             tables::reads_all_rows(new.tables())?;
             losses = descent.losses(allow_loss)?;
-            before_commit();
             new.tables().commit()?;
         }
         Ok(())
