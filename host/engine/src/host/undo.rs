@@ -1,8 +1,8 @@
 //! Leaving tables as they were before a version that was refused.
 //!
 //! That is written to the stores of tables, and so may wait for a disk: it has a
-//! thread of its own, and the plugin's next deployment waits for that. The
-//! command loop never does.
+//! thread of its own, and the plugin's next deployment waits for that. Only where
+//! no thread can be had does the command loop do it.
 
 use super::{control::Control, job::Job};
 use crate::{

@@ -3,9 +3,11 @@
 //!
 //! Behind the closed gate, after the last call on the old version has returned,
 //! state is [transferred](super::transfer), and only then is the pointer stored.
-//! Until then every failure opens the gate on the old version. All of it has one
-//! budget, below the time that callers wait before they are refused: a hand-over
-//! that fails is a pause to them and nothing else.
+//! Until then every failure opens the gate on the old version. The transfer has
+//! one budget, below the time that callers wait before they are refused: a
+//! hand-over that fails is a pause to them and nothing else. Behind the gate is
+//! also where tables are committed whose rows the old version could not read, and
+//! that waits for their stores, outside of the budget.
 
 use super::{
     error::DeployError,

@@ -3,7 +3,7 @@
 //!
 //! What they wait for is what cannot be done without the last state: `freeze`, one
 //! copy of the state out of the plugin, the steps, `restore`, `activate` and the
-//! self-test. Nothing is packed, hashed or written to a disk meanwhile. Before the
+//! self-test. No state is packed, hashed or written to a disk meanwhile. Before the
 //! gate closes, beside calls, a snapshot is saved and the steps are tried on it; so
 //! whenever the process ends, a state of the version before is on the disk before
 //! the new one has served a call. The last state, as it was behind the gate, is

@@ -1,6 +1,6 @@
 //! The plugins of a host, by name.
 
-use super::{error::CallError, open_tables::Tables, serving::Serving, timer::Timer};
+use super::{error::CallError, plugin_tables::Tables, serving::Serving, timer::Timer};
 use crate::{
     clock::monotonic_ns,
     dispatch::{Arm, Refused, Route, Slot},

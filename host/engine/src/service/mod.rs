@@ -8,6 +8,8 @@
 mod message;
 mod error;
 mod timer;
+mod plugin_tables;
+mod open_table;
 mod open_tables;
 mod serving;
 mod directory;
@@ -28,7 +30,12 @@ pub use typed::{NotRegistered, Typed};
 
 pub(crate) use bridge::host_context;
 pub(crate) use directory::{Change, Directory, Entry, ServiceLimits};
-#[cfg(test)]
-pub(crate) use open_tables::Spec;
-pub(crate) use open_tables::{Fit, OpenError, OpenTables, TableOf, Tables};
+pub(crate) use open_table::Fit;
+pub(crate) use open_tables::OpenTables;
 pub(crate) use plugin_context::PluginContext;
+#[cfg(test)]
+pub(crate) use plugin_tables::Spec;
+pub(crate) use plugin_tables::{OpenError, TableOf, Tables};
+
+#[cfg(test)]
+mod open_tables_tests;

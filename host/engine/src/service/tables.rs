@@ -6,8 +6,9 @@
 //! decided there; when a version may write, by the pipeline.
 
 use super::{
-    open_tables::{OpenTable, Spec},
+    open_table::OpenTable,
     plugin_context::{Work, context, guard},
+    plugin_tables::Spec,
 };
 use crate::{
     failure::Failure,
