@@ -11,7 +11,6 @@ use arc_swap::ArcSwap;
 use replug_abi::Status;
 use std::{
     collections::BTreeMap,
-    io,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -164,16 +163,16 @@ impl Directory {
         limits: ServiceLimits,
         interfaces: Interfaces,
         tables: Arc<Tables>,
-    ) -> io::Result<Self> {
-        Ok(Directory {
+    ) -> Self {
+        Directory {
             entries: ArcSwap::default(),
             changing: Mutex::new(()),
             limits,
             interfaces,
             tables,
-            timer: Timer::start()?,
+            timer: Timer::default(),
             stopped: AtomicBool::new(false),
-        })
+        }
     }
 
     /// The plugin of this name, if the host has heard of it.
@@ -270,7 +269,7 @@ mod tests {
             in_flight_max: None,
         };
         let tables = Tables::new(Limits::NONE, "nowhere".into(), TableStoreOptions::default());
-        Directory::new(limits, Interfaces::default(), tables).expect("a thread")
+        Directory::new(limits, Interfaces::default(), tables)
     }
 
     fn name(name: &str) -> PluginName {

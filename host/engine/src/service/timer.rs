@@ -1,11 +1,11 @@
 //! Wakes async calls whose deadline has passed. Callers need no runtime, so
-//! this is a thread of the host, which sleeps while there is nothing to wait
+//! this is a thread of the host. It begins with the first call that has to wait,
+//! since many hosts never have one, and sleeps while there is nothing to wait
 //! for.
 
 use crate::{clock::monotonic_ns, dispatch::wake};
 use std::{
     collections::BTreeMap,
-    io,
     sync::{Arc, Condvar, Mutex, PoisonError},
     task::Waker,
     thread::{self, JoinHandle},
@@ -15,10 +15,9 @@ use std::{
 /// One entry: a deadline and the number that keeps equal ones apart.
 pub(crate) type Key = (u64, u64);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Timer {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug, Default)]
@@ -32,25 +31,19 @@ struct State {
     waiting: BTreeMap<Key, Waker>,
     next: u64,
     stopped: bool,
+    /// None until the first call waits.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Timer {
-    pub(crate) fn start() -> io::Result<Timer> {
-        let shared = Arc::new(Shared::default());
-        let thread = thread::Builder::new().name("replug-timer".to_owned()).spawn({
-            let shared = Arc::clone(&shared);
-            move || shared.run()
-        })?;
-        Ok(Timer { shared, thread: Mutex::new(Some(thread)) })
-    }
-
     /// Wakes `waker` once: at the deadline (`CLOCK_MONOTONIC`, nanoseconds), or
-    /// when the timer stops; at once if it has stopped.
+    /// when the timer stops; at once if it has stopped, or if the system gives no
+    /// thread: who is woken looks at its deadline itself, and asks again.
     pub(crate) fn wake_at(&self, deadline_ns: u64, waker: Waker) -> Key {
         let mut state = self.shared.lock();
         let key = (deadline_ns, state.next);
         state.next += 1;
-        if state.stopped {
+        if state.stopped || !self.runs(&mut state) {
             drop(state);
             wake(waker);
             return key;
@@ -64,6 +57,16 @@ impl Timer {
         key
     }
 
+    /// Whether there is a thread, which there is from now on if the system has one.
+    fn runs(&self, state: &mut State) -> bool {
+        if state.thread.is_none() {
+            let shared = Arc::clone(&self.shared);
+            let begun = thread::Builder::new().name("replug-timer".to_owned()).spawn(move || shared.run());
+            state.thread = begun.inspect_err(|error| tracing::warn!(%error, "no thread for deadlines")).ok();
+        }
+        state.thread.is_some()
+    }
+
     /// Takes an entry back.
     pub(crate) fn cancel(&self, key: Key) {
         let waker = self.shared.lock().waiting.remove(&key);
@@ -73,9 +76,12 @@ impl Timer {
 
     /// Ends the thread, and wakes all that wait: nobody would later.
     pub(crate) fn stop(&self) {
-        self.shared.lock().stopped = true;
+        let thread = {
+            let mut state = self.shared.lock();
+            state.stopped = true;
+            state.thread.take()
+        };
         self.shared.changed.notify_one();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // It does nothing that panics: wakers are kept from it.
             let _ = thread.join();
@@ -134,7 +140,7 @@ mod tests {
 
     #[test]
     fn deadlines_are_woken_in_order_and_cancelled_ones_are_not() {
-        let timer = Timer::start().expect("thread");
+        let timer = Timer::default();
         let (send, receive) = mpsc::sync_channel(8);
         let waker = |number| Waker::from(Arc::new(Tell(send.clone(), number)));
         let now = monotonic_ns();
@@ -151,7 +157,7 @@ mod tests {
 
     #[test]
     fn who_waits_when_the_timer_stops_is_woken_and_who_comes_later_at_once() {
-        let timer = Timer::start().expect("thread");
+        let timer = Timer::default();
         let (send, receive) = mpsc::sync_channel(8);
         let waker = |number| Waker::from(Arc::new(Tell(send.clone(), number)));
         timer.wake_at(u64::MAX, waker(1));
@@ -169,7 +175,7 @@ mod tests {
                 panic!("in the executor");
             }
         }
-        let timer = Timer::start().expect("thread");
+        let timer = Timer::default();
         let (send, receive) = mpsc::sync_channel(1);
         timer.wake_at(1, Waker::from(Arc::new(Bomb)));
         timer.wake_at(2, Waker::from(Arc::new(Tell(send, 2))));
