@@ -128,6 +128,8 @@ pub use call::{Call, OwnedCall};
 pub use context::Context;
 pub use error::{Error, Result};
 pub use methods::Methods;
+#[cfg(feature = "async")]
+pub use methods::Shared;
 pub use plugin::{Plugin, Snapshot};
 pub use reply::Reply;
 pub use table::Table;

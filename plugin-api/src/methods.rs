@@ -4,7 +4,7 @@
 use crate::OwnedCall;
 use crate::{Call, Plugin, Reply, Result};
 #[cfg(feature = "async")]
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, ops::Deref, pin::Pin, sync::Arc};
 
 /// The methods of a plugin, by name.
 ///
@@ -35,11 +35,11 @@ use std::{future::Future, pin::Pin, sync::Arc};
 ///     }
 /// }
 /// ```
-pub struct Methods<P> {
+pub struct Methods<P: 'static> {
     entries: Vec<Method<P>>,
 }
 
-pub(crate) struct Method<P> {
+pub(crate) struct Method<P: 'static> {
     pub(crate) name: &'static str,
     pub(crate) description: &'static str,
     pub(crate) handler: Handler<P>,
@@ -49,9 +49,38 @@ type SyncHandler<P> = Box<dyn Fn(&P, &Call<'_>) -> Result<Reply> + Send + Sync>;
 #[cfg(feature = "async")]
 pub(crate) type ReplyFuture = Pin<Box<dyn Future<Output = Result<Reply>> + Send>>;
 #[cfg(feature = "async")]
-type AsyncHandler<P> = Box<dyn Fn(Arc<P>, OwnedCall) -> ReplyFuture + Send + Sync>;
+type AsyncHandler<P> = Box<dyn Fn(Shared<P>, OwnedCall) -> ReplyFuture + Send + Sync>;
 
-pub(crate) enum Handler<P> {
+/// The plugin as an async handler has it: usable from any thread, for as long as
+/// the handler's future needs it. A version whose futures keep it is not dropped
+/// before they are.
+#[cfg(feature = "async")]
+pub struct Shared<P: 'static>(Arc<dyn AsRef<P> + Send + Sync>);
+
+#[cfg(feature = "async")]
+impl<P: 'static> Shared<P> {
+    pub(crate) fn new(owner: Arc<dyn AsRef<P> + Send + Sync>) -> Self {
+        Shared(owner)
+    }
+}
+
+#[cfg(feature = "async")]
+impl<P: 'static> Clone for Shared<P> {
+    fn clone(&self) -> Self {
+        Shared(Arc::clone(&self.0))
+    }
+}
+
+#[cfg(feature = "async")]
+impl<P: 'static> Deref for Shared<P> {
+    type Target = P;
+
+    fn deref(&self) -> &P {
+        (*self.0).as_ref()
+    }
+}
+
+pub(crate) enum Handler<P: 'static> {
     Sync(SyncHandler<P>),
     #[cfg(feature = "async")]
     Async(AsyncHandler<P>),
@@ -90,7 +119,7 @@ impl<P: Plugin> Methods<P> {
         handler: F,
     ) -> &mut Self
     where
-        F: Fn(Arc<P>, OwnedCall) -> Fut + Send + Sync + 'static,
+        F: Fn(Shared<P>, OwnedCall) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R>> + Send + 'static,
         R: Into<Reply>,
     {

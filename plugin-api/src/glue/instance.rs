@@ -13,23 +13,58 @@ use abi_stable::{
 use replug_abi::{HostContext, Instance, InstanceVtable, InstanceVtableRef, Part, Sink, Status};
 use std::{
     marker::PhantomData,
+    mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
-/// What is behind an [`Instance`].
-pub(crate) struct Cell<P> {
+/// What is behind an [`Instance`], which owns one share of it. The plugin lies in
+/// it, and not behind one more pointer that each typed call would follow.
+pub(crate) struct Cell<P: 'static> {
     // Dropped top-down: the plugin may still use its context while it drops.
-    pub(crate) plugin: Arc<P>,
+    pub(crate) plugin: P,
     pub(crate) methods: Methods<P>,
     pub(crate) context: Context,
 }
 
-impl<P> Cell<P> {
+impl<P: 'static> Cell<P> {
     /// SAFETY: `instance` is a live instance of `P`.
     pub(crate) unsafe fn borrow(instance: &Instance) -> &Cell<P> {
         // SAFETY: the caller's promise.
         unsafe { &*instance.0.cast::<Cell<P>>() }
+    }
+
+    /// An instance that owns the cell.
+    pub(crate) fn into_instance(self) -> Instance {
+        Instance(Arc::into_raw(Arc::new(self)).cast_mut().cast())
+    }
+
+    /// Takes the cell back from its instance, which is no more.
+    ///
+    /// SAFETY: `instance` is a live instance of `P`, and is not used again.
+    pub(crate) unsafe fn from_instance(instance: Instance) -> Arc<Cell<P>> {
+        // SAFETY: the caller's promise; `into_instance` made it of an `Arc`.
+        unsafe { Arc::from_raw(instance.0.cast::<Cell<P>>()) }
+    }
+
+    /// One more owner.
+    ///
+    /// SAFETY: `instance` is a live instance of `P`.
+    #[cfg(feature = "async")]
+    pub(crate) unsafe fn share(instance: &Instance) -> Arc<Cell<P>> {
+        let cell = instance.0.cast_const().cast::<Cell<P>>();
+        // SAFETY: the caller's promise, and as above: the instance keeps its own.
+        unsafe {
+            Arc::increment_strong_count(cell);
+            Arc::from_raw(cell)
+        }
+    }
+}
+
+#[cfg(feature = "async")]
+impl<P: 'static> AsRef<P> for Cell<P> {
+    fn as_ref(&self) -> &P {
+        &self.plugin
     }
 }
 
@@ -75,10 +110,9 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
             let unless_made = Abandon(&context);
             match P::prepare(config, &context) {
                 Ok(plugin) => {
-                    let (plugin, methods) = (Arc::new(plugin), Methods::of_plugin());
+                    let methods = Methods::of_plugin();
                     std::mem::forget(unless_made);
-                    let cell = Cell { plugin, methods, context };
-                    *out = Instance(Box::into_raw(Box::new(cell)).cast());
+                    *out = Cell { plugin, methods, context }.into_instance();
                     Status::OK
                 }
                 Err(error) => answer::write_error(&error, sink),
@@ -93,10 +127,10 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
         sink: &Sink,
     ) -> Status {
         fence(sink, || {
-            // SAFETY: the host calls this before any other thread knows the
-            // instance, so the reference is exclusive.
-            let cell = unsafe { &mut *instance.0.cast::<Cell<P>>() };
-            let Some(plugin) = Arc::get_mut(&mut cell.plugin) else {
+            // SAFETY: the host calls this on a live instance; what is taken here
+            // is not given up.
+            let mut cell = unsafe { ManuallyDrop::new(Cell::<P>::from_instance(instance)) };
+            let Some(Cell { plugin, .. }) = Arc::get_mut(&mut cell) else {
                 let error =
                     Error::new("restore.shared", "state can only be restored before the instance is used");
                 return answer::write_error(&error, sink);
@@ -166,7 +200,7 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
         fence(sink, || {
             // SAFETY: the host ends an instance exactly once, and uses it no
             // more.
-            let cell = unsafe { Box::from_raw(instance.0.cast::<Cell<P>>()) };
+            let cell = unsafe { Cell::<P>::from_instance(instance) };
             // For a host that did not stop it; after a stop nothing is left.
             cell.context.shared.abandon();
             drop(cell);

@@ -65,7 +65,6 @@ mod tests {
     };
     use abi_stable::std_types::RSlice;
     use serde::{Deserialize, Serialize};
-    use std::sync::Arc;
 
     #[derive(Serialize, Deserialize)]
     struct V1 {
@@ -129,14 +128,15 @@ mod tests {
     /// What the host gets: the status, the value, and the image or the error.
     fn asked(table: &str, value: &[u8], schema: u32, image_schema: u32) -> (Status, Vec<u8>, String) {
         let context = testing::context();
-        let plugin = Arc::new(Labels::prepare((), &context).expect("is built"));
-        let cell = Box::new(Cell { plugin, methods: Methods::of_plugin(), context });
-        let instance = Instance((&raw const *cell).cast_mut().cast());
+        let plugin = Labels::prepare((), &context).expect("is built");
+        let instance = Cell { plugin, methods: Methods::of_plugin(), context }.into_instance();
         let row = RowIn { value: RSlice::from_slice(value), schema, image_schema };
         let (status, answer) = Answer::collect(|sink| {
-            // SAFETY: the cell outlives the call.
+            // SAFETY: the instance was made above.
             unsafe { RowsTable::<Labels>::VTABLE.convert()(instance, RStr::from_str(table), &row, sink) }
         });
+        // SAFETY: nothing uses the instance after this.
+        drop(unsafe { Cell::<Labels>::from_instance(instance) });
         let error = answer.into_result(status, table);
         match error {
             Ok(body) => (status, body.into_body(), String::new()),

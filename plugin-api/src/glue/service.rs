@@ -5,6 +5,8 @@ use super::{
     fence::{fence, fence_silent},
     instance::Cell,
 };
+#[cfg(feature = "async")]
+use crate::Shared;
 use crate::{Call, Plugin, methods::Handler};
 use abi_stable::prefix_type::WithMetadata;
 use replug_abi::{
@@ -44,7 +46,9 @@ unsafe extern "C" fn call<P: Plugin>(instance: Instance, request: &Request<'_>, 
             #[cfg(feature = "async")]
             Handler::Async(handler) => match cell.context.shared.runtime.handle() {
                 Ok(runtime) => {
-                    let future = handler(std::sync::Arc::clone(&cell.plugin), call.to_owned());
+                    // SAFETY: as above.
+                    let plugin = Shared::new(unsafe { Cell::<P>::share(&instance) });
+                    let future = handler(plugin, call.to_owned());
                     super::pending::block_on(&runtime, future, call.time_left(), sink)
                 }
                 Err(error) => answer::write_error(&error.into(), sink),
@@ -76,7 +80,9 @@ unsafe extern "C" fn start<P: Plugin>(
             #[cfg(feature = "async")]
             Handler::Async(handler) => match cell.context.shared.runtime.handle() {
                 Ok(runtime) => {
-                    let future = handler(std::sync::Arc::clone(&cell.plugin), call.to_owned());
+                    // SAFETY: as in `call`.
+                    let plugin = Shared::new(unsafe { Cell::<P>::share(&instance) });
+                    let future = handler(plugin, call.to_owned());
                     *out = super::pending::Task::start(&runtime, future);
                     Status::PENDING
                 }
