@@ -15,6 +15,9 @@ pub struct StateFaults {
     pub spoiled: bool,
     /// The state counts so many less than there were.
     pub lost: u64,
+    /// The step up to this schema makes bytes of it that are spoiled likewise. The
+    /// value that goes on from there is sound.
+    pub spoiled_in: Option<u32>,
     /// So many bytes of nothing are exported too.
     pub ballast_bytes: usize,
     /// Happens in the step up from this state.
@@ -53,7 +56,7 @@ impl Step<V1> for V2 {
     fn up(old: V1) -> Result<Self, StateError> {
         happen(&old.luggage.up)?;
         Ok(V2 {
-            total: old.count,
+            total: old.count.after_step(Self::VERSION, &old.luggage),
             luggage: old.luggage,
         })
     }
@@ -80,7 +83,7 @@ impl OneWay<V2> for V3 {
     fn up(old: V2) -> Result<Self, StateError> {
         happen(&old.luggage.up)?;
         Ok(V3 {
-            sum: old.total,
+            sum: old.total.after_step(Self::VERSION, &old.luggage),
             luggage: old.luggage,
         })
     }
@@ -124,6 +127,7 @@ impl Counted for V3 {
 struct Luggage {
     up: Option<Fault>,
     down: Option<Fault>,
+    spoiled_in: Option<u32>,
     ballast: String,
 }
 
@@ -131,6 +135,15 @@ struct Luggage {
 struct Number {
     value: u64,
     spoiled: bool,
+}
+
+impl Number {
+    fn after_step(self, schema: u32, luggage: &Luggage) -> Self {
+        Number {
+            spoiled: luggage.spoiled_in == Some(schema),
+            ..self
+        }
+    }
 }
 
 impl Serialize for Number {
@@ -158,6 +171,7 @@ fn pack(count: u64, faults: &StateFaults) -> (Number, Luggage) {
     let luggage = Luggage {
         up: faults.up.clone(),
         down: faults.down.clone(),
+        spoiled_in: faults.spoiled_in,
         ballast: "x".repeat(faults.ballast_bytes),
     };
     (number, luggage)
