@@ -3,9 +3,10 @@
 //! Migrations need no instance, so a migration that shall misbehave is told so
 //! by the state itself.
 
-use crate::Fault;
+use crate::{Fault, fault::is_first};
 use replug_plugin_api::state::{OneWay, State, StateError, Step};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::path::PathBuf;
 
 /// What is wrong with the state that an instance exports.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,17 @@ pub struct StateFaults {
     pub up: Option<Fault>,
     /// Happens in the step down from this state.
     pub down: Option<Fault>,
+    /// What the step down makes of this state is larger, but not the first time.
+    pub swells: Option<Swells>,
+}
+
+/// Nothing, in bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Swells {
+    /// Gets a byte each time.
+    pub file: PathBuf,
+    /// How many there are the other times.
+    pub bytes: usize,
 }
 
 /// A state type of this plugin, whatever its schema.
@@ -63,9 +75,15 @@ impl Step<V1> for V2 {
 
     fn down(self) -> Result<V1, StateError> {
         happen(&self.luggage.down)?;
+        let mut luggage = self.luggage;
+        if let Some(Swells { file, bytes }) = &luggage.swells
+            && !is_first(file).map_err(StateError::new)?
+        {
+            luggage.ballast = "x".repeat(*bytes);
+        }
         Ok(V1 {
             count: self.total,
-            luggage: self.luggage,
+            luggage,
         })
     }
 }
@@ -128,6 +146,8 @@ struct Luggage {
     up: Option<Fault>,
     down: Option<Fault>,
     spoiled_in: Option<u32>,
+    #[serde(default)]
+    swells: Option<Swells>,
     ballast: String,
 }
 
@@ -172,6 +192,7 @@ fn pack(count: u64, faults: &StateFaults) -> (Number, Luggage) {
         up: faults.up.clone(),
         down: faults.down.clone(),
         spoiled_in: faults.spoiled_in,
+        swells: faults.swells.clone(),
         ballast: "x".repeat(faults.ballast_bytes),
     };
     (number, luggage)
