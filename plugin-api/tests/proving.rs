@@ -123,6 +123,45 @@ struct Skipping {
 #[state(version = 2, previous = Skipping, auto)]
 struct AfterSkipping {}
 
+/// Keeps something that only the step gives it: the next start has it no more.
+#[derive(Debug, PartialEq, Serialize, Deserialize, State)]
+#[state(version = 2, previous = V1)]
+struct Indexed {
+    name: String,
+    hits: u64,
+    #[serde(skip)]
+    initial: Option<char>,
+}
+
+impl Step<V1> for Indexed {
+    fn up(V1 { name, hits }: V1) -> Result<Self, StateError> {
+        Ok(Indexed { initial: name.chars().next(), name, hits })
+    }
+
+    fn down(self) -> Result<V1, StateError> {
+        Ok(V1 { name: self.name, hits: self.hits })
+    }
+}
+
+/// Comes from that, and goes by what is lost when it is written out.
+#[derive(Debug, PartialEq, Serialize, Deserialize, State)]
+#[state(version = 3, previous = Indexed)]
+struct AfterIndexed {
+    name: String,
+    hits: u64,
+}
+
+impl Step<Indexed> for AfterIndexed {
+    fn up(Indexed { name, hits, initial }: Indexed) -> Result<Self, StateError> {
+        let initial = initial.map_or_else(String::new, |initial| initial.to_string());
+        Ok(AfterIndexed { name: format!("{initial}{name}"), hits })
+    }
+
+    fn down(self) -> Result<Indexed, StateError> {
+        Indexed::up(V1 { name: self.name, hits: self.hits })
+    }
+}
+
 fn v1() -> impl Strategy<Value = V1> {
     (any::<String>(), any::<u64>()).prop_map(|(name, hits)| V1 { name, hits })
 }
@@ -182,6 +221,17 @@ fn a_missing_step_is_named() {
     assert!(said.contains("schema 1 to 4 and back") && said.contains("no step from 4 to 3"), "{said}");
     let said = panic_of(|| testing::assert_row_shared::<V1, V4>(&state));
     assert!(said.starts_with("the older version reads what the newer one wrote: "), "{said}");
+}
+
+/// Once, the kit went over bytes only, and a host hands over from value to value.
+#[test]
+fn a_state_that_differs_once_it_was_written_out_is_shown_in_both_forms() {
+    let state = V1 { name: "ada".into(), hits: 7 };
+    let said = panic_of(|| drop(testing::upgrade::<V1, Indexed>(&state)));
+    assert!(said.starts_with("schema 1 to 2 is another state once it was written out"), "{said}");
+    assert!(said.contains("Some('a')") && said.contains("None"), "{said}");
+    let said = panic_of(|| testing::assert_round_trip::<V1, AfterIndexed>(&state));
+    assert!(said.starts_with("schema 1 to 3 and back, from value to value, is not what it was"), "{said}");
 }
 
 #[test]

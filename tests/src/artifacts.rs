@@ -51,6 +51,16 @@ pub fn hostile(package: &str) -> PathBuf {
     built(package, &workspace().join("plugins/hostile"), &["--target-dir".into(), target.into_os_string()])
 }
 
+/// The same, built as if `replug.instance` were still 1.0.
+///
+/// # Panics
+/// As [`plugin`].
+pub fn hostile_of_instance_1_0(package: &str) -> PathBuf {
+    let folder = workspace().join("plugins/hostile/instance-1-0");
+    let target = target_dir().join("instance-1-0");
+    built_target(package, package, &folder, &["--release".into(), "--target-dir".into(), target.into()])
+}
+
 /// The library of a package of `plugins/hostile`, where a panic aborts.
 ///
 /// # Panics
@@ -115,7 +125,7 @@ fn built(package: &str, folder: &Path, extra: &[OsString]) -> PathBuf {
 
 /// The cdylib `target` of a package.
 fn built_target(package: &str, target: &str, folder: &Path, extra: &[OsString]) -> PathBuf {
-    let key = format!("{package} {extra:?}");
+    let key = format!("{package} {} {extra:?}", folder.display());
     let mut all = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(file) = all.get(&key) {
         return file.clone();

@@ -7,6 +7,7 @@ use crate::{
 };
 use replug_host::{HostBuilder, PluginState, event::FailureReport};
 use serde_json::{Value, json};
+use std::{fs, path::PathBuf};
 
 /// A configuration in which only `version` misbehaves.
 pub fn only(version: &str, faults: Value) -> Value {
@@ -18,13 +19,52 @@ pub fn state_of(version: &str, state: Value) -> Value {
     json!({ "only_version": version, "state": state })
 }
 
+/// A file that every hook of every version of hostile writes a line to.
+pub struct Trace {
+    /// Where it stands, and what else a test puts there.
+    pub folder: tempfile::TempDir,
+}
+
+impl Trace {
+    /// One in a new folder.
+    ///
+    /// # Panics
+    /// When there can be none.
+    #[expect(clippy::new_without_default, reason = "it makes a folder")]
+    pub fn new() -> Trace {
+        Trace { folder: tempfile::tempdir().expect("a directory") }
+    }
+
+    /// What the configuration names as `trace`.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("hooks")
+    }
+
+    /// Whether a hook began, by its line: `1.0.0 Freeze`.
+    ///
+    /// # Panics
+    /// When none has begun.
+    pub fn has(&self, line: &str) -> bool {
+        fs::read_to_string(self.path()).expect("was written").lines().any(|written| written == line)
+    }
+}
+
 /// A host on which hostile 1.0.0 has counted to five.
 ///
 /// # Panics
 /// When it does not get so far, as all functions here.
 pub fn counting(config: Value, adjust: impl FnOnce(HostBuilder) -> HostBuilder) -> Harness {
+    counting_as_built(artifacts::hostile, config, adjust)
+}
+
+/// The same, with 1.0.0 from elsewhere.
+pub fn counting_as_built(
+    build: Build,
+    config: Value,
+    adjust: impl FnOnce(HostBuilder) -> HostBuilder,
+) -> Harness {
     let mut harness = Harness::with(|options| adjust(options.config("hostile", config)));
-    drop_version(&harness, 1);
+    drop_built(&harness, build, 1);
     harness.published("hostile@1.0.0");
     for _ in 0..5 {
         harness.plugin("hostile").call("add", b"1").expect("adds");
@@ -32,9 +72,17 @@ pub fn counting(config: Value, adjust: impl FnOnce(HostBuilder) -> HostBuilder) 
     harness
 }
 
+/// What builds its packages.
+pub type Build = fn(&str) -> PathBuf;
+
 /// Drops the file of a major version.
 pub fn drop_version(harness: &Harness, major: u32) {
-    let library = artifacts::hostile(&format!("hostile-v{major}"));
+    drop_built(harness, artifacts::hostile, major);
+}
+
+/// The same, from elsewhere.
+pub fn drop_built(harness: &Harness, build: Build, major: u32) {
+    let library = build(&format!("hostile-v{major}"));
     harness.drop_file(How::Rename, &library, &format!("hostile-{major}.0.0.so"));
 }
 

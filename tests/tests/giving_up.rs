@@ -5,12 +5,12 @@ use replug_host::{event::EventKind, failure::Failure};
 use replug_tests::{
     artifacts,
     harness::{Harness, How, is, wait_until},
-    hostile,
+    hostile::{self, Trace},
 };
 use serde_json::json;
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,25 +18,6 @@ use std::{
     thread,
     time::Duration,
 };
-
-/// A file that every hook of every version of hostile writes a line to.
-struct Trace {
-    folder: tempfile::TempDir,
-}
-
-impl Trace {
-    fn new() -> Trace {
-        Trace { folder: tempfile::tempdir().expect("a directory") }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("hooks")
-    }
-
-    fn has(&self, line: &str) -> bool {
-        fs::read_to_string(self.path()).expect("was written").lines().any(|written| written == line)
-    }
-}
 
 /// hostile 1.0.0 serves; in 2.0.0 `hook` hangs until the file is there.
 fn started(trace: &Trace, hook: &str, end: &Path, hook_timeout: Duration, gate: Duration) -> Harness {

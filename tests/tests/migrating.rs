@@ -4,7 +4,7 @@ use replug_host::event::{EventKind, StageTimes};
 use replug_tests::{
     artifacts,
     harness::{Harness, is},
-    hostile,
+    hostile::{self, Trace},
     load::unlimited,
 };
 use serde_json::json;
@@ -62,6 +62,34 @@ fn state_of_another_shape_than_declared_is_refused() {
     let mut harness = hostile::counting(config, |options| options);
     let failure = hostile::refused_and_kept(&mut harness, "state.migrate");
     assert!(failure.message.contains("expected integer"), "{failure}");
+}
+
+/// Once, the steps were tried one by one, over bytes, and what could not go that
+/// way was refused although no hand-over goes it.
+#[test]
+fn the_way_that_is_tried_is_the_one_that_is_gone_with_callers_waiting() {
+    let config = hostile::state_of("1.0.0", json!({ "spoiled_in": 2 }));
+    let mut harness = hostile::counting(config, |options| options);
+    hostile::drop_version(&harness, 3);
+    harness.published("hostile@3.0.0");
+    hostile::kept(&harness, "3.0.0");
+}
+
+/// Once, it served, and saved what the next start could not read.
+#[test]
+fn state_that_could_not_be_read_again_is_refused_before_the_gate_closes() {
+    let trace = Trace::new();
+    let config = json!({
+        "only_version": "1.0.0",
+        "state": { "spoiled_in": 2 },
+        "trace": trace.path(),
+    });
+    let mut harness = hostile::counting(config, |options| options);
+    let failure = hostile::refused_and_kept(&mut harness, "hook.failed");
+    for part in ["restore", "expected integer"] {
+        assert!(failure.message.contains(part), "{part} in {failure}");
+    }
+    assert!(!trace.has("1.0.0 Freeze"), "callers waited for what could not work");
 }
 
 #[test]

@@ -75,3 +75,28 @@ fn state_that_does_not_change_is_saved_once_and_pushes_nothing_out() {
     assert_eq!(saved(&mut harness, false), second);
     assert_eq!(listed(&harness), [second, first]);
 }
+
+/// Once, two of three versions of a sample plugin gave what they keep in a hash map
+/// in its order, which is another one in each instance.
+#[test]
+fn state_that_a_hash_map_keeps_is_the_same_after_a_start() {
+    let mut harness = Harness::with(|host| host.config("limiter", unlimited()));
+    harness.deploy(&artifacts::plugin("limiter-v3"), "limiter-3.0.0.so", "limiter@3.0.0");
+    for key in 0..100 {
+        harness.plugin("limiter").call("take", format!(r#"{{"key":"{key}"}}"#).as_bytes()).expect("takes");
+    }
+    let saved = |harness: &mut Harness| {
+        harness.host.save_state().wait().expect("saves");
+        let saved =
+            harness.expect("the snapshot", |event| matches!(event.kind, EventKind::StateSaved { .. }));
+        let EventKind::StateSaved { snapshot, is_new, .. } = saved.kind else { unreachable!("just matched") };
+        (snapshot, is_new)
+    };
+    let (number, is_new) = saved(&mut harness);
+    assert!(is_new);
+    assert_eq!(saved(&mut harness), (number, false));
+    let home = harness.shutdown().1;
+    let mut harness = Harness::again(home, |host| host.config("limiter", unlimited()));
+    harness.published("limiter@3.0.0");
+    assert_eq!(saved(&mut harness), (number, false));
+}

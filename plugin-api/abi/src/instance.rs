@@ -10,7 +10,7 @@
 //! | version | adds |
 //! |---|---|
 //! | 1.0 | all functions |
-//! | 1.1 | `export_down`; `restore` takes state of earlier schemas |
+//! | 1.1 | `export_down`; `restore` takes state of earlier schemas, and `migrate` makes all steps at once |
 
 use crate::{HostContext, InterfaceVersion, Sink, Status};
 use abi_stable::{
@@ -23,6 +23,10 @@ use std::ffi::c_void;
 pub const ID: &str = "replug.instance";
 /// The interface's version.
 pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 1, 0);
+
+/// The error code of `restore` and `export_down` for a step that failed: that is
+/// what an operator is told then, whichever function the step was made in.
+pub const STEP_FAILED: &str = "state.step";
 
 /// One instance of a plugin. Made by `prepare`, ended by `destroy`; the host
 /// keeps it and never looks inside.
@@ -56,7 +60,7 @@ pub struct InstanceVtable {
     ) -> Status,
     /// Takes over state of schema `schema_version`, before `activate`. Since 1.1
     /// it may be one that `migrate` would lead up from: the plugin then makes all
-    /// steps at once, without writing out what is between them.
+    /// steps at once, from value to value, and the last value is what it takes.
     pub restore: unsafe extern "C" fn(
         instance: Instance,
         schema_version: u32,
@@ -80,15 +84,22 @@ pub struct InstanceVtable {
     /// still runs, because `stop` was not called, is asked to end, not waited
     /// for.
     pub destroy: unsafe extern "C" fn(instance: Instance, sink: &Sink) -> Status,
-    /// Converts state by one step, `to` being `from` + 1 or - 1. Needs no
-    /// instance. [`Status::NO_STEP`] where the plugin has none.
+    /// Writes state of schema `from` in schema `to` to the body. Needs no
+    /// instance. [`Status::NO_STEP`] where the plugin does not lead there.
+    ///
+    /// Of 1.0 it makes one step: from a schema to the next or the one before, or
+    /// by field name from any that is older than all that the plugin declares to
+    /// the oldest of these. Since 1.1 it makes any number of them, the very way
+    /// that `restore` and `export_down` go, so that it can be told beforehand how
+    /// they will fare; and with `to` equal to `from` it reads state as `restore`
+    /// would, and writes nothing.
     pub migrate: unsafe extern "C" fn(from: u32, to: u32, state: RSlice<'_, u8>, sink: &Sink) -> Status,
     /// Writes the plugin's steps to the body: a JSON array of
     /// `{"from":1,"to":2,"kind":"hook"|"auto"}`.
     #[sabi(last_prefix_field)]
     pub steps: unsafe extern "C" fn(sink: &Sink) -> Status,
     /// As `export`, and writes the same state in the earlier schema `to` to
-    /// [`Part::IMAGE`](crate::Part::IMAGE), over all steps down at once, without
-    /// writing out what is between them. [`Status::NO_STEP`] where one is missing.
+    /// [`Part::IMAGE`](crate::Part::IMAGE), over all steps down at once, from value
+    /// to value. [`Status::NO_STEP`] where one is missing.
     pub export_down: unsafe extern "C" fn(instance: Instance, to: u32, sink: &Sink) -> Status,
 }

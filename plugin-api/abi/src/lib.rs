@@ -42,7 +42,7 @@ pub use typed::{Fault, SliceSink, TextSink, TypedInterface, pushed};
 /// Ids and versions of the interfaces that this package defines.
 pub mod interface {
     pub use crate::host::{ID as HOST, VERSION as HOST_VERSION};
-    pub use crate::instance::{ID as INSTANCE, VERSION as INSTANCE_VERSION};
+    pub use crate::instance::{ID as INSTANCE, STEP_FAILED, VERSION as INSTANCE_VERSION};
     pub use crate::ledger::{ID as LEDGER, VERSION as LEDGER_VERSION};
     pub use crate::service::{ID as SERVICE, VERSION as SERVICE_VERSION};
     pub use crate::tables::{ID as TABLES, ROWS_ID as ROWS, ROWS_VERSION, VERSION as TABLES_VERSION};

@@ -209,8 +209,8 @@ impl<P: Plugin, E: Exports, M: Model<P>> InstanceTable<P, E, M> {
     }
 
     unsafe extern "C" fn migrate(from: u32, to: u32, state: RSlice<'_, u8>, sink: &Sink) -> Status {
-        fence(sink, || match M::migrate(from, to, state.as_slice()) {
-            Ok(Some(bytes)) => sink.write(Part::BODY, &bytes),
+        fence(sink, || match M::migrate(from, to, state.as_slice(), sink) {
+            Ok(Some(status)) => status,
             Ok(None) => Status::NO_STEP,
             Err(error) => answer::write_error(&error, sink),
         })

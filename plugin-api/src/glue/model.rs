@@ -4,7 +4,7 @@ use crate::{
     Error, Plugin, Result, Snapshot,
     state::{self, HandOn, State, StateError, StepInfo},
 };
-use replug_abi::{Part, Sink, Status};
+use replug_abi::{Part, Sink, Status, interface::STEP_FAILED};
 use std::marker::PhantomData;
 
 /// How the instance table treats state.
@@ -24,8 +24,10 @@ pub trait Model<P> {
     /// `None` when this model has none.
     fn restore(plugin: &mut P, schema_version: u32, bytes: &[u8]) -> Result<Option<()>>;
 
-    /// One migration step.
-    fn migrate(from: u32, to: u32, bytes: &[u8]) -> Result<Option<Vec<u8>>>;
+    /// Writes state of schema `from` in schema `to` to the sink's body, the way of
+    /// `restore` or of `export_down`, or reads it where both are the same; `None`
+    /// where no steps lead there.
+    fn migrate(from: u32, to: u32, bytes: &[u8], sink: &Sink) -> Result<Option<Status>>;
 
     /// The steps on offer.
     fn steps() -> Vec<StepInfo>;
@@ -49,7 +51,7 @@ impl<P: Plugin> Model<P> for StatelessModel {
         Ok(None)
     }
 
-    fn migrate(_: u32, _: u32, _: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn migrate(_: u32, _: u32, _: &[u8], _: &Sink) -> Result<Option<Status>> {
         Ok(None)
     }
 
@@ -95,9 +97,12 @@ impl<P: Snapshot> Model<P> for SnapshotModel<P> {
         }
     }
 
-    fn migrate(from: u32, to: u32, bytes: &[u8]) -> Result<Option<Vec<u8>>> {
-        match state::migrate_step::<P::State>(from, to, bytes) {
-            Ok(bytes) => Ok(Some(bytes)),
+    fn migrate(from: u32, to: u32, bytes: &[u8], sink: &Sink) -> Result<Option<Status>> {
+        if from == to && to == P::State::VERSION {
+            return state::decode::<P::State>(bytes).map(|_| Some(Status::OK)).map_err(bad_state);
+        }
+        match written(sink, Part::BODY, |hand_on| state::leap::<P::State>(from, to, bytes, hand_on)) {
+            Ok(status) => Ok(Some(status)),
             Err(StateError::NoStep { .. }) => Ok(None),
             Err(error) => Err(bad_state(error)),
         }
@@ -123,5 +128,6 @@ fn written(
 }
 
 fn bad_state(error: StateError) -> Error {
-    Error::new("state.bad", error.report())
+    let code = if matches!(error, StateError::Step { .. }) { STEP_FAILED } else { "state.bad" };
+    Error::new(code, error.report())
 }

@@ -80,13 +80,18 @@
 //!
 //! # While callers wait
 //!
-//! A snapshot is handed over with callers waiting. Between the steps nothing is
-//! written out: the value that [`up`](Step::up) returns is what the next step, and
-//! in the end [`restore`](crate::Snapshot::restore), is given, and on the way down
-//! [`down`](Step::down) is given what `export` returned. The host has tried
-//! the steps one by one before that, beside calls, as bytes. What is left is what
-//! the types themselves cost: a list of a million entries takes a second less
-//! there and back than a sorted map of them.
+//! A snapshot is handed over with callers waiting. It goes from value to value:
+//! what [`up`](Step::up) returns is what the next step, and in the end
+//! [`restore`](crate::Snapshot::restore), is given, and on the way down
+//! [`down`](Step::down) is given what `export` returned. Only an `auto` step writes
+//! its value out and reads it again. Beside calls, the host has gone the same way
+//! before, with the state as it was then, and has had the outcome read once more.
+//! What is left is what the types themselves cost: a list of a million entries
+//! takes a second less there and back than a sorted map of them.
+//!
+//! So a field that serde skips reaches `restore` with what `up` put there, while
+//! after the next restart it is empty. The module `testing` goes both ways, and
+//! says where they do not lead to the same state.
 //!
 //! # Bounds
 //!
@@ -106,7 +111,7 @@ pub use cbor::MAX_DEPTH;
 pub(crate) use codec::{HandOn, encode_in_parts};
 pub use codec::{decode, encode};
 pub use steps::{Link, OneWay, State, Step, StepInfo, StepKind, migrate_step, steps};
-pub(crate) use steps::{decode_from, encode_as, migrate};
+pub(crate) use steps::{decode_from, encode_as, leap, migrate};
 
 use std::error::Error;
 

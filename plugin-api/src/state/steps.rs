@@ -1,9 +1,9 @@
 //! The chain of state types, and one step along it at a time.
 //!
 //! Each type knows the one before; a chain is walked from the newest down. A
-//! step takes bytes and returns bytes, so that the host can plan, time and
-//! report each one without knowing any type. Where callers wait, all steps are made
-//! at once, from value to value.
+//! step takes bytes and returns bytes: so go rows of tables, which are small, of
+//! many schemas, and written back when they are read. A whole state goes over all
+//! steps at once, from value to value, since callers may wait for it.
 
 #[cfg(test)]
 mod tests;
@@ -138,8 +138,8 @@ pub(crate) fn migrate<S: State>(from: u32, to: u32, bytes: &[u8]) -> Result<Cow<
 }
 
 /// The state that bytes of an earlier schema hold, over every step in between.
-/// Unlike with [`migrate_step`], what is between two steps is never written out:
-/// a value of one type becomes one of the next.
+/// Unlike with [`migrate`], a value of one type becomes one of the next; only a
+/// step by field name still goes through bytes.
 ///
 /// # Errors
 /// As [`migrate_step`].
@@ -160,8 +160,8 @@ pub(crate) fn decode_from<S: State>(from: u32, bytes: &[u8]) -> Result<S, StateE
     }
 }
 
-/// Hands on the bytes of `state` in an earlier schema, over every step in between;
-/// again no value in between is written out.
+/// Hands on the bytes of `state` in an earlier schema, over every step in between,
+/// again from value to value.
 ///
 /// # Errors
 /// As [`migrate_step`]; what was handed on until then is to be forgotten.
@@ -175,6 +175,52 @@ pub(crate) fn encode_as<S: State>(state: S, to: u32, hand_on: &mut HandOn<'_>) -
         Some(lower) => lower(&mut Some(state), to, hand_on),
         None => Err(StateError::NoStep { type_name, version, from: version, to }),
     }
+}
+
+/// Hands on the bytes of schema `to`, from those of schema `from`, over every step
+/// in between: the way of [`decode_from`] where it goes up, and that of
+/// [`encode_as`] where it goes down.
+///
+/// # Errors
+/// As [`migrate_step`]; what was handed on until then is to be forgotten.
+pub(crate) fn leap<S: State>(
+    from: u32,
+    to: u32,
+    bytes: &[u8],
+    hand_on: &mut HandOn<'_>,
+) -> Result<(), StateError> {
+    let (type_name, version) = (type_name::<S>(), S::VERSION);
+    let no_step = || StateError::NoStep { type_name, version, from, to };
+    let in_step = |source| match source {
+        StateError::Step { .. } => source,
+        _ => StateError::Step { from, to, source: Box::new(source) },
+    };
+    match const { &S::PREVIOUS } {
+        _ if from < to && to == version => {
+            let state: S = decode_from(from, bytes).map_err(in_step)?;
+            encode_in_parts(&state, hand_on).map_err(in_step)
+        }
+        _ if to < from && from == version && leads_down::<S>(to) => {
+            encode_as(decode::<S>(bytes).map_err(in_step)?, to, hand_on).map_err(in_step)
+        }
+        // Between two types that are both older.
+        Some(link) if from != to && from.max(to) < version => {
+            (link.leap)(from, to, bytes, hand_on).map_err(|error| match error {
+                StateError::NoStep { .. } => no_step(),
+                error => error,
+            })
+        }
+        _ => Err(no_step()),
+    }
+}
+
+/// Whether every step down to schema `to` is declared.
+fn leads_down<S: State>(to: u32) -> bool {
+    let mut at = S::VERSION;
+    for link in links::<S>().take_while(|link| link.newer > to && link.lower.is_some()) {
+        at = link.older;
+    }
+    at == to
 }
 
 fn find_step<S: State>(from: u32, to: u32) -> Option<Run> {
@@ -205,6 +251,9 @@ type Raise = fn(u32, &[u8]) -> Result<Box<dyn Any>, StateError>;
 /// caller knows.
 type Lower = fn(&mut dyn Any, u32, &mut HandOn<'_>) -> Result<(), StateError>;
 
+/// Hands on in one schema what bytes of another hold.
+type Leap = fn(u32, u32, &[u8], &mut HandOn<'_>) -> Result<(), StateError>;
+
 /// A type's step from and to the version before; the derive macro makes it.
 #[doc(hidden)]
 #[derive(Debug)]
@@ -220,6 +269,8 @@ pub struct Link {
     raise: Raise,
     /// Hands on a value of the newer type as the older one, or one before that.
     lower: Option<Lower>,
+    /// Between the older type and those before it.
+    leap: Leap,
     /// The older type's own link.
     next: &'static Option<Link>,
 }
@@ -274,6 +325,7 @@ impl Link {
             adopt: adopt::<P>,
             raise,
             lower,
+            leap: leap::<P>,
             next: const { &P::PREVIOUS },
         }
     }

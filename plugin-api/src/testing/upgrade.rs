@@ -1,12 +1,13 @@
-//! The steps of a chain of state types, walked as a host walks them: over bytes,
-//! a step at a time. Of plugins and libraries it knows nothing.
+//! The steps of a chain of state types, gone in both ways in which a host has them
+//! gone: from value to value, as a snapshot is handed over, and over bytes, a step
+//! at a time, as rows of tables go. Of plugins and libraries it knows nothing.
 
 use super::Host;
 use crate::{
     Table,
     state::{self, State, StateError},
 };
-use std::{any::type_name, borrow::Cow, fmt::Debug};
+use std::{any::type_name, fmt::Debug};
 
 /// The state of a newer version, from that of an older one, over every step in
 /// between.
@@ -42,7 +43,13 @@ use std::{any::type_name, borrow::Cow, fmt::Debug};
 /// # Errors
 /// Of the first step that fails; [`StateError::NoStep`] where one is not
 /// declared. A panic of a step passes through.
-pub fn upgrade<Old: State, New: State>(old: &Old) -> Result<New, StateError> {
+///
+/// # Panics
+/// When another state comes out where every step is written out and read again: a
+/// version that takes over would then have another one than after its next
+/// restart.
+#[track_caller]
+pub fn upgrade<Old: State, New: State + PartialEq + Debug>(old: &Old) -> Result<New, StateError> {
     upgrade_bytes(Old::VERSION, &state::encode(old)?)
 }
 
@@ -67,8 +74,15 @@ pub fn upgrade<Old: State, New: State>(old: &Old) -> Result<New, StateError> {
 ///
 /// # Errors
 /// As [`upgrade`].
-pub fn upgrade_bytes<New: State>(schema: u32, bytes: &[u8]) -> Result<New, StateError> {
-    state::decode(&state::migrate::<New>(schema, New::VERSION, bytes)?)
+///
+/// # Panics
+/// As [`upgrade`].
+#[track_caller]
+pub fn upgrade_bytes<New: State + PartialEq + Debug>(schema: u32, bytes: &[u8]) -> Result<New, StateError> {
+    let by_steps = state::decode(&state::migrate::<New>(schema, New::VERSION, bytes)?)?;
+    let at_once = state::decode_from(schema, bytes)?;
+    assert_same(schema, New::VERSION, &at_once, &by_steps);
+    Ok(at_once)
 }
 
 /// The state that an older version is handed by a rollback, over every step in
@@ -90,13 +104,20 @@ pub fn upgrade_bytes<New: State>(schema: u32, bytes: &[u8]) -> Result<New, State
 ///
 /// # Errors
 /// As [`upgrade`].
-pub fn downgrade<New: State, Old: State>(new: &New) -> Result<Old, StateError> {
-    let bytes = state::encode(new)?;
-    state::decode(&state::migrate::<New>(New::VERSION, Old::VERSION, &bytes)?)
+///
+/// # Panics
+/// As [`upgrade`].
+#[track_caller]
+pub fn downgrade<New: State, Old: State + PartialEq + Debug>(new: &New) -> Result<Old, StateError> {
+    let (from, to, bytes) = (New::VERSION, Old::VERSION, state::encode(new)?);
+    let by_steps = state::decode(&state::migrate::<New>(from, to, &bytes)?)?;
+    let at_once = state::decode(&leap::<New>(from, to, &bytes)?)?;
+    assert_same(from, to, &at_once, &by_steps);
+    Ok(at_once)
 }
 
 /// Demands that a state comes back as it was from every version on the way to
-/// another one, that one included: `<V1, V3>` goes from 1 to 2 and back, and to
+/// another one, that one included, from value to value as well as step by step: `<V1, V3>` goes from 1 to 2 and back, and to
 /// 3 and back; `<V3, V1>` goes down first.
 ///
 /// ```
@@ -158,12 +179,18 @@ pub fn assert_round_trip_but<From: State + PartialEq + Debug, To: State>(
     let mut turn = from;
     while turn != to {
         turn = if turn < to { turn + 1 } else { turn - 1 };
-        let trip = format_args!("schema {from} to {turn} and back");
-        let there = must(migrate::<From, To>(from, turn, &bytes), trip);
-        let back = must(migrate::<From, To>(turn, from, &there), trip);
-        let mut back: From = must(state::decode(&back), trip);
-        forget(&mut back);
-        assert!(back == original, "{trip} is not what it was\n  it was: {original:?}\n  now is: {back:?}");
+        for (go, way) in [(migrate::<From, To> as Go, ""), (leap_along::<From, To>, ", from value to value,")]
+        {
+            let trip = format_args!("schema {from} to {turn} and back{way}");
+            let there = must(go(from, turn, &bytes), trip);
+            let back = must(go(turn, from, &there), trip);
+            let mut back: From = must(state::decode(&back), trip);
+            forget(&mut back);
+            assert!(
+                back == original,
+                "{trip} is not what it was\n  it was: {original:?}\n  now is: {back:?}"
+            );
+        }
     }
 }
 
@@ -208,13 +235,39 @@ pub fn assert_row_shared<Old: State + PartialEq + Debug, New: State>(row: &Old) 
     assert!(alone.is_some(), "the row went with the commit");
 }
 
-/// By the steps of the newer of two types.
-fn migrate<A: State, B: State>(from: u32, to: u32, bytes: &[u8]) -> Result<Cow<'_, [u8]>, StateError> {
-    if A::VERSION > B::VERSION {
-        state::migrate::<A>(from, to, bytes)
-    } else {
-        state::migrate::<B>(from, to, bytes)
+/// From the bytes of one schema to those of another.
+type Go = fn(u32, u32, &[u8]) -> Result<Vec<u8>, StateError>;
+
+/// Step by step, by those of the newer of two types.
+fn migrate<A: State, B: State>(from: u32, to: u32, bytes: &[u8]) -> Result<Vec<u8>, StateError> {
+    let newer = if A::VERSION > B::VERSION { state::migrate::<A> } else { state::migrate::<B> };
+    newer(from, to, bytes).map(Into::into)
+}
+
+/// From value to value, likewise.
+fn leap_along<A: State, B: State>(from: u32, to: u32, bytes: &[u8]) -> Result<Vec<u8>, StateError> {
+    if A::VERSION > B::VERSION { leap::<A>(from, to, bytes) } else { leap::<B>(from, to, bytes) }
+}
+
+/// From value to value.
+fn leap<S: State>(from: u32, to: u32, bytes: &[u8]) -> Result<Vec<u8>, StateError> {
+    if from == to {
+        return Ok(bytes.to_vec());
     }
+    let mut all = Vec::new();
+    state::leap::<S>(from, to, bytes, &mut |part: &[u8]| {
+        all.extend_from_slice(part);
+        true
+    })?;
+    Ok(all)
+}
+
+#[track_caller]
+fn assert_same<S: PartialEq + Debug>(from: u32, to: u32, at_once: &S, by_steps: &S) {
+    assert!(
+        at_once == by_steps,
+        "schema {from} to {to} is another state once it was written out\n  from value to value: {at_once:?}\n  written out and read: {by_steps:?}"
+    );
 }
 
 /// What there is, or the end of the test with all the causes.

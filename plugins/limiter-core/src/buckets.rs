@@ -2,12 +2,13 @@
 //!
 //! Keys are spread over shards with a lock each. A take is one critical section
 //! of one shard; a copy of everything holds all locks at once, so that no take
-//! is half in it.
+//! is half in it. All instances give what they keep in the same order, since a
+//! host does not save again what is the same to the byte.
 
 use crate::bucket::{Bucket, Filling, Rate};
+use indexmap::IndexMap;
 use std::{
-    collections::{HashMap, hash_map::RandomState},
-    hash::{BuildHasher, Hash},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -26,10 +27,13 @@ pub struct Buckets<K> {
     /// themselves are behind locks.
     keys: AtomicUsize,
     shards: [Mutex<Shard<K>>; SHARDS],
-    spread: RandomState,
+    /// The same in every instance, as it is part of the order. Who knows it can
+    /// have keys meet at a lock, but not in a map.
+    spread: BuildHasherDefault<DefaultHasher>,
 }
 
-type Shard<K> = HashMap<K, Filling>;
+/// In the order in which the keys came.
+type Shard<K> = IndexMap<K, Filling>;
 
 /// The answer to a take.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,7 +67,7 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
             keys_max,
             keys: AtomicUsize::new(0),
             shards: std::array::from_fn(|_| Mutex::default()),
-            spread: RandomState::new(),
+            spread: BuildHasherDefault::default(),
         }
     }
 
@@ -96,7 +100,8 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
         })
     }
 
-    /// All buckets, of one moment.
+    /// All buckets, of one moment, in the order in which another instance gives them
+    /// that took them over.
     pub fn copy(&self) -> Vec<(K, Bucket)> {
         let shards = self.lock_all();
         let mut all = Vec::with_capacity(shards.iter().map(|shard| shard.len()).sum());
@@ -199,6 +204,24 @@ mod tests {
         assert_eq!((into.count(&"a"), into.count(&"old")), (2, 0));
         let taken = into.take("a", 1.0, now).expect("room");
         assert_eq!(taken.remaining, RATE.capacity - 5.0);
+    }
+
+    /// Once, it was the order of a hash map, another one in every instance.
+    #[test]
+    fn a_copy_has_the_order_that_it_has_again_when_it_was_handed_on() {
+        let now = Instant::now();
+        let from = Buckets::new(RATE, 1_000);
+        for key in (0..100).chain(40..60).rev() {
+            from.take(key, 1.0, now).expect("room");
+        }
+        let mut into = Buckets::new(RATE, 1_000);
+        into.replace(from.copy(), now);
+        assert_eq!(into.copy(), from.copy());
+        for buckets in [&from, &into] {
+            buckets.take(7, 1.0, now).expect("is known");
+            buckets.take(100, 1.0, now).expect("room");
+        }
+        assert_eq!(into.copy(), from.copy());
     }
 
     #[test]

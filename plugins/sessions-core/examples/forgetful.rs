@@ -8,7 +8,7 @@ use replug_plugin_api::{
     state::{State, StateError, Step},
 };
 use serde::{Deserialize, Serialize};
-use sessions_core::Sessions;
+use sessions_core::{Sessions, TokenList};
 
 #[derive(Debug, Serialize, Deserialize, State)]
 #[state(version = 2)]
@@ -58,24 +58,4 @@ impl sessions_core::Session for Session {
     }
 }
 
-#[derive(Debug, Default, Serialize, Deserialize, State)]
-#[state(version = 1)]
-pub(crate) struct Tokens {
-    tokens: Vec<String>,
-}
-
-impl sessions_core::Tokens for Tokens {
-    fn tokens(&self) -> &[String] {
-        &self.tokens
-    }
-
-    fn add(&mut self, token: &str) {
-        self.tokens.push(token.to_owned());
-    }
-
-    fn remove(&mut self, token: &str) {
-        self.tokens.retain(|known| known != token);
-    }
-}
-
-export!(Sessions<Session, Tokens>, name = "sessions", version = "3.1.0", state = tables);
+export!(Sessions<Session, TokenList>, name = "sessions", version = "3.1.0", state = tables);

@@ -8,7 +8,7 @@ use replug_plugin_api::{
     state::{OneWay, State, StateError},
 };
 use serde::{Deserialize, Serialize};
-use sessions_core::Sessions;
+use sessions_core::{Sessions, TokenList};
 
 #[derive(Debug, Serialize, Deserialize, State)]
 #[state(version = 1)]
@@ -31,42 +31,6 @@ impl OneWay<SessionV1> for Session {
     }
 }
 
-impl sessions_core::Session for Session {
-    fn begin(user: &str, _: u64) -> Self {
-        Session { user: user.to_owned(), hits: 0 }
-    }
+sessions_core::brief_session!(Session);
 
-    fn touch(&mut self, _: u64) {
-        self.hits += 1;
-    }
-
-    fn user(&self) -> &str {
-        &self.user
-    }
-
-    fn hits(&self) -> u64 {
-        self.hits
-    }
-}
-
-#[derive(Debug, Default, Serialize, Deserialize, State)]
-#[state(version = 1)]
-pub(crate) struct Tokens {
-    tokens: Vec<String>,
-}
-
-impl sessions_core::Tokens for Tokens {
-    fn tokens(&self) -> &[String] {
-        &self.tokens
-    }
-
-    fn add(&mut self, token: &str) {
-        self.tokens.push(token.to_owned());
-    }
-
-    fn remove(&mut self, token: &str) {
-        self.tokens.retain(|known| known != token);
-    }
-}
-
-export!(Sessions<Session, Tokens>, name = "sessions", version = "2.1.0", state = tables);
+export!(Sessions<Session, TokenList>, name = "sessions", version = "2.1.0", state = tables);

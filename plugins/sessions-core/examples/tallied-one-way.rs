@@ -31,22 +31,6 @@ impl OneWay<SessionV1> for Session {
     }
 }
 
-impl sessions_core::Session for Session {
-    fn begin(user: &str, _: u64) -> Self {
-        Session { user: user.to_owned(), hits: 0 }
-    }
-
-    fn touch(&mut self, _: u64) {
-        self.hits += 1;
-    }
-
-    fn user(&self) -> &str {
-        &self.user
-    }
-
-    fn hits(&self) -> u64 {
-        self.hits
-    }
-}
+sessions_core::brief_session!(Session);
 
 export!(Tallied<Session, 0>, name = "sessions", version = "2.3.0", state = snapshot + tables);

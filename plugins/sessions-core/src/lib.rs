@@ -29,9 +29,11 @@
 
 #![deny(unsafe_code)]
 
+mod brief;
 mod store;
 mod tallied;
 mod wire;
 
+pub use brief::TokenList;
 pub use store::{Session, Sessions, Tokens, now_ms};
 pub use tallied::{Tallied, Tally};

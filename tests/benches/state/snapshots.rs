@@ -22,8 +22,6 @@ const SIZES: [(u64, usize); 3] = [(1 << 10, 40), (1 << 20, 20), (100 << 20, 6)];
 /// What a bucket takes in a snapshot, with such a key.
 const BUCKET_BYTES: u64 = 106;
 const KEY_BYTES: usize = 80;
-/// Long enough for the largest.
-const GATE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn measure(report: &mut Report) {
     report.table("snapshots handed over between two schemas, ms");
@@ -57,7 +55,7 @@ pub(crate) fn measure(report: &mut Report) {
 }
 
 fn limiter() -> Harness {
-    let mut harness = Harness::with(|host| host.config("limiter", unlimited()).gate_timeout(GATE_TIMEOUT));
+    let mut harness = Harness::with(|host| host.config("limiter", unlimited()));
     for major in [2, 3] {
         let library = artifacts::plugin(&format!("limiter-v{major}"));
         harness.deploy(&library, &format!("limiter-{major}.0.0.so"), &format!("limiter@{major}.0.0"));

@@ -13,7 +13,8 @@ use abi_stable::std_types::{RSlice, RStr};
 use replug_abi::{ForeignWaker, HostContext, Instance, Pending, Request, Sink, Status};
 use std::any::Any;
 
-/// Bytes of what a plugin says about itself: lists of steps and methods.
+/// Bytes of what a plugin says about itself and what becomes of it: lists of steps
+/// and methods.
 const SELF_DESCRIPTION: AnswerLimits = AnswerLimits { body_bytes_max: 1024 * 1024 };
 
 /// One state in two schemas.
@@ -169,7 +170,8 @@ impl Loaded {
         }
     }
 
-    /// Converts state by one step; `None` when the plugin has no such step.
+    /// Converts state; `None` when the plugin does not lead there. Before 1.1 of the
+    /// interface it leads one step far.
     ///
     /// # Errors
     /// The hook's.
@@ -192,6 +194,22 @@ impl Loaded {
             Some(error) => Err(error),
             None => Ok(Some(answer.body)),
         }
+    }
+
+    /// Reads state as `restore` would, and forgets it. Nothing is read by a plugin
+    /// that cannot tell beforehand, from before 1.1 of the interface.
+    ///
+    /// # Errors
+    /// As that of `restore`.
+    pub(crate) fn read(&self, schema: u32, state: &[u8]) -> Result<(), HookError> {
+        // SAFETY: as in `migrate`.
+        let (status, answer) = Answer::collect(SELF_DESCRIPTION, |sink| unsafe {
+            self.handshake.instance.migrate()(schema, schema, RSlice::from_slice(state), sink)
+        });
+        if status == Status::NO_STEP {
+            return Ok(());
+        }
+        HookError::from_status(Hook::Restore, SELF_DESCRIPTION, status, &answer).map_or(Ok(()), Err)
     }
 
     /// The migration steps that this version offers.

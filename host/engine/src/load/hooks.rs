@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, AnswerLimits};
 use crate::failure::{Code, Failure};
-use replug_abi::Status;
+use replug_abi::{Status, interface::STEP_FAILED};
 use serde::Deserialize;
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub enum Hook {
     Thaw,
     /// Gives the state.
     Export,
-    /// Converts state by one step.
+    /// Converts state.
     Migrate,
     /// Converts a row of a table.
     Convert,
@@ -153,6 +153,12 @@ impl HookError {
             Status::ERROR | Status::PANIC | Status::BAD_CONFIG => answer.error_text(),
             other => other.to_string(),
         };
+        // Where all steps are made at once, with callers waiting: it is the step
+        // that has to be mended, as when it is tried alone.
+        let hook = match (hook, kind, answer.error_code.as_str()) {
+            (Hook::Restore | Hook::Export, HookErrorKind::Failed, STEP_FAILED) => Hook::Migrate,
+            _ => hook,
+        };
         Some(HookError { hook, kind, reason })
     }
 }
@@ -189,5 +195,21 @@ mod tests {
         assert_eq!(error(Hook::Export).code(), Code::StateTooLarge);
         assert_eq!(error(Hook::Steps).code(), Code::HookFailed);
         assert_eq!(error(Hook::Methods).to_string(), "methods gave too many bytes: more than 16 bytes");
+    }
+
+    /// Once, a step that failed was a hook that failed if callers waited for it.
+    #[test]
+    fn a_step_that_fails_is_named_as_one_wherever_it_is_made() {
+        let limits = AnswerLimits { body_bytes_max: 16 };
+        let error = |hook, code: &str| {
+            let answer = Answer { error_code: code.to_owned(), ..Answer::default() };
+            HookError::from_status(hook, limits, Status::ERROR, &answer).expect("failed")
+        };
+        for hook in [Hook::Export, Hook::Restore, Hook::Migrate] {
+            let failed = error(hook, STEP_FAILED);
+            assert_eq!((failed.hook, failed.code()), (Hook::Migrate, Code::StateMigrate), "{failed}");
+        }
+        assert_eq!(error(Hook::Restore, "state.bad").code(), Code::HookFailed);
+        assert_eq!(error(Hook::Activate, STEP_FAILED).code(), Code::HookFailed);
     }
 }

@@ -83,7 +83,7 @@ pub(crate) enum DeployError {
     Quiesce { calls: usize, holders: Vec<Holder>, waited: Duration },
     /// Beside calls, so that nobody waited for it.
     #[error(
-        "export took {} ms and migration {} ms, and a hand-over may take {} ms of the gate_timeout, {} ms",
+        "tried beside calls, export took {} ms and migration {} ms, and a hand-over may take {} ms of the gate_timeout, {} ms",
         export.as_millis(), migrate.as_millis(), budget.as_millis(), gate_timeout.as_millis()
     )]
     OverBudget { export: Duration, migrate: Duration, budget: Duration, gate_timeout: Duration },

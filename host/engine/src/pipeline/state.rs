@@ -96,6 +96,10 @@ pub(super) fn convert(
         // The bytes are what they were; the version is told its own number.
         Plan::Preserve => Ok(Converted::AsItIs(to)),
         Plan::Steps(steps) => {
+            // All at once, as with callers waiting.
+            if let Some(bytes) = converter.loaded().migrate(from, to, bytes, bytes_max)? {
+                return Ok(Converted::Bytes(to, bytes));
+            }
             let mut converted = None;
             for step in steps {
                 let (from, to) = step.versions();

@@ -4,8 +4,10 @@
 //! What they wait for is what cannot be done without the last state: `freeze`, one
 //! copy of the state out of the plugin, the steps, `restore`, `activate` and the
 //! self-test. No state is packed, hashed or written to a disk meanwhile. Before the
-//! gate closes, beside calls, a snapshot is saved and the steps are tried on it; so
-//! whenever the process ends, a state of the version before is on the disk before
+//! gate closes, beside calls, a snapshot is saved that was exported the same way,
+//! and the steps are tried on it, so that nothing of it but `restore` itself is
+//! done for the first time with callers waiting, or takes longer than they wait;
+//! and whenever the process ends, a state of the version before is on the disk before
 //! the new one has served a call. The last state, as it was behind the gate, is
 //! saved when the gate is open again.
 //!
@@ -30,24 +32,18 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// What will be done to state once the gate is closed.
-pub(super) struct Transfer {
+/// The way of the state. It is gone twice: beside calls, to find out whether it
+/// leads there and in what time, and behind the gate.
+#[derive(Clone)]
+struct Way {
     from: u32,
     to: u32,
     plan: Plan,
-    older: Option<Payload>,
-    /// The snapshot that takes the place of what the old version has.
-    wanted: Option<Saved>,
-    /// The snapshot of the old version that was taken beside calls.
-    saved: u64,
     /// Whether the old version converts: on the way down.
     old_converts: bool,
-    /// Whether the new version makes the steps up while it restores: nothing is
-    /// written out and read again between them, with callers waiting for it.
+    /// Whether the new version makes the steps up while it restores.
     new_restores_earlier: bool,
     bytes_max: usize,
-    /// The memory of the snapshot that was taken beside calls, for the last one.
-    buffer: Vec<u8>,
 }
 
 /// What the old version gave.
@@ -57,6 +53,87 @@ struct Given {
     converted: Option<Converted>,
     /// How long that took.
     parts: PauseParts,
+}
+
+/// What came of going the way beside calls.
+struct Tried {
+    /// How long it took, without the last reading: what `restore` itself does cannot
+    /// be tried, and that its state was written out stands for it.
+    parts: PauseParts,
+    /// The memory of what was given.
+    buffer: Vec<u8>,
+}
+
+impl Way {
+    /// What the old version has to give, in the memory of `buffer`.
+    fn export(&self, old: &Serving, buffer: Vec<u8>, progress: &Progress) -> Result<Given, DeployError> {
+        let begun = Instant::now();
+        let (exported, mut converted) = match self.old_converts && matches!(self.plan, Plan::Steps(_)) {
+            true => match old.export_down(self.to, buffer, self.bytes_max)? {
+                Some(ExportedDown { own, earlier }) => (own, Some(Converted::Bytes(self.to, earlier))),
+                None => (old.export(self.bytes_max)?, None),
+            },
+            false => (old.export_into(buffer, self.bytes_max)?, None),
+        };
+        let exported = state::envelope(old, exported);
+        let mut parts = PauseParts { export: begun.elapsed(), ..PauseParts::default() };
+        if self.old_converts && converted.is_none() {
+            progress.enter(Party::Before, Hook::Migrate)?;
+            converted = Some(self.convert(old, &exported, &mut parts)?);
+        }
+        Ok(Given { exported, converted, parts })
+    }
+
+    fn convert(
+        &self,
+        converter: &Serving,
+        exported: &Envelope,
+        parts: &mut PauseParts,
+    ) -> Result<Converted, DeployError> {
+        let (begun, bytes) = (Instant::now(), &exported.payload);
+        let converted = state::convert(converter, &self.plan, self.from, self.to, bytes, self.bytes_max);
+        parts.migrate = begun.elapsed();
+        converted
+    }
+
+    /// What `restore` will do with what was given, or with what comes in its place,
+    /// but for the instance: it is converted, and read in the new version's own
+    /// schema, as it has to be again at the next start.
+    fn try_restore(
+        &self,
+        new: &Serving,
+        given: Given,
+        instead: Option<&Payload>,
+        progress: &Progress,
+    ) -> Result<Tried, DeployError> {
+        let Given { exported, converted, mut parts } = given;
+        let converted = match converted {
+            Some(converted) => converted,
+            None => self.convert(new, &exported, &mut parts)?,
+        };
+        progress.enter(Party::Candidate, Hook::Restore)?;
+        match &converted {
+            Converted::AsItIs(schema) => new.loaded().read(*schema, &exported.payload)?,
+            Converted::Bytes(schema, bytes) => new.loaded().read(*schema, bytes)?,
+            Converted::Left => {
+                instead.map_or(Ok(()), |instead| new.loaded().read(instead.schema, &instead.bytes))?;
+            }
+        }
+        Ok(Tried { parts, buffer: exported.payload })
+    }
+}
+
+/// What will be done to state once the gate is closed.
+pub(super) struct Transfer {
+    way: Way,
+    /// From the disk, in the place of what the old version has.
+    instead: Option<Payload>,
+    /// The schema that it was saved in, if it was asked for.
+    wanted: Option<u32>,
+    /// The snapshot of the old version that was taken beside calls.
+    saved: u64,
+    /// The memory of the snapshot that was taken beside calls, for the last one.
+    buffer: Vec<u8>,
 }
 
 impl Transfer {
@@ -76,82 +153,38 @@ impl Transfer {
         let old_converts = wanted.is_none() && from > to;
         let steps = if old_converts { old.steps() } else { new.payload().steps() };
         let name = new.payload().id().name.as_str();
-        let (plan, older) = match &wanted {
+        let (plan, instead, wanted) = match wanted {
             // What the old version has is exported for the way back, and goes nowhere.
-            Some(_) => (Plan::SnapshotBefore { schema_version: to }, None),
-            None => state::plan(name, from, new.payload(), steps, means.policy, means.store)?,
+            Some(Saved { from, payload }) => {
+                (Plan::SnapshotBefore { schema_version: to }, Some(payload), Some(from))
+            }
+            None => {
+                let (plan, older) = state::plan(name, from, new.payload(), steps, means.policy, means.store)?;
+                (plan, older, None)
+            }
         };
-        let StatePolicy { bytes_max, .. } = means.policy;
-        // A snapshot beside calls: it proves that the disk takes the state, and
-        // is what a rollback falls back on.
-        let before = old.id().clone();
-        let begun = Instant::now();
-        let envelope = state::snapshot_of(old, bytes_max, means.worker)
-            .map_err(|error| error_of(before, error.into()))?;
-        let export = begun.elapsed();
-        let saved = state::save_changed(means.store, &envelope).map_err(DeployError::Save)?;
-        let saved = saved.snapshot.sequence();
+        drop(old);
         let new_restores_earlier = !old_converts
             && matches!(plan, Plan::Steps(_))
             && new.payload().loaded().restores_earlier_schemas();
-        let buffer = Vec::new();
-        let transfer = Transfer {
-            from,
-            to,
-            plan,
-            older,
-            wanted,
-            saved,
-            old_converts,
-            new_restores_earlier,
-            bytes_max,
-            buffer,
-        };
+        let StatePolicy { bytes_max, .. } = means.policy;
+        let way = Way { from, to, plan, old_converts, new_restores_earlier, bytes_max };
         let holder = Holder::new(HAND_OVER, monotonic_ns());
-        let (party, converter) = if old_converts {
-            (Party::Before, entry.slot.look(holder).ok_or(GateRefused::NotActive)?)
-        } else {
-            (Party::Candidate, new.lease(holder))
-        };
-        let begun = Instant::now();
-        let buffer = transfer.try_steps(party, converter, envelope, means)?;
-        let migrate = begun.elapsed();
+        let old = entry.slot.look(holder).ok_or(GateRefused::NotActive)?;
+        let given = try_export(&way, old, means)?;
+        // It proves that the disk takes the state, and is what a rollback falls
+        // back on.
+        let saved = state::save_changed(means.store, &given.exported).map_err(DeployError::Save)?;
+        let saved = saved.snapshot.sequence();
+        let (tried, instead) = try_restore(&way, new.lease(holder), given, instead, means)?;
+        let Tried { parts: PauseParts { export, migrate, .. }, buffer } = tried;
         // The same again with callers waiting would be given up half-way, and
         // every retry would make them wait once more.
         if export + migrate > budget {
             let gate_timeout = means.gate_timeout;
             return Err(DeployError::OverBudget { export, migrate, budget, gate_timeout }.into());
         }
-        Ok(Transfer { buffer, ..transfer })
-    }
-
-    /// Converts the snapshot, drops the outcome, and gives the snapshot's memory
-    /// back. Steps are functions of bytes: whether they work is found out beside
-    /// calls, and what they touch is in memory when callers wait for them.
-    fn try_steps(
-        &self,
-        party: Party,
-        converter: Lease<Serving>,
-        snapshot: Envelope,
-        means: &mut Means<'_>,
-    ) -> Result<Vec<u8>, Failed> {
-        let (plan, from, to, bytes_max) = (self.plan.clone(), self.from, self.to, self.bytes_max);
-        let id = converter.id().clone();
-        let tried = means.worker.run(&Progress::at(party, Hook::Migrate), move || {
-            enter(&converter, Hook::Migrate, |converter| {
-                state::convert(converter, &plan, from, to, &snapshot.payload, bytes_max).map(drop)
-            })
-            .map(|()| snapshot.payload)
-        });
-        let failed = match tried {
-            Ok(Ok(buffer)) => return Ok(buffer),
-            Ok(Err(error)) => Failed { party, hangs: None, error: Box::new(error) },
-            Err(overdue) => Failed::overdue(party, overdue),
-        };
-        Err(match party {
-            Party::Candidate => failed,
-            Party::Before => Failed { hangs: None, error: Box::new(error_of(id, *failed.error)), ..failed },
-        })
+        Ok(Transfer { way, instead, wanted, saved, buffer })
     }
 
     /// Freeze, export, convert, restore, activate, self-test: one job, so that
@@ -194,35 +227,15 @@ impl Transfer {
     fn give(&mut self, old: &Serving, progress: &Progress) -> Result<Given, DeployError> {
         let begun = Instant::now();
         old.hook(Hook::Freeze)?;
+        let freeze = begun.elapsed();
         progress.enter(Party::Before, Hook::Export)?;
-        let mut converted = None;
-        let exported = match self.export_down(old)? {
-            Some(ExportedDown { own, earlier }) => {
-                converted = Some(Converted::Bytes(self.to, earlier));
-                own
-            }
-            None => old.export_into(std::mem::take(&mut self.buffer), self.bytes_max)?,
-        };
-        let exported = state::envelope(old, exported);
-        let mut parts = PauseParts { export: begun.elapsed(), ..PauseParts::default() };
-        if self.old_converts && converted.is_none() {
-            progress.enter(Party::Before, Hook::Migrate)?;
-            converted = Some(self.convert(old, &exported, &mut parts)?);
-        }
-        Ok(Given { exported, converted, parts })
-    }
-
-    /// The state of the old version, and the same in the schema of the new one, if
-    /// that is an earlier one and the old version can give both at once.
-    fn export_down(&mut self, old: &Serving) -> Result<Option<ExportedDown>, DeployError> {
-        if !self.old_converts || !matches!(self.plan, Plan::Steps(_)) {
-            return Ok(None);
-        }
-        Ok(old.export_down(self.to, std::mem::take(&mut self.buffer), self.bytes_max)?)
+        let mut given = self.way.export(old, std::mem::take(&mut self.buffer), progress)?;
+        given.parts.export += freeze;
+        Ok(given)
     }
 
     fn take(
-        mut self,
+        self,
         new: &Serving,
         given: Given,
         progress: &Progress,
@@ -230,12 +243,10 @@ impl Transfer {
         let Given { exported, converted, mut parts } = given;
         let converted = match converted {
             Some(converted) => converted,
-            None if self.new_restores_earlier => Converted::AsItIs(self.from),
-            None => self.convert(new, &exported, &mut parts)?,
+            None if self.way.new_restores_earlier => Converted::AsItIs(self.way.from),
+            None => self.way.convert(new, &exported, &mut parts)?,
         };
-        let wanted = self.wanted.take();
-        let (from, is_wanted) = wanted.as_ref().map_or((self.from, false), |wanted| (wanted.from, true));
-        let stand_in = wanted.map(|wanted| wanted.payload).or(self.older);
+        let stand_in = self.instead;
         let state = match (&converted, &stand_in) {
             (Converted::AsItIs(schema), _) => Some((*schema, &exported.payload)),
             (Converted::Bytes(schema, bytes), _) => Some((*schema, bytes)),
@@ -254,26 +265,49 @@ impl Transfer {
             (Some(_), stand_in) => stand_in.as_ref().map(|instead| instead.loss.clone()).unwrap_or_default(),
         };
         let taken = TakenState {
-            schemas: (from, self.to),
+            schemas: (self.wanted.unwrap_or(self.way.from), self.way.to),
             bytes,
             loss,
             snapshot: stand_in.as_ref().and_then(|instead| instead.snapshot),
             before: Some(Before { saved: self.saved, exported }),
-            wanted: stand_in.filter(|_| is_wanted).map(|instead| state::envelope(new, instead.bytes)),
+            wanted: stand_in
+                .filter(|_| self.wanted.is_some())
+                .map(|instead| state::envelope(new, instead.bytes)),
         };
         Ok((taken, parts))
     }
+}
 
-    fn convert(
-        &self,
-        converter: &Serving,
-        exported: &Envelope,
-        parts: &mut PauseParts,
-    ) -> Result<Converted, DeployError> {
-        let (begun, bytes) = (Instant::now(), &exported.payload);
-        let converted = state::convert(converter, &self.plan, self.from, self.to, bytes, self.bytes_max);
-        parts.migrate = begun.elapsed();
-        converted
+/// What the old version gives, beside calls: what its code touches is in memory
+/// then when callers wait for it.
+fn try_export(way: &Way, old: Lease<Serving>, means: &mut Means<'_>) -> Result<Given, Failed> {
+    let (way, before) = (way.clone(), old.id().clone());
+    let progress = Progress::at(Party::Before, Hook::Export);
+    let inside = progress.clone();
+    let tried = means
+        .worker
+        .run(&progress, move || enter(&old, Hook::Export, |old| way.export(old, Vec::new(), &inside)));
+    tried.map_err(DeployError::from).flatten().map_err(|error| error_of(before, error).into())
+}
+
+/// What the new version will do with it.
+fn try_restore(
+    way: &Way,
+    new: Lease<Serving>,
+    given: Given,
+    instead: Option<Payload>,
+    means: &mut Means<'_>,
+) -> Result<(Tried, Option<Payload>), Failed> {
+    let way = way.clone();
+    let progress = Progress::at(Party::Candidate, Hook::Migrate);
+    let inside = progress.clone();
+    let tried = means.worker.run(&progress, move || {
+        let tried = enter(&new, Hook::Migrate, |new| way.try_restore(new, given, instead.as_ref(), &inside))?;
+        Ok::<_, DeployError>((tried, instead))
+    });
+    match tried {
+        Ok(tried) => Ok(tried?),
+        Err(overdue) => Err(Failed::overdue(Party::Candidate, overdue)),
     }
 }
 

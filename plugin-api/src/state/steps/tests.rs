@@ -90,6 +90,45 @@ fn state_is_lowered_to_an_earlier_schema_without_being_written_out_in_between() 
     assert!(matches!(error, StateError::Step { from: 3, to: 2, .. }), "{error}");
 }
 
+fn leapt(from: u32, to: u32, bytes: &[u8]) -> Result<Vec<u8>, StateError> {
+    let mut leapt = Vec::new();
+    leap::<V4>(from, to, bytes, &mut |part: &[u8]| {
+        leapt.extend_from_slice(part);
+        true
+    })
+    .map(|()| leapt)
+}
+
+#[test]
+fn what_a_leap_tries_is_the_way_of_raising_and_of_lowering() {
+    let second = encode(&V2 { count: 7 }).expect("encodes");
+    let fourth = encode(&V4 { total: 7 }).expect("encodes");
+    assert!(migrate::<V4>(2, 4, &second).is_err(), "step by step, it would have to be written out");
+    assert_eq!(leapt(2, 4, &second).expect("goes up"), fourth);
+    assert_eq!(leapt(1, 4, &second).expect("goes up, by field name first"), fourth);
+    assert_eq!(leapt(4, 2, &fourth).expect("goes down"), second);
+    // Also where the newest type is on neither end.
+    assert_eq!(leapt(1, 2, &second).expect("goes up by field name"), second);
+    let error = leapt(2, 3, &second).expect_err("its outcome cannot be written out");
+    assert!(matches!(error, StateError::Step { from: 2, to: 3, .. }), "{error}");
+}
+
+#[test]
+fn a_leap_that_fails_names_its_step_and_one_that_leads_nowhere_reads_nothing() {
+    let unlucky = encode(&V2 { count: 13 }).expect("encodes");
+    let error = leapt(2, 4, &unlucky).expect_err("refused");
+    assert_eq!(error.report(), "the state step from schema 3 to 4 failed: unlucky");
+    let error = leapt(4, 2, b"\xff").expect_err("damaged");
+    assert!(matches!(error, StateError::Step { from: 4, to: 2, .. }), "{error}");
+    for (from, to) in [(4, 1), (3, 1), (5, 4), (4, 5), (4, 4), (2, 2)] {
+        let error = leapt(from, to, b"\xff").expect_err("there is no such step");
+        assert!(
+            matches!(&error, StateError::NoStep { version: 4, from: f, to: t, .. } if (*f, *t) == (from, to)),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn a_step_that_fails_while_state_is_raised_is_named() {
     let unlucky = encode(&V2 { count: 13 }).expect("encodes");

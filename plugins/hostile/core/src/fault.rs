@@ -3,7 +3,12 @@
 use crate::{Crash, Hang, linger, locals};
 use replug_plugin_api::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::{panic::panic_any, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    panic::panic_any,
+    path::{Path, PathBuf},
+};
 
 /// One thing that goes wrong.
 ///
@@ -38,6 +43,13 @@ pub enum Fault {
     Locals(PathBuf),
     /// Leaves a thread-local on this thread whose destructor waits, and goes on.
     LocalHangs(Hang),
+    /// Another one, but not the first time: as what was tried and went well.
+    Later {
+        /// Gets a byte each time.
+        file: PathBuf,
+        /// What happens the other times.
+        fault: Box<Fault>,
+    },
 }
 
 /// What a panic carries.
@@ -70,10 +82,20 @@ impl Fault {
             Fault::Pin => linger::pin()?,
             Fault::Locals(file) => locals::touch(file)?,
             Fault::LocalHangs(hang) => locals::leave(hang.clone()),
-            Fault::LeakFile => std::mem::forget(std::fs::File::open("/dev/null")?),
+            Fault::LeakFile => std::mem::forget(File::open("/dev/null")?),
+            Fault::Later { file, fault } if !is_first(file)? => fault.happen()?,
+            Fault::Later { .. } => {}
         }
         Ok(())
     }
+}
+
+/// Whether it is the first time that this is asked about a file, which gets a byte
+/// each time.
+pub(crate) fn is_first(file: &Path) -> io::Result<bool> {
+    let mut file = File::options().create(true).append(true).open(file)?;
+    file.write_all(b".")?;
+    Ok(file.metadata()?.len() == 1)
 }
 
 impl Payload {

@@ -48,4 +48,4 @@ pub use crash::Crash;
 pub use fault::{Fault, Payload};
 pub use hang::Hang;
 pub use plugin::{Config, Hook, Hostile};
-pub use state::{Counted, StateFaults, V1, V2, V3};
+pub use state::{Counted, StateFaults, Swells, V1, V2, V3};

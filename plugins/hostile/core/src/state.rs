@@ -3,9 +3,10 @@
 //! Migrations need no instance, so a migration that shall misbehave is told so
 //! by the state itself.
 
-use crate::Fault;
+use crate::{Fault, fault::is_first};
 use replug_plugin_api::state::{OneWay, State, StateError, Step};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::path::PathBuf;
 
 /// What is wrong with the state that an instance exports.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -15,12 +16,26 @@ pub struct StateFaults {
     pub spoiled: bool,
     /// The state counts so many less than there were.
     pub lost: u64,
+    /// The step up to this schema makes bytes of it that are spoiled likewise. The
+    /// value that goes on from there is sound.
+    pub spoiled_in: Option<u32>,
     /// So many bytes of nothing are exported too.
     pub ballast_bytes: usize,
     /// Happens in the step up from this state.
     pub up: Option<Fault>,
     /// Happens in the step down from this state.
     pub down: Option<Fault>,
+    /// What the step down makes of this state is larger, but not the first time.
+    pub swells: Option<Swells>,
+}
+
+/// Nothing, in bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Swells {
+    /// Gets a byte each time.
+    pub file: PathBuf,
+    /// How many there are the other times.
+    pub bytes: usize,
 }
 
 /// A state type of this plugin, whatever its schema.
@@ -53,16 +68,22 @@ impl Step<V1> for V2 {
     fn up(old: V1) -> Result<Self, StateError> {
         happen(&old.luggage.up)?;
         Ok(V2 {
-            total: old.count,
+            total: old.count.after_step(Self::VERSION, &old.luggage),
             luggage: old.luggage,
         })
     }
 
     fn down(self) -> Result<V1, StateError> {
         happen(&self.luggage.down)?;
+        let mut luggage = self.luggage;
+        if let Some(Swells { file, bytes }) = &luggage.swells
+            && !is_first(file).map_err(StateError::new)?
+        {
+            luggage.ballast = "x".repeat(*bytes);
+        }
         Ok(V1 {
             count: self.total,
-            luggage: self.luggage,
+            luggage,
         })
     }
 }
@@ -80,7 +101,7 @@ impl OneWay<V2> for V3 {
     fn up(old: V2) -> Result<Self, StateError> {
         happen(&old.luggage.up)?;
         Ok(V3 {
-            sum: old.total,
+            sum: old.total.after_step(Self::VERSION, &old.luggage),
             luggage: old.luggage,
         })
     }
@@ -124,6 +145,9 @@ impl Counted for V3 {
 struct Luggage {
     up: Option<Fault>,
     down: Option<Fault>,
+    spoiled_in: Option<u32>,
+    #[serde(default)]
+    swells: Option<Swells>,
     ballast: String,
 }
 
@@ -131,6 +155,15 @@ struct Luggage {
 struct Number {
     value: u64,
     spoiled: bool,
+}
+
+impl Number {
+    fn after_step(self, schema: u32, luggage: &Luggage) -> Self {
+        Number {
+            spoiled: luggage.spoiled_in == Some(schema),
+            ..self
+        }
+    }
 }
 
 impl Serialize for Number {
@@ -158,6 +191,8 @@ fn pack(count: u64, faults: &StateFaults) -> (Number, Luggage) {
     let luggage = Luggage {
         up: faults.up.clone(),
         down: faults.down.clone(),
+        spoiled_in: faults.spoiled_in,
+        swells: faults.swells.clone(),
         ballast: "x".repeat(faults.ballast_bytes),
     };
     (number, luggage)
