@@ -8,7 +8,10 @@
 //! versions are not equally fast, so each half of the control arm's callers has
 //! one of them: in both arms half of the time is spent in either. That no caller
 //! is made to wait is also counted: by how often the kernel saw it give its core
-//! away of its own accord.
+//! away of its own accord. Three hosts and their callers have more threads than
+//! the C library has arenas on two cores (8 each), and callers that were given the
+//! same one wait for each other, in whichever arm that falls: here every thread
+//! has its own.
 
 use hdrhistogram::Histogram;
 use replug_host::{
@@ -36,6 +39,8 @@ const ROUNDS: usize = 5;
 const SWAPS: usize = 1_000;
 /// As many as the machine has cores, since more would measure its scheduler.
 const CALLERS: usize = 2;
+/// More arenas of the C library's allocator than there are threads.
+const ARENAS: libc::c_int = 64;
 /// Waits of all callers that a swap may cause: a first call on a version takes
 /// locks, which seldom are taken.
 const WAITS_MAX: f64 = 0.1;
@@ -45,6 +50,9 @@ const STATE_BYTES: u64 = 1024;
 const TEXT: &[u8] = b"A *short* text, as `code` has it, and [a link](https://example.org).";
 
 fn main() -> ExitCode {
+    // SAFETY: sets a number; no thread has been started.
+    let set = unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
+    assert_eq!(set, 1, "the C library takes the number of arenas");
     let mut report = Report::new("swap");
     stateless(&mut report);
     snapshot(&mut report);

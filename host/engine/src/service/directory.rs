@@ -159,11 +159,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    pub(crate) fn new(
-        limits: ServiceLimits,
-        interfaces: Interfaces,
-        tables: Arc<Tables>,
-    ) -> Self {
+    pub(crate) fn new(limits: ServiceLimits, interfaces: Interfaces, tables: Arc<Tables>) -> Self {
         Directory {
             entries: ArcSwap::default(),
             changing: Mutex::new(()),
