@@ -161,11 +161,17 @@ impl OpenTables {
     /// Makes the schemas of this version the ones that can be gone back to: in all
     /// of its tables, or in none.
     pub(crate) fn commit(&self) -> Result<(), TableError> {
+        self.commit_if(|| true).map(drop)
+    }
+
+    /// The same if it still `may` be, which is asked when no disk is to be waited
+    /// for any more. Returns whether they are.
+    pub(crate) fn commit_if(&self, may: impl FnOnce() -> bool) -> Result<bool, TableError> {
         // Also where the schema is the committed one already: what is void then
         // was not before.
         let tables = self.all();
         let tables = tables.iter().map(|open| (Arc::clone(open.view.table()), open.view.schema()));
-        Table::commit_all(&tables.collect::<Vec<_>>())
+        Table::commit_all_if(&tables.collect::<Vec<_>>(), may)
     }
 
     /// Whether its schemas are the committed ones.

@@ -123,14 +123,6 @@ impl Control {
         self.void(Void { first: 1, last: self.record.generation, above: schema });
     }
 
-    /// The schema is what it was before a commit that has come to nothing, and
-    /// what was written counts as it did.
-    pub(super) fn take_commit_back(&mut self, before: &Record) {
-        let Record { base, downgrade_to, ref voids, .. } = *before;
-        (self.record.base, self.record.downgrade_to) = (base, downgrade_to);
-        self.record.voids.clone_from(voids);
-    }
-
     /// What this generation wrote above the schema `to` is void, and what it
     /// still writes; with `to` 0 all that it wrote is.
     pub(super) fn roll_back(&mut self, generation: u32, to: u32) {

@@ -14,7 +14,7 @@ use crate::table::row::Row;
 use crate::table::shards::{Shard, Shards};
 use crate::table::usage::{Full, Usage};
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use replug_abi::TableSize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -250,8 +250,7 @@ impl Table {
         let _changing = self.changing.lock();
         let mut control = Control::clone(&self.control.load());
         let result = change(&mut control);
-        self.replace_control(control)?;
-        Ok(result)
+        self.replace_control(control).map(|()| result)
     }
 
     /// Changes the control, unless it is another one by now.
@@ -266,31 +265,32 @@ impl Table {
         }
         let mut control = Control::clone(known);
         change(&mut control);
-        self.replace_control(control)?;
-        Ok(true)
+        self.replace_control(control).map(|()| true)
     }
 
-    /// Whether the store takes changes, as far as is known.
-    pub(super) fn is_sound(&self) -> Result<(), TableError> {
+    /// Whether the store takes changes, as far as is known. Waits for nothing.
+    pub(crate) fn is_sound(&self) -> Result<(), TableError> {
         self.ledger.get().map_or(Ok(()), Ledger::sound).map_err(|error| self.store_failed(error))
     }
 
-    /// Changes the control whatever the journal says: versions read what is in memory.
-    ///
-    /// # Errors
-    /// [`TableError::StoreFailed`]: it is changed in memory only.
-    pub(super) fn change_anyway(&self, change: impl FnOnce(&mut Control)) -> Result<(), TableError> {
-        let _changing = self.changing.lock();
-        let mut control = Control::clone(&self.control.load());
-        change(&mut control);
-        let told = self.append(&Change::Control(&control.record)).map(drop);
+    /// Until this is dropped nobody else changes the control.
+    pub(super) fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock()
+    }
+
+    /// Tells the journal which rows count, or will.
+    pub(super) fn write_down(&self, record: &Record) -> Result<(), TableError> {
+        self.append(&Change::Control(record)).map(drop)
+    }
+
+    /// Makes a change that is written down.
+    pub(super) fn set_control(&self, control: Control, _changing: &MutexGuard<'_, ()>) {
         self.control.store(Arc::new(control));
-        told
     }
 
     fn replace_control(&self, control: Control) -> Result<(), TableError> {
         if control.record != self.control.load().record {
-            self.append(&Change::Control(&control.record))?;
+            self.write_down(&control.record)?;
         }
         self.control.store(Arc::new(control));
         Ok(())
