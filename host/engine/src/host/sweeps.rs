@@ -157,7 +157,10 @@ impl TableSweep {
             _ = ended.set(Ended::now(outcome.unwrap_or(Outcome::Failed)));
         });
         match thread {
-            Ok(thread) => sweep.thread = Some(thread),
+            Ok(thread) => {
+                tracing::debug!(version = %work.id, "a sweep of tables begins");
+                sweep.thread = Some(thread);
+            }
             Err(error) => {
                 let message = format!("no thread to sweep the tables of {}: {error}", work.id.name);
                 work.problem("", FailureReport::with_code(Code::HostThread, message));
