@@ -7,6 +7,7 @@ use replug_tests::{
 };
 use serde_json::{Value, json};
 use std::{
+    sync::mpsc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -216,16 +217,16 @@ fn a_version_whose_freeze_hangs_is_not_frozen_again_when_it_leaves() {
 fn a_call_that_is_stuck_in_a_version_that_was_replaced_is_reported() {
     let mut harness = Harness::with(|options| options.stuck_after(Duration::from_millis(600)));
     harness.deploy(&artifacts::plugin("threads-v1"), "threads-1.0.0.so", "threads@1.0.0");
-    let threads = harness.plugin("threads");
-    let running = thread::spawn(move || threads.call("slow", br#"{"ms": 4000}"#).is_ok());
-    wait_until("the call being in flight", || {
-        harness.host.status().plugin("threads").is_some_and(|plugin| plugin.in_flight > 0)
-    });
+    let lease = harness.plugin("threads").lease("the test").expect("serves");
     harness.deploy(&artifacts::plugin("threads-v2"), "threads-2.0.0.so", "threads@2.0.0");
+    // Not before: a call that is stuck while the version still serves is reported then.
+    let (let_end, end) = mpsc::channel::<()>();
+    let running = thread::spawn(move || lease.enter(|_| end.recv().is_err()).is_ok());
     harness.expect("reporting it", |event| {
         matches!(event.kind, EventKind::StuckCall { .. }) && is(event, "threads@1.0.0")
     });
-    assert!(running.join().expect("does not panic"), "it is answered by its version");
+    drop(let_end);
+    assert!(running.join().expect("does not panic"), "it ends in its version");
 }
 
 #[test]
