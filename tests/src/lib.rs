@@ -4,6 +4,7 @@ pub mod report;
 pub mod vitals;
 pub mod symbol;
 pub mod artifacts;
+pub mod disk;
 pub mod harness;
 pub mod sessions;
 pub mod kit;

@@ -1,9 +1,15 @@
-//! Tables on a disk that fails, or that lost what was on it.
+//! Tables on a disk that fails or hangs, or that lost what was on it.
 
-use replug_host::event::{EventKind, FailureReport};
+use replug_host::{
+    HostBuilder,
+    dispatch::Share,
+    event::{EventKind, FailureReport},
+};
 use replug_tests::{
-    harness::{Harness, wait_until},
-    sessions::{audit, call, deploy, kept_by_the_process, name, swept, table},
+    artifacts,
+    disk::HangingDisk,
+    harness::{Harness, How, wait_until},
+    sessions::{audit, call, deploy, kept_by_the_process, name, on_probation, swept, table},
 };
 use std::{
     env, fs,
@@ -11,7 +17,7 @@ use std::{
     process::{Command, id},
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tracing_subscriber::filter::LevelFilter;
 
@@ -22,6 +28,14 @@ const ON_FAILING_DISK: &str = "REPLUG_TEST_ON_FAILING_DISK";
 fn limit_files(limit: &str) {
     let of_this = ["--pid".to_owned(), id().to_string(), format!("--fsize={limit}:unlimited")];
     assert!(Command::new("prlimit").args(of_this).status().expect("runs").success());
+}
+
+/// Whether a thread of this process has the name.
+fn has_thread(wanted: &str) -> bool {
+    let threads = fs::read_dir("/proc/self/task").expect("Linux tells");
+    threads.filter_map(Result::ok).any(|thread| {
+        fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == wanted)
+    })
 }
 
 /// What the process below logs; its files take nothing.
@@ -132,4 +146,75 @@ fn tables_whose_store_is_gone_or_older_are_refused_until_the_loss_is_accepted() 
     let mut harness = Harness::again(home, |host| kept_by_the_process(host).accept_table_loss(true));
     harness.published("sessions@1.0.0");
     assert_eq!(audit(&harness.plugin("sessions")), (0, 0, 0));
+}
+
+/// A host that ends within two seconds, whose sessions are on a disk that can hang.
+fn impatient(host: HostBuilder) -> HostBuilder {
+    on_probation(kept_by_the_process(host)).shutdown_timeout(Duration::from_secs(2))
+}
+
+fn hang(harness: &Harness) -> HangingDisk {
+    HangingDisk::below(&harness.data_dir().join("tables/sessions"))
+}
+
+/// Another plugin is deployed and goes back, and the host ends in time.
+fn others_are_served(mut harness: Harness) {
+    let threads = "threads".parse().expect("a name");
+    harness.deploy(&artifacts::plugin("threads-v1"), "threads-1.0.0.so", "threads@1.0.0");
+    harness.deploy(&artifacts::plugin("threads-v2"), "threads-2.0.0.so", "threads@2.0.0");
+    let back = harness.host.roll_back(&threads, None).expect("goes back");
+    assert_eq!(back.to.version.to_string(), "1.0.0");
+    harness.unloaded("threads@2.0.0");
+    ends_in_time(harness);
+}
+
+fn ends_in_time(harness: Harness) {
+    let begun = Instant::now();
+    let (events, _home) = harness.shutdown();
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    let is_told = |kind: &EventKind| matches!(kind, EventKind::HostProblem { .. });
+    assert!(events.iter().any(|event| is_told(&event.kind)), "tables were not closed: {events:#?}");
+}
+
+/// Once, the command loop waited for the disk, and with it all plugins.
+#[test]
+fn a_disk_that_hangs_when_a_probation_ends_holds_up_no_other_plugin() {
+    let mut harness = Harness::with(impatient);
+    deploy(&mut harness, 1);
+    deploy(&mut harness, 2);
+    let _disk = hang(&harness);
+    harness.host.commit(&name()).wait().expect("ends the probation");
+    harness.unloaded("sessions@1.0.0");
+    wait_until("the commit", || has_thread("replug-commit"));
+    others_are_served(harness);
+}
+
+/// Once, whoever asked kept the right to change the plugin meanwhile, for which the
+/// command loop waited in turn.
+#[test]
+fn a_disk_that_hangs_when_a_plugin_goes_back_holds_up_no_other_plugin() {
+    let mut harness = Harness::with(impatient);
+    deploy(&mut harness, 1);
+    deploy(&mut harness, 2);
+    let disk = hang(&harness);
+    let host = harness.host.clone();
+    let goes_back = thread::spawn(move || host.roll_back(&name(), None).map(|back| back.to.version.major));
+    harness.expect("going back", |event| matches!(event.kind, EventKind::RolledBack { .. }));
+    others_are_served(harness);
+    drop(disk);
+    assert_eq!(goes_back.join().expect("does not panic").expect("went back"), 1);
+}
+
+/// Once, a host that ended waited for the disk for as long as that liked.
+#[test]
+fn a_disk_that_hangs_when_a_trial_ends_with_the_host_does_not_keep_that() {
+    let mut harness = Harness::with(impatient);
+    deploy(&mut harness, 1);
+    harness.activate("sessions", "1.0.0").expect("stays");
+    harness.drop_file(How::Rename, &artifacts::plugin("sessions-v2"), "sessions-2.0.0.so");
+    harness.expect("passing over it", |event| matches!(event.kind, EventKind::Superseded { .. }));
+    let half = Share::from_basis_points(5_000).expect("a share");
+    harness.host.try_version(&name(), "2.0.0".parse().expect("a version"), half).wait().expect("is tried");
+    let _disk = hang(&harness);
+    ends_in_time(harness);
 }

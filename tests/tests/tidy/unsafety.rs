@@ -27,6 +27,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("plugins/hostile", "faults on purpose"),
     ("tests/tests/allocating.rs", "an allocator that counts"),
     ("tests/benches", "bare calls, to compare with"),
+    ("tests/src/disk.rs", "puts a pipe in the place of an open file"),
     ("tests/src/symbol.rs", "what the bare calls are made through"),
     ("tests/src/vitals.rs", "figures of the process: heap trim, keys"),
 ];

@@ -39,9 +39,22 @@ impl Control {
         self.shared.hold_choice(name, Some(before.clone()));
         let reconciled = self.reconcile(name);
         self.asked.insert(name.clone(), Asked { before, done });
-        if reconciled.is_err() || !self.waits(name) {
+        self.answer_if_done(name, reconciled);
+    }
+
+    /// Does so unless what came of it is still open. What is done to tables once the
+    /// version serves is not waited for.
+    pub(super) fn answer_if_done(&mut self, name: &PluginName, reconciled: Result<(), FailureReport>) {
+        let is_open = || self.waits(name) && !self.serves_what_is_wanted(name);
+        if reconciled.is_err() || !is_open() {
             self.answer(name, reconciled);
         }
+    }
+
+    fn serves_what_is_wanted(&self, name: &PluginName) -> bool {
+        self.shared.catalog().get(name.as_str()).is_some_and(|versions| {
+            versions.active().is_some() && versions.active() == versions.wanted().map(|wanted| &wanted.id)
+        })
     }
 
     /// Tells whoever chose what serves what came of it.

@@ -8,12 +8,12 @@
 use super::{
     backoff::Backoff,
     first_files::FirstFiles,
-    job::Job,
     options::HostBuilder,
     shared::Shared,
-    stored::{Imported, Restored},
+    stored::Imported,
     stuck::StuckCalls,
-    waiting::{Asked, Descending, DescentWork, Load},
+    undoing::Undoing,
+    waiting::{Asked, Committing, Descending, DescentWork, Load, RestoreDone},
 };
 use crate::{
     artifact::{
@@ -62,11 +62,7 @@ pub(super) enum Command {
     /// Makes this the newest snapshot of its plugin.
     ImportState { envelope: Box<Envelope>, done: oneshot::Sender<Result<Imported, FailureReport>> },
     /// Makes a snapshot, or the newest one, the state of a plugin.
-    RestoreState {
-        name: PluginName,
-        snapshot: Option<u64>,
-        done: oneshot::Sender<Result<Restored, FailureReport>>,
-    },
+    RestoreState { name: PluginName, snapshot: Option<u64>, done: RestoreDone },
     /// Ends the host.
     Shutdown { done: Sender<()> },
 }
@@ -100,9 +96,11 @@ pub(super) struct Control {
     pub(super) loads: BTreeMap<PluginName, Load>,
     /// Descents that were given up, and what of them still runs.
     pub(super) given_up: Vec<DescentWork>,
+    /// Tables that are being committed, and the versions that wait for it.
+    pub(super) commits: BTreeMap<PluginName, Committing>,
     /// What is being done to leave tables as they were before a version that was
     /// refused.
-    pub(super) undone: BTreeMap<PluginName, Vec<Job<()>>>,
+    pub(super) undone: BTreeMap<PluginName, Undoing>,
     /// Who waits for such a deployment.
     pub(super) asked: BTreeMap<PluginName, Asked>,
     /// Versions whose export hangs, which was reported.
@@ -218,7 +216,7 @@ impl Control {
                 let _ = done.send(self.import_state(&envelope));
             }
             Command::RestoreState { name, snapshot, done } => {
-                let _ = done.send(self.restore_state(&name, snapshot));
+                self.restore_state(&name, snapshot, done);
             }
             Command::Shutdown { done } => return Turn::End(Some(done)),
         }

@@ -4,7 +4,7 @@ use super::{
     control::{Control, micros, nanos},
     options::RemovalPolicy,
     versions::Arrival,
-    waiting::Prepared,
+    waiting::{Next, Prepared, Then},
 };
 use crate::{
     clock::monotonic_ns,
@@ -109,7 +109,11 @@ impl Control {
             return self.load_tables(id).map(drop);
         }
         let Some(prepared) = self.make_ready(id, |_| Ok(()))? else { return Ok(()) };
-        let prepared = self.settled(prepared)?;
+        self.take_up(Next { id: id.clone(), prepared, then: Then::Deploy })
+    }
+
+    /// Deploys a version that no third one is in the way of.
+    pub(super) fn bring_in(&mut self, id: &VersionId, prepared: Prepared) -> Result<(), DeployError> {
         let descent = {
             let serving = prepared.entry.slot.look(Holder::new("tables", monotonic_ns()));
             Descent::of(
@@ -120,24 +124,6 @@ impl Control {
         match descent.is_none() {
             true => self.publish(id, prepared, None, (&descent, Vec::new())).map(drop),
             false => self.descend(id, prepared, descent),
-        }
-    }
-
-    /// A version that no third one is in the way of.
-    pub(super) fn settled(&mut self, prepared: Prepared) -> Result<Prepared, DeployError> {
-        let settled =
-            self.settle_for_next(&prepared.entry, prepared.version.payload().tables()).and_then(|()| {
-                match pipeline::is_one_way(prepared.version.payload()) {
-                    true => self.leave_alone(&prepared.entry),
-                    false => Ok(()),
-                }
-            });
-        match settled {
-            Ok(()) => Ok(prepared),
-            Err(error) => {
-                self.unload(prepared.version.retire(), None);
-                Err(error)
-            }
         }
     }
 
@@ -292,7 +278,7 @@ impl Control {
             self.shared.event(Some(id), EventKind::TableLoss { table, rows });
         }
         let _ = self.shared.carry_out_choice(&id.name); // Told when it is answered.
-        // The first version is committed before a second one can be there.
+        // The first version is committed before a second one is begun with.
         self.settle_tables_of(&entry);
         Ok(kept)
     }

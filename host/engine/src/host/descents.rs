@@ -13,6 +13,7 @@ use super::{
     job::Job,
     shared::Shared,
     sweeps::{Pauses, Swept},
+    undoing::Undoing,
     waiting::{Asked, Descending, DescentProgress, DescentWork, Prepared, Trying},
 };
 use crate::{
@@ -71,35 +72,56 @@ impl Control {
             Err(error) => {
                 self.shared.descents.end(&id.name);
                 self.unload(prepared.version.retire(), None);
+                self.end_descent(&id.name, descent);
                 Err(error)
             }
         }
     }
 
-    /// Whether a deployment of the plugin has begun and waits, or leaves its
-    /// tables as they were.
+    /// Whether the plugin's next step has to wait: for a deployment that has begun
+    /// and waits itself, or for its tables.
     pub(super) fn waits(&self, name: &PluginName) -> bool {
         self.descends(name) || self.loads.contains_key(name)
     }
 
-    /// Whether one is at work on what is committed of the plugin's tables.
+    /// Whether one is at work on what is committed of the plugin's tables, or on
+    /// leaving them as they were.
     pub(super) fn descends(&self, name: &PluginName) -> bool {
-        self.descents.contains_key(name) || self.undone.contains_key(name)
+        self.descents.contains_key(name) || self.settles(name)
     }
 
-    /// Whether none does, which a trial or another state would cross.
+    /// Whether the plugin's tables are being committed or left as they were, which
+    /// whatever comes next waits for.
+    pub(super) fn settles(&self, name: &PluginName) -> bool {
+        self.undone.contains_key(name)
+            || self.commits.contains_key(name)
+            || self.shared.ways_back().under_way.contains(name)
+    }
+
+    /// Whether a deployment has begun and waits.
+    pub(super) fn is_deploying(&self, name: &PluginName) -> bool {
+        self.descents.contains_key(name) || self.loads.contains_key(name) || self.waits_for_commit(name)
+    }
+
+    /// Whether no deployment waits, which a trial or another state would cross.
     pub(super) fn nothing_waits(&self, name: &PluginName) -> Result<(), FailureReport> {
-        if !self.waits(name) {
-            return Ok(());
+        if self.is_deploying(name) {
+            let message = format!("another version of {name} waits for the rows of its tables");
+            return Err(FailureReport::with_code(Code::GateBusy, message));
         }
-        let message = format!("another version of {name} waits for the rows of its tables");
-        Err(FailureReport::with_code(Code::GateBusy, message))
+        if self.settles(name) {
+            let message = format!("the tables of {name} are being settled");
+            return Err(FailureReport::with_code(Code::GateBusy, message));
+        }
+        Ok(())
     }
 
     /// Goes on with the deployments that need not wait any more.
     pub(super) fn go_on(&mut self) {
         self.end_loads();
         self.end_undone();
+        self.end_commits();
+        self.end_ways_back_told();
         let done: Vec<(PluginName, Descending)> =
             self.descents.extract_if(.., |_, descending| descending.work.job.is_done()).collect();
         for (name, descending) in done {
@@ -184,6 +206,7 @@ impl Control {
         if let Some(descending) = self.descents.remove(name) {
             self.give_up_descent(name, descending);
         }
+        self.give_up_next(name);
         if let Some(Trying { done, .. }) = self.loads.get_mut(name).and_then(|load| load.trial.take()) {
             let message = format!("a version of {name} was chosen before this one was tried");
             let _ = done.send(Err(FailureReport::with_code(Code::DeploySuperseded, message)));
@@ -215,12 +238,14 @@ impl Control {
     pub(super) fn has_jobs(&self) -> bool {
         self.given_up.iter().any(|work| !work.job.is_done())
             || self.loads.values().any(|load| !load.job.is_done())
-            || self.undone.values().flatten().any(|job| !job.is_done())
+            || self.undone.values().any(Undoing::is_at_work)
+            || self.commits.values().any(|committing| !committing.job.is_done())
     }
 
     /// The same for all plugins, because the host ends.
     pub(super) fn give_up_waiting(&mut self) {
-        let names: Vec<PluginName> = self.descents.keys().chain(self.asked.keys()).cloned().collect();
+        let waiting = self.descents.keys().chain(self.asked.keys()).chain(self.commits.keys());
+        let names: Vec<PluginName> = waiting.cloned().collect();
         for name in names {
             // Who waited learns of it because the sender is gone.
             drop(self.wait_no_longer(&name));

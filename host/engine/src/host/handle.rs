@@ -125,6 +125,7 @@ impl Host {
             descents: BTreeMap::new(),
             loads: BTreeMap::new(),
             given_up: Vec::new(),
+            commits: BTreeMap::new(),
             undone: BTreeMap::new(),
             asked: BTreeMap::new(),
             hanging_exports: BTreeSet::new(),
@@ -279,8 +280,9 @@ impl Host {
 
     /// Drains calls, saves state, unloads everything, and ends; the data
     /// directory is free for another host then. Blocks this thread for at most
-    /// the shutdown timeout, after what the host is just doing; async code runs
-    /// it where blocking is allowed.
+    /// the shutdown timeout, and half a second more where disks of tables hang,
+    /// after what the host is just doing; async code runs it where blocking is
+    /// allowed.
     ///
     /// # Errors
     /// [`HostError::Stopped`] if it has ended before, [`HostError::Panicked`]

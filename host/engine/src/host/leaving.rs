@@ -1,9 +1,10 @@
 //! The end of a plugin's service: its calls end, its state is saved, and only
-//! then is it unloaded. The command loop never waits for calls: it looks at
-//! versions that leave on its tick.
+//! then is it unloaded. The command loop never waits for calls, nor for the disks
+//! of tables: it looks at versions that leave on its tick.
 
 use super::{
     control::{Control, micros},
+    job::Job,
     save::holder,
     shared::Leaving,
     stuck::StuckCalls,
@@ -26,6 +27,8 @@ use std::{
 
 /// How often a host that ends looks at what it waits for.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// How long stores have to be closed at least, also where all the time is up.
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
 impl Control {
     /// Takes a plugin out of service.
@@ -35,15 +38,14 @@ impl Control {
 
     fn retire_until(&mut self, name: &PluginName, until: Instant) {
         let entry = self.shared.directory.entry(name);
-        let mut rolled_back = Ok(());
+        let mut untried = None;
         let (withdrawn, beside, ended) = {
             let _change = entry.change();
             let trial = entry.slot.roll_back().ok();
             let serving = entry.slot.look(holder("retire"));
             if let Some((trial, serving)) = trial.as_ref().zip(serving) {
-                // It has not been promoted, so its rows count as its images.
-                let rows = trial.payload().tables().roll_back(Some(serving.tables()));
-                rolled_back = rows.map_err(|problem| (trial.payload().id().clone(), problem));
+                let (trial, serving) = (trial.payload(), Arc::clone(serving.tables()));
+                untried = Some((trial.id().clone(), Arc::clone(trial.tables()), serving));
             }
             let withdrawn = entry.slot.withdraw();
             let beside = self.stand_by(name, trial, false);
@@ -62,8 +64,9 @@ impl Control {
         if let Some(ended) = ended {
             EventLog::tell(&ended);
         }
-        if let Err((id, problem)) = rolled_back {
-            self.state_problem(&id, FailureReport::of(&problem));
+        if let Some((id, trial, serving)) = untried {
+            // It has not been promoted, so its rows count as its images.
+            self.undo_of(&id, move || trial.roll_back(Some(&serving)));
         }
         for retired in beside {
             self.unload(retired, None);
@@ -199,7 +202,28 @@ impl Control {
             }
             thread::sleep(LOOK_EVERY);
         }
-        if let Err(error) = self.shared.directory.tables.close() {
+        self.close_tables(until.max(Instant::now() + CLOSE_WITHIN));
+    }
+
+    /// Gives the stores of tables back, unless their disks take longer than that.
+    fn close_tables(&self, until: Instant) {
+        let directory = Arc::clone(&self.shared.directory);
+        let job = Job::start("replug-close", self.shared.nudger(), move || directory.tables.close());
+        let closed = match job {
+            Ok(job) => {
+                while !job.is_done() && Instant::now() < until {
+                    thread::sleep(LOOK_EVERY);
+                }
+                if !job.is_done() {
+                    let message = "a disk still kept tables from being closed when the host ended".to_owned();
+                    return self.problem(Code::HostUncleanEnd, message);
+                }
+                job.join()
+            }
+            // Better late than not at all.
+            Err(_) => Some(self.shared.directory.tables.close()),
+        };
+        if let Some(Err(error)) = closed {
             self.problem(error.code(), format!("the tables were not closed: {error}"));
         }
     }

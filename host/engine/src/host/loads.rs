@@ -2,11 +2,7 @@
 //! on a thread of its own, since it takes a second for a million rows, and for
 //! ever where a disk hangs. The command loop serves the other plugins meanwhile.
 
-use super::{
-    control::Control,
-    job::Job,
-    waiting::{Load, Trying},
-};
+use super::{control::Control, job::Job, waiting::Load};
 use crate::{
     event::FailureReport,
     failure::Code,
@@ -49,18 +45,17 @@ impl Control {
                 Err(error) if trial.is_some() => Err(self.not_tried(&id, &error)),
                 Err(error) => Err(self.not_deployed(&id, &error)),
             };
-            if let Some(Trying { share, done }) = trial {
+            if let Some(trying) = trial {
                 // Which version serves may be another one by now.
-                let found = loaded.clone().and_then(|()| self.find_for_trial(&name, &id.version));
-                let tried = found.and_then(|id| self.try_now(&id, share));
-                // Whoever asked may have gone away meanwhile.
-                let _ = done.send(tried);
+                match loaded.clone().and_then(|()| self.find_for_trial(&name, &id.version)) {
+                    Ok(id) => self.try_now(&id, trying),
+                    // Whoever asked may have gone away meanwhile.
+                    Err(failure) => drop(trying.done.send(Err(failure))),
+                }
             }
             let deployed = self.reconcile(&name);
             let reconciled = loaded.and(deployed);
-            if reconciled.is_err() || !self.waits(&name) {
-                self.answer(&name, reconciled);
-            }
+            self.answer_if_done(&name, reconciled);
         }
     }
 }

@@ -11,13 +11,14 @@ use super::{
     deploy::Kept,
     save::holder,
     stored::{Imported, Restored},
+    waiting::{Next, Prepared, RestoreDone, Restoring, Then},
 };
 use crate::{
     clock::monotonic_ns,
     dispatch::Lease,
     event::{EventKind, FailureReport, StageTimes},
     failure::{Code, Failure},
-    id::PluginName,
+    id::{PluginName, VersionId},
     pipeline::{self, DeployError, Descent},
     service::Serving,
     state::{
@@ -29,45 +30,39 @@ use crate::{
 impl Control {
     /// Makes a snapshot the state of what serves; or, if nothing does, of what
     /// starts next.
-    pub(super) fn restore_state(
-        &mut self,
-        name: &PluginName,
-        snapshot: Option<u64>,
-    ) -> Result<Restored, FailureReport> {
+    pub(super) fn restore_state(&mut self, name: &PluginName, snapshot: Option<u64>, done: RestoreDone) {
+        let found = self.find_to_restore(name, snapshot);
+        let live =
+            self.shared.directory.find(name.as_str()).and_then(|entry| entry.slot.look(holder("restore")));
+        let restored = match (found, live) {
+            (Ok(found), Some(live)) => return self.restore_live(live, Restoring { found, done }),
+            (Ok(found), None) => self.restore_at_start(name, found),
+            (Err(failure), _) => Err(failure),
+        };
+        // Whoever asked may have gone away meanwhile.
+        let _ = done.send(restored);
+    }
+
+    fn find_to_restore(&self, name: &PluginName, snapshot: Option<u64>) -> Result<Found, FailureReport> {
         self.has_left(name)?;
         self.no_trial_runs(name)?;
         self.nothing_waits(name)?;
-        let found = self.store.find(name.as_str(), snapshot).map_err(report)?;
-        let entry = self.shared.directory.find(name.as_str());
-        match entry.and_then(|entry| entry.slot.look(holder("restore"))) {
-            Some(live) => self.restore_live(live, found),
-            None => self.restore_at_start(name, found),
-        }
-    }
-
-    fn restore_live(&mut self, live: Lease<Serving>, found: Found) -> Result<Restored, FailureReport> {
-        let (id, snapshot) = (live.id().clone(), found.snapshot.sequence());
-        let restored = self.take_over_again(live, found).map_err(report).and_then(|kept| {
-            let gone = || format!("{id} ended while its state was to be restored");
-            kept.ok_or_else(|| FailureReport::with_code(Code::CallNotActive, gone()))
-        });
-        let Kept { schemas, bytes, loss, before, newest } =
-            restored.inspect_err(|failure| self.state_problem(&id, failure.clone()))?;
-        let (from_schema, to_schema) = schemas;
-        Ok(Restored {
-            active: Some(id),
-            snapshot,
-            from_schema,
-            to_schema,
-            state_bytes: bytes,
-            loss,
-            newest,
-            before,
-        })
+        self.store.find(name.as_str(), snapshot).map_err(report)
     }
 
     /// Lets a second instance of what serves take over, with a snapshot's state.
-    fn take_over_again(&mut self, live: Lease<Serving>, found: Found) -> Result<Option<Kept>, DeployError> {
+    fn restore_live(&mut self, live: Lease<Serving>, restoring: Restoring) {
+        let id = live.id().clone();
+        match self.prepare_again(live) {
+            Ok(prepared) => {
+                let next = Next { id, prepared, then: Then::Restore(restoring) };
+                self.take_up(next).expect("a restore is answered where it is refused");
+            }
+            Err(error) => drop(restoring.done.send(Err(self.not_restored(&id, &error)))),
+        }
+    }
+
+    fn prepare_again(&mut self, live: Lease<Serving>) -> Result<Prepared, DeployError> {
         let id = live.id().clone();
         if !live.manifest().state.snapshot {
             return Err(DeployError::Model { from: "snapshot", to: "stateless" });
@@ -77,10 +72,32 @@ impl Control {
         let candidate = pipeline::copy_of(&live, &self.stager)?;
         // The hand-over waits for all that others hold.
         drop(live);
-        let prepared = self.prepare(&id, candidate, StageTimes::default(), begun)?;
-        let prepared = self.settled(prepared)?;
+        self.prepare(&id, candidate, StageTimes::default(), begun)
+    }
+
+    /// The same of an instance that no third version is in the way of.
+    pub(super) fn restore_prepared(&mut self, id: &VersionId, prepared: Prepared, restoring: Restoring) {
+        let Restoring { found, done } = restoring;
+        let snapshot = found.snapshot.sequence();
         // Its rows are those of the version that serves.
-        self.publish(&id, prepared, Some(found), (&Descent::none(), Vec::new()))
+        let restored = match self.publish(id, prepared, Some(found), (&Descent::none(), Vec::new())) {
+            Ok(Some(kept)) => Ok(restored(id, snapshot, kept)),
+            Ok(None) => {
+                let message = format!("{id} ended while its state was to be restored");
+                let failure = FailureReport::with_code(Code::CallNotActive, message);
+                self.state_problem(id, failure.clone());
+                Err(failure)
+            }
+            Err(error) => Err(self.not_restored(id, &error)),
+        };
+        let _ = done.send(restored);
+    }
+
+    /// Says that a snapshot did not become the state of what serves.
+    pub(super) fn not_restored(&self, id: &VersionId, error: &DeployError) -> FailureReport {
+        let failure = FailureReport::of(error);
+        self.state_problem(id, failure.clone());
+        failure
     }
 
     fn restore_at_start(&self, name: &PluginName, found: Found) -> Result<Restored, FailureReport> {
@@ -131,6 +148,12 @@ impl Control {
         self.shared.events.write(Some(envelope.plugin.clone()), None, kind);
         Ok(snapshot)
     }
+}
+
+fn restored(id: &VersionId, snapshot: u64, kept: Kept) -> Restored {
+    let Kept { schemas: (from_schema, to_schema), bytes, loss, before, newest } = kept;
+    let active = Some(id.clone());
+    Restored { active, snapshot, from_schema, to_schema, state_bytes: bytes, loss, newest, before }
 }
 
 fn report(error: impl Failure) -> FailureReport {

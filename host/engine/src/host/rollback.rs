@@ -3,8 +3,10 @@
 //! A version that was replaced is kept as it is for the time of the probation,
 //! loaded and active, so that the way back is a pointer. Going back does not
 //! wait for the command loop, which may be in the middle of another plugin's
-//! hook: it runs on the thread of whoever asks. What is left to do after the
-//! pointer is stored, the loop does on its next turn.
+//! hook: it runs on the thread of whoever asks. So does what tables are told then,
+//! which may wait for a disk; the plugin's next step waits for that, and the loop
+//! does not. What else is left to do after the pointer is stored, the loop does on
+//! its next turn.
 
 use super::{
     control::{Control, nanos},
@@ -18,7 +20,10 @@ use crate::{
     id::{PluginName, VersionId},
     service::{Entry, Serving},
 };
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// A plugin went back to the version before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,8 +71,11 @@ impl Shared {
         let barrier = accepted.elapsed() - stored;
         let in_flight = left.in_flight().stack;
         let serving = entry.slot.look(Holder::new("tables", monotonic_ns()));
-        let rows = left.payload().tables().roll_back(serving.as_deref().map(|serving| &**serving.tables()));
+        let theirs = serving.map(|serving| Arc::clone(serving.tables()));
+        let tables = Arc::clone(left.payload().tables());
         let from = left.payload().id().clone();
+        // Nothing is begun with the plugin before its tables know of it.
+        let way_back = WayBack::begin(self, name);
         let to = self.write_down(&from, to);
         // After the catalog: who takes it from here looks there what to do next.
         self.returned().push(Returned { retired: left, since: accepted });
@@ -77,10 +85,11 @@ impl Shared {
         let event = self.note(&from, event);
         drop(change);
         EventLog::tell(&event);
-        if let Err(problem) = rows {
+        // It is tables that may wait for a disk, and nobody waits for this thread.
+        if let Err(problem) = tables.roll_back(theirs.as_deref()) {
             self.event(Some(&from), EventKind::StateProblem { failure: FailureReport::of(&problem) });
         }
-        self.nudge();
+        drop(way_back);
         // It is done; that a host which starts again knows of it is another matter.
         if let Err(failure) = self.keep_choices() {
             self.event(Some(&from), EventKind::StateProblem { failure });
@@ -111,6 +120,31 @@ impl Shared {
         let to = to.or_else(|| versions.active().cloned()).expect("a trial stands beside what serves");
         versions.rolled_back(from, &to);
         to
+    }
+}
+
+/// Tells the loop when it is over, that of a panic too.
+struct WayBack<'a> {
+    shared: &'a Shared,
+    name: &'a PluginName,
+}
+
+impl<'a> WayBack<'a> {
+    fn begin(shared: &'a Shared, name: &'a PluginName) -> Self {
+        shared.ways_back().under_way.push(name.clone());
+        WayBack { shared, name }
+    }
+}
+
+impl Drop for WayBack<'_> {
+    fn drop(&mut self) {
+        let mut ways_back = self.shared.ways_back();
+        if let Some(at) = ways_back.under_way.iter().position(|name| name == self.name) {
+            let name = ways_back.under_way.swap_remove(at);
+            ways_back.ended.push(name);
+        }
+        drop(ways_back);
+        self.shared.nudge();
     }
 }
 

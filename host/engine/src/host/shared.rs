@@ -37,6 +37,7 @@ pub(super) struct Shared {
     unloads: Mutex<Vec<Unloading>>,
     standby: Mutex<BTreeMap<PluginName, Standby>>,
     returned: Mutex<Vec<Returned>>,
+    ways_back: Mutex<WaysBack>,
     records: Mutex<BTreeMap<PluginName, Record>>,
     sweeps: Mutex<Sweeps>,
     pub(super) sweep_pauses: Arc<Pauses>,
@@ -74,6 +75,15 @@ pub(super) struct Returned {
     pub(super) since: Instant,
 }
 
+/// Plugins that went back, and whose tables have yet to be told: by whoever asked
+/// for it, who may wait for a disk.
+#[derive(Default)]
+pub(super) struct WaysBack {
+    pub(super) under_way: Vec<PluginName>,
+    /// Those that were told since the loop looked last.
+    pub(super) ended: Vec<PluginName>,
+}
+
 /// Figures of one plugin that outlive its versions.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Record {
@@ -97,6 +107,7 @@ impl Shared {
             unloads: Mutex::default(),
             standby: Mutex::default(),
             returned: Mutex::default(),
+            ways_back: Mutex::default(),
             records: Mutex::default(),
             sweeps: Mutex::default(),
             sweep_pauses: Arc::default(),
@@ -144,6 +155,10 @@ impl Shared {
     /// Versions that were rolled back and wait for the loop to unload them.
     pub(super) fn returned(&self) -> MutexGuard<'_, Vec<Returned>> {
         lock(&self.returned)
+    }
+
+    pub(super) fn ways_back(&self) -> MutexGuard<'_, WaysBack> {
+        lock(&self.ways_back)
     }
 
     pub(super) fn records(&self) -> MutexGuard<'_, BTreeMap<PluginName, Record>> {

@@ -7,6 +7,9 @@
 //!
 //! A version that the process ended with before it was committed is on probation
 //! anew: its images must outlive a crash that it may have caused itself.
+//!
+//! What is decided here is written by [`commits`](super::commits): no disk is
+//! waited for.
 
 use super::{
     control::Control,
@@ -16,7 +19,6 @@ use super::{
 use crate::{
     clock::monotonic_ns,
     dispatch::{Holder, Lease},
-    event::{EventKind, FailureReport},
     id::{PluginName, VersionId},
     pipeline::{self, DeployError, UnloadStage},
     service::{Entry, OpenTables, Serving},
@@ -74,16 +76,13 @@ impl Control {
         self.commit_at.remove(name);
         let is_new = self.committed.get(name) != Some(serving.id());
         if is_new || !tables.is_committed() {
-            self.shared.sweeps().stop(name);
-            if let Err(error) = tables.commit() {
-                if is_new {
-                    self.committed.insert(name.clone(), serving.id().clone());
-                    self.state_problem(serving.id(), FailureReport::of(&error));
-                }
-                return;
+            // A store that has failed does not take it, which was said.
+            if (is_new || tables.are_sound())
+                && let Err(error) = self.begin_commit(serving.id(), tables)
+            {
+                tracing::warn!(plugin = %name, %error, "the tables are committed later");
             }
-            self.committed.insert(name.clone(), serving.id().clone());
-            self.shared.event(Some(serving.id()), EventKind::TablesCommitted);
+            return;
         }
         let has_void_rows = has(|record| !record.voids.is_empty());
         self.sweep(entry, &serving, SweepKind::Convert, has_void_rows || is_partial);
@@ -113,32 +112,32 @@ impl Control {
         }
     }
 
-    /// Commits the tables of the version that serves before a third version uses
-    /// them: what is kept ready behind it is given up, because rows have an image
-    /// in one schema only, and the third version leaves those that the second one
-    /// needs. One of the committed schemas is no third one.
+    /// Sees to it that the tables of the version that serves are committed before a
+    /// third version uses them: what is kept ready behind it is given up, because
+    /// rows have an image in one schema only, and the third version leaves those
+    /// that the second one needs. One of the committed schemas is no third one.
+    /// Returns whether they are; if not, they are being committed.
     pub(super) fn settle_for_next(
         &mut self,
         entry: &Arc<Entry>,
         next: &OpenTables,
-    ) -> Result<(), DeployError> {
+    ) -> Result<bool, DeployError> {
         // Before anything is given up for it.
         pipeline::reads_all_rows(next)?;
         let Some(serving) = entry.slot.look(Holder::new("tables", monotonic_ns())) else {
-            return Ok(());
+            return Ok(true);
         };
         if !serving.manifest().state.tables || serving.tables().is_committed_for(next) {
-            return Ok(());
+            return Ok(true);
+        }
+        if !serving.tables().are_sound() {
+            // Its store failed, which was said.
+            return Err(DeployError::TablesInUse);
         }
         self.end_ways_back(entry, serving.id())?;
         self.commit_at.remove(&entry.name);
-        self.settle_tables_of(entry);
-        match serving.tables().is_committed_for(next) {
-            // Nobody writes rows of earlier schemas any more.
-            true => pipeline::reads_all_rows(next),
-            // Its store failed, which was said; or somebody was faster.
-            false => Err(DeployError::TablesInUse),
-        }
+        self.begin_commit(serving.id(), serving.tables())?;
+        Ok(false)
     }
 
     /// Sees to it that no version but the one that serves uses the tables, before

@@ -9,7 +9,7 @@ use super::{
     choose::unknown,
     control::Control,
     deploy::is_its_own_doing,
-    waiting::{Done, Prepared, Trying},
+    waiting::{Done, Next, Prepared, Then, Trying},
 };
 use crate::{
     clock::monotonic_ns,
@@ -30,28 +30,49 @@ impl Control {
             Some(trial) if trial.version == *version => self.set_share(name, share),
             Some(trial) => Err(is_tried(&trial)),
             None => match self.find_for_trial(name, version) {
-                Ok(id) if !self.tables_are_loaded(&id) => return self.try_when_loaded(&id, share, done),
-                found => found.and_then(|id| self.try_now(&id, share)),
+                Ok(id) if !self.tables_are_loaded(&id) => {
+                    return self.try_when_loaded(&id, Trying { share, done });
+                }
+                Ok(id) => return self.try_now(&id, Trying { share, done }),
+                Err(failure) => Err(failure),
             },
         };
         // Whoever asked may have gone away meanwhile.
         let _ = done.send(tried);
     }
 
-    fn try_when_loaded(&mut self, id: &VersionId, share: Share, done: Done) {
+    fn try_when_loaded(&mut self, id: &VersionId, trying: Trying) {
         match self.load_tables(id) {
-            Ok(load) => load.trial = Some(Trying { share, done }),
-            Err(error) => drop(done.send(Err(self.not_tried(id, &error)))),
+            Ok(load) => load.trial = Some(trying),
+            Err(error) => drop(trying.done.send(Err(self.not_tried(id, &error)))),
         }
     }
 
     /// Begins a trial of a version whose tables are read.
-    pub(super) fn try_now(&mut self, id: &VersionId, share: Share) -> Result<VersionId, FailureReport> {
-        match self.begin_trial(id, share) {
-            Ok(true) => Ok(id.clone()),
-            Ok(false) => Err(unknown(format!("{id} has just gone"))),
-            Err(error) => Err(self.not_tried(id, &error)),
-        }
+    pub(super) fn try_now(&mut self, id: &VersionId, trying: Trying) {
+        let slot = &self.shared.directory.entry(&id.name).slot;
+        let live = slot.look(Holder::new("trial", monotonic_ns()));
+        let baseline_has_state = live.is_some_and(|live| live.manifest().state.snapshot);
+        let is_stateless = |candidate: &Candidate| {
+            let has_state = baseline_has_state || candidate.manifest.state.snapshot;
+            if has_state { Err(DeployError::SharedState) } else { Ok(()) }
+        };
+        let failure = match self.make_ready(id, is_stateless) {
+            Ok(Some(prepared)) => {
+                let next = Next { id: id.clone(), prepared, then: Then::Try(trying) };
+                return self.take_up(next).expect("a trial is answered where it is refused");
+            }
+            Ok(None) => unknown(format!("{id} has just gone")),
+            Err(error) => self.not_tried(id, &error),
+        };
+        let _ = trying.done.send(Err(failure));
+    }
+
+    /// The same of a version that no third one is in the way of.
+    pub(super) fn try_prepared(&mut self, id: &VersionId, prepared: Prepared, trying: Trying) {
+        let Trying { share, done } = trying;
+        let begun = self.begin_trial(id, prepared, share);
+        let _ = done.send(begun.map(|()| id.clone()).map_err(|error| self.not_tried(id, &error)));
     }
 
     /// Whether a version is being tried, which a choice would cross.
@@ -83,20 +104,9 @@ impl Control {
         }
     }
 
-    /// Whether there was a file to try.
-    fn begin_trial(&mut self, id: &VersionId, share: Share) -> Result<bool, DeployError> {
-        let slot = &self.shared.directory.entry(&id.name).slot;
-        let live = slot.look(Holder::new("trial", monotonic_ns()));
-        let baseline_has_state = live.is_some_and(|live| live.manifest().state.snapshot);
-        let is_stateless = |candidate: &Candidate| {
-            let has_state = baseline_has_state || candidate.manifest.state.snapshot;
-            if has_state { Err(DeployError::SharedState) } else { Ok(()) }
-        };
-        let Some(Prepared { entry, version, .. }) = self.make_ready(id, is_stateless)? else {
-            return Ok(false);
-        };
-        let settled = self.settle_for_next(&entry, version.payload().tables());
-        if let Err(error) = settled.and_then(|()| pipeline::can_share(version.payload())) {
+    fn begin_trial(&mut self, id: &VersionId, prepared: Prepared, share: Share) -> Result<(), DeployError> {
+        let Prepared { entry, version, .. } = prepared;
+        if let Err(error) = pipeline::can_share(version.payload()) {
             self.unload(version.retire(), None);
             return Err(error);
         }
@@ -120,7 +130,7 @@ impl Control {
                 return Err(self.give_up(Refused { error: Box::new(reason.into()), version, hangs: None }));
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Says that a trial did not begin. It does not by itself, later.

@@ -1,8 +1,8 @@
 //! Leaving tables as they were before a version that was refused.
 //!
 //! That is written to the stores of tables, and so may wait for a disk: it has a
-//! thread of its own, and the plugin's next deployment waits for that. Only where
-//! no thread can be had does the command loop do it.
+//! thread of its own, and the plugin's next deployment waits for that. Where no
+//! thread can be had it is begun later.
 
 use super::{control::Control, job::Job};
 use crate::{
@@ -10,10 +10,11 @@ use crate::{
     dispatch::Holder,
     event::{EventKind, FailureReport},
     failure::Code,
-    id::PluginName,
+    id::{PluginName, VersionId},
     service::Serving,
+    table::TableError,
 };
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 impl Control {
     /// Has nothing count that a version wrote to its tables which never served.
@@ -25,35 +26,58 @@ impl Control {
         let entry = self.shared.directory.entry(&id.name);
         let serving = entry.slot.look(Holder::new("tables", monotonic_ns()));
         let to = serving.map(|serving| Arc::clone(serving.tables()));
-        let shared = Arc::clone(&self.shared);
-        self.undo(&entry.name, move || {
-            if let Err(problem) = tables.undo(to.as_deref()) {
-                shared.event(Some(&id), EventKind::StateProblem { failure: FailureReport::of(&problem) });
+        self.undo_of(&id, move || tables.undo(to.as_deref()));
+    }
+
+    /// Runs what takes back what a version wrote, and says if it cannot.
+    pub(super) fn undo_of(
+        &mut self,
+        id: &VersionId,
+        undo: impl FnOnce() -> Result<(), TableError> + Send + 'static,
+    ) {
+        let (of, shared) = (id.clone(), Arc::clone(&self.shared));
+        self.undo(&id.name, move || {
+            if let Err(problem) = undo() {
+                shared.event(Some(&of), EventKind::StateProblem { failure: FailureReport::of(&problem) });
             }
         });
     }
 
     /// Runs what leaves tables as they were.
     pub(super) fn undo(&mut self, name: &PluginName, undo: impl FnOnce() + Send + 'static) {
-        match Job::start("replug-undo", self.shared.nudger(), undo) {
-            Ok(job) => self.undone.entry(name.clone()).or_default().push(job),
-            Err(error) => {
-                let message = format!("no thread to take back what a refused version wrote: {error}");
-                self.problem(Code::HostThread, message);
-            }
+        self.undone.entry(name.clone()).or_default().add(Box::new(undo));
+        if let Err(error) = self.begin_undoing(name) {
+            let message = format!("no thread yet to take back what a version wrote to its tables: {error}");
+            self.problem(Code::HostThread, message);
+        }
+    }
+
+    fn begin_undoing(&mut self, name: &PluginName) -> io::Result<()> {
+        let Some(undoing) = self.undone.get_mut(name) else { return Ok(()) };
+        undoing.begin(|undo| Job::start("replug-undo", self.shared.nudger(), undo))
+    }
+
+    /// Goes on with what waited until the tables of a plugin that went back knew.
+    pub(super) fn end_ways_back_told(&mut self) {
+        let ended = std::mem::take(&mut self.shared.ways_back().ended);
+        for name in ended {
+            let reconciled = self.reconcile(&name);
+            self.answer_if_done(&name, reconciled);
         }
     }
 
     /// Goes on with what waited until tables were as they had been.
     pub(super) fn end_undone(&mut self) {
-        let are_done = |jobs: &mut Vec<Job<()>>| jobs.iter().all(Job::is_done);
+        let names: Vec<PluginName> = self.undone.keys().cloned().collect();
+        for name in names {
+            // That there is no thread was said.
+            let _ = self.begin_undoing(&name);
+        }
         let done: Vec<PluginName> =
-            self.undone.extract_if(.., |_, jobs| are_done(jobs)).map(|(name, _)| name).collect();
+            self.undone.extract_if(.., |_, undoing| undoing.is_done()).map(|(name, _)| name).collect();
         for name in done {
             let reconciled = self.reconcile(&name);
-            if reconciled.is_err() || !self.waits(&name) {
-                self.answer(&name, reconciled);
-            }
+            self.answer_if_done(&name, reconciled);
         }
     }
 }

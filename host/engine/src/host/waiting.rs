@@ -1,15 +1,17 @@
-//! Deployments that have begun and wait, for tables to be read or for rows to be
-//! within reach, and who waits for them in turn.
+//! Deployments that have begun and wait, for tables to be read or committed or for
+//! rows to be within reach, and who waits for them in turn.
 //!
 //! Data only: the command loop takes them up again when their jobs are done.
 
-use super::{job::Job, sweeps::Swept};
+use super::{job::Job, stored::Restored, sweeps::Swept};
 use crate::{
     dispatch::{Share, Version},
     event::{FailureReport, StageTimes},
     id::{PluginName, VersionId},
     pipeline::{Converting, DeployError, Descent, Loss},
     service::{Entry, Serving},
+    state::store::Found,
+    table::TableError,
     table_store::TableStoreError,
 };
 use std::{
@@ -38,6 +40,35 @@ pub(super) struct Load {
 pub(super) struct Trying {
     pub(super) share: Share,
     pub(super) done: Done,
+}
+
+/// Somebody waits for a snapshot to become the state of what serves.
+pub(super) struct Restoring {
+    pub(super) found: Found,
+    pub(super) done: RestoreDone,
+}
+
+/// The tables of the version that serves are being committed.
+pub(super) struct Committing {
+    /// That version.
+    pub(super) id: VersionId,
+    pub(super) job: Job<Result<(), TableError>>,
+    /// The version that uses them next, and cannot before.
+    pub(super) next: Option<Next>,
+}
+
+/// A version that is prepared.
+pub(super) struct Next {
+    pub(super) id: VersionId,
+    pub(super) prepared: Prepared,
+    pub(super) then: Then,
+}
+
+/// What a version is prepared for.
+pub(super) enum Then {
+    Deploy,
+    Try(Trying),
+    Restore(Restoring),
 }
 
 /// A version that waits until rows are within its reach.
@@ -89,6 +120,9 @@ impl DescentProgress {
 
 /// Where the outcome of a choice goes.
 pub(super) type Done = oneshot::Sender<Result<VersionId, FailureReport>>;
+
+/// Where the outcome of restoring a snapshot goes.
+pub(super) type RestoreDone = oneshot::Sender<Result<Restored, FailureReport>>;
 
 /// Somebody waits for a choice that is being carried out.
 pub(super) struct Asked {

@@ -174,6 +174,11 @@ impl OpenTables {
         Table::commit_all_if(&tables.collect::<Vec<_>>(), may)
     }
 
+    /// Whether their stores take changes, as far as is known.
+    pub(crate) fn are_sound(&self) -> bool {
+        self.all().iter().all(|open| open.view.table().is_sound().is_ok())
+    }
+
     /// Whether its schemas are the committed ones.
     pub(crate) fn is_committed(&self) -> bool {
         self.all().iter().all(|open| open.is_committed())

@@ -15,6 +15,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
 };
 
 /// Tables of one plugin.
@@ -148,8 +149,21 @@ impl Tables {
                 Store::Open(store) => plugin.remove_forgotten(&store).and(store.close()),
                 Store::Shut | Store::Closed => Ok(()),
             };
-        // All of them are closed, whatever the first one says.
-        plugins.iter().map(close).fold(Ok(()), Result::and)
+        // All of them are closed, whatever the first one says or its disk does.
+        thread::scope(|scope| {
+            let closing: Vec<_> = plugins
+                .iter()
+                .map(|plugin| {
+                    let thread = thread::Builder::new().name("replug-close".to_owned());
+                    (plugin, thread.spawn_scoped(scope, || close(plugin)))
+                })
+                .collect();
+            let closed = closing.into_iter().map(|(plugin, thread)| match thread {
+                Ok(thread) => thread.join().unwrap_or(Ok(())),
+                Err(_) => close(plugin),
+            });
+            closed.fold(Ok(()), Result::and)
+        })
     }
 
     pub(super) fn plugin(&self, plugin: &PluginName) -> Arc<PluginTables> {
