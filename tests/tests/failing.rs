@@ -1,7 +1,7 @@
 //! Tables on a disk that fails or hangs, or that lost what was on it.
 
 use replug_host::{
-    HostBuilder,
+    HostBuilder, HostError,
     dispatch::Share,
     event::{EventKind, FailureReport},
 };
@@ -217,4 +217,26 @@ fn a_disk_that_hangs_when_a_trial_ends_with_the_host_does_not_keep_that() {
     harness.host.try_version(&name(), "2.0.0".parse().expect("a version"), half).wait().expect("is tried");
     let _disk = hang(&harness);
     ends_in_time(harness);
+}
+
+/// Once, it was said that another version waited, and none did.
+#[test]
+fn a_trial_waits_until_the_tables_are_settled() {
+    let mut harness = Harness::with(impatient);
+    deploy(&mut harness, 1);
+    deploy(&mut harness, 2);
+    let disk = hang(&harness);
+    harness.host.commit(&name()).wait().expect("ends the probation");
+    harness.unloaded("sessions@1.0.0");
+    wait_until("the commit", || has_thread("replug-commit"));
+    let half = Share::from_basis_points(5_000).expect("a share");
+    let tried = harness.host.try_version(&name(), "1.0.0".parse().expect("a version"), half);
+    // What is asked after it is answered before it.
+    harness.host.save_state().wait().expect("there is none");
+    drop(disk);
+    // Its store has failed by now.
+    match tried.wait() {
+        Err(HostError::Failed(failure)) => assert_ne!(failure.code, "gate.busy", "{failure}"),
+        other => panic!("{other:?}"),
+    }
 }

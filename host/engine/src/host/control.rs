@@ -69,6 +69,8 @@ pub(super) enum Command {
 
 /// How often what waits is looked at: unloads, retries, versions that leave.
 const TICK: Duration = Duration::from_millis(100);
+/// Commands that wait for tables; more are refused.
+const POSTPONED_MAX: usize = 64;
 
 pub(super) struct Control {
     pub(super) options: HostBuilder,
@@ -101,6 +103,8 @@ pub(super) struct Control {
     /// What is being done to leave tables as they were before a version that was
     /// refused.
     pub(super) undone: BTreeMap<PluginName, Undoing>,
+    /// Trials and restores that wait until their plugin's tables are settled.
+    pub(super) postponed: Vec<(PluginName, Command)>,
     /// Who waits for such a deployment.
     pub(super) asked: BTreeMap<PluginName, Asked>,
     /// Versions whose export hangs, which was reported.
@@ -196,6 +200,11 @@ impl Control {
     fn obey(&mut self, command: Command) -> Turn {
         // Whoever asked may have gone away meanwhile.
         match command {
+            Command::Try { ref name, .. } | Command::RestoreState { ref name, .. }
+                if self.is_to_be_postponed(name) =>
+            {
+                self.postponed.push((name.clone(), command));
+            }
             Command::Activate { name, version, done } => {
                 self.activate(&name, version, done);
             }
@@ -221,6 +230,23 @@ impl Control {
             Command::Shutdown { done } => return Turn::End(Some(done)),
         }
         Turn::Again
+    }
+
+    /// Whether nothing but the plugin's tables has to be waited for, which takes a
+    /// moment as long as their disk works.
+    fn is_to_be_postponed(&self, name: &PluginName) -> bool {
+        self.settles(name) && !self.is_deploying(name) && self.postponed.len() < POSTPONED_MAX
+    }
+
+    /// Takes up the commands that waited for tables, in the order in which they came.
+    pub(super) fn obey_postponed(&mut self) {
+        for (name, command) in std::mem::take(&mut self.postponed) {
+            if self.settles(&name) {
+                self.postponed.push((name, command));
+            } else {
+                self.obey(command);
+            }
+        }
     }
 
     /// Looks at everything that waits.

@@ -110,7 +110,8 @@ impl Control {
             return Err(FailureReport::with_code(Code::GateBusy, message));
         }
         if self.settles(name) {
-            let message = format!("the tables of {name} are being settled");
+            // Only where more wait for that than can.
+            let message = format!("the tables of {name} are being settled, and more commands wait for that");
             return Err(FailureReport::with_code(Code::GateBusy, message));
         }
         Ok(())
@@ -133,6 +134,7 @@ impl Control {
             let _ = self.reconcile(&name);
         }
         self.give_up_stuck();
+        self.obey_postponed();
     }
 
     /// Deploys a version whose rows are within its reach.

@@ -125,6 +125,7 @@ impl Host {
             descents: BTreeMap::new(),
             loads: BTreeMap::new(),
             given_up: Vec::new(),
+            postponed: Vec::new(),
             commits: BTreeMap::new(),
             undone: BTreeMap::new(),
             asked: BTreeMap::new(),
