@@ -62,7 +62,6 @@ impl Control {
         let Some(Asked { before, done }) = self.asked.remove(name) else { return };
         self.shared.hold_choice(name, None);
         let active = self.chosen(name, before, reconciled);
-        // Also one that was carried out in part and could not be had.
         let kept = self.shared.keep_choices();
         let _ = done.send(active.and_then(|id| kept.map(|()| id)));
     }
@@ -77,6 +76,9 @@ impl Control {
             if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
                 versions.pin_as_before(before);
             }
+            // One that was refused at the gate may be on the disk, and what comes next
+            // takes its time. That it cannot be kept is told at the end.
+            let _ = self.shared.keep_choices();
             // What is wanted now may be something else again; its failure would
             // be an event.
             let _ = self.reconcile(name);
