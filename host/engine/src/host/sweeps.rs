@@ -11,7 +11,7 @@
 
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Holder, Lease},
+    dispatch::{Holder, Lease, SlotState},
     event::{EventKind, EventLog, FailureReport},
     failure::Code,
     id::{PluginName, VersionId},
@@ -391,10 +391,12 @@ impl Work {
         }
     }
 
-    /// The version, if it still serves.
+    /// The version, if it still serves: not behind a sealed gate, where its state is
+    /// on its way out. A gate that is sealed later is not before this is dropped.
     fn lease(&self) -> Option<Lease<Serving>> {
         let lease = self.entry.slot.look(Holder::new(SWEEP, monotonic_ns()))?;
-        (*lease.id() == self.id).then_some(lease)
+        let is_sealed = matches!(self.entry.slot.state(), SlotState::Sealed(_));
+        (*lease.id() == self.id && !is_sealed).then_some(lease)
     }
 
     fn note(&self, view: &View, progress: Progress, worked: Duration, done: bool) {
