@@ -87,6 +87,8 @@ pub(crate) enum DeployError {
         export.as_millis(), migrate.as_millis(), budget.as_millis(), gate_timeout.as_millis()
     )]
     OverBudget { export: Duration, migrate: Duration, budget: Duration, gate_timeout: Duration },
+    #[error("the stores of its tables did not take the commit behind the gate within {} ms", waited.as_millis())]
+    SlowStore { waited: Duration },
     #[error(transparent)]
     Gate(#[from] GateRefused),
 }
@@ -126,7 +128,8 @@ impl DeployError {
             | DeployError::Save(_)
             | DeployError::Restore(_)
             | DeployError::Quiesce { .. }
-            | DeployError::OverBudget { .. } => Stage::HandOver,
+            | DeployError::OverBudget { .. }
+            | DeployError::SlowStore { .. } => Stage::HandOver,
             DeployError::Gate(_)
             | DeployError::SharedState
             | DeployError::OneWay { .. }
@@ -163,7 +166,7 @@ impl Failure for DeployError {
             DeployError::Save(error) | DeployError::Restore(error) => error.code(),
             DeployError::Unkept(_) => Code::StateStore,
             DeployError::Quiesce { .. } => Code::GateQuiesceTimeout,
-            DeployError::OverBudget { .. } => Code::GateBudget,
+            DeployError::OverBudget { .. } | DeployError::SlowStore { .. } => Code::GateBudget,
             DeployError::Gate(error) => error.code(),
             DeployError::SharedState | DeployError::OneWay { .. } => Code::RouteSharedState,
         }

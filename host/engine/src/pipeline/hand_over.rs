@@ -3,11 +3,11 @@
 //!
 //! Behind the closed gate, after the last call on the old version has returned,
 //! state is [transferred](super::transfer), and only then is the pointer stored.
-//! Until then every failure opens the gate on the old version. The transfer has
+//! Until then every failure opens the gate on the old version. All of it has
 //! one budget, below the time that callers wait before they are refused: a
 //! hand-over that fails is a pause to them and nothing else. Behind the gate is
 //! also where tables are committed whose rows the old version could not read, and
-//! that waits for their stores, outside of the budget.
+//! a store that does not take that in time refuses the version.
 
 use super::{
     error::DeployError,
@@ -32,8 +32,9 @@ use std::{
 /// call themselves waits at it, so it must be opened to them again soon.
 const SEALED: Duration = Duration::from_millis(1);
 
-/// Commits the tables of a version that is about to serve, where that is due.
-pub(super) type Commit<'a> = dyn FnMut(&Serving) -> Result<(), DeployError> + 'a;
+/// Commits the tables of a version that is about to serve, where that is due, in
+/// the time that is left.
+pub(super) type Commit<'a> = dyn FnMut(&Serving, Instant) -> Result<(), DeployError> + 'a;
 
 pub(super) fn hand_over<'a>(
     entry: &'a Entry,
@@ -67,7 +68,7 @@ pub(super) fn hand_over<'a>(
     let quiesce = begun.elapsed() - barrier;
     let progress = Progress::at(Party::Before, Hook::Freeze).within(begun, budget);
     let handed = transfer.run(&sealed, &version, &progress, means).and_then(|handed| {
-        commit(version.payload())?;
+        commit(version.payload(), begun + budget)?;
         Ok(handed)
     });
     match handed {
@@ -119,7 +120,7 @@ pub(super) fn pass_gate<'a>(
         enter(&lease, Hook::Activate, |new| restore_and_activate(new, saved, &inside))
     });
     match activated {
-        Ok(Ok(())) => match commit(version.payload()) {
+        Ok(Ok(())) => match commit(version.payload(), begun + budget) {
             Ok(()) => Ok(Behind { begun, barrier, in_flight, parts }.open(entry, sealed, version, state)),
             Err(error) => {
                 sealed.reopen();

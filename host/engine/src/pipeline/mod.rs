@@ -18,6 +18,7 @@ mod state;
 mod start;
 mod taken;
 mod tables;
+mod gate_commit;
 mod saved;
 mod transfer;
 mod hand_over;

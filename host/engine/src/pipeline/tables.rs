@@ -88,7 +88,7 @@ pub(crate) struct Descent {
 }
 
 /// A table that is gone down in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Down {
     table: Arc<Table>,
     to: u32,
@@ -102,7 +102,7 @@ pub(crate) struct Down {
 
 impl Down {
     /// What is out of reach for the new version all the same. Looks at each row.
-    fn loss(&self, allow: bool) -> Result<Option<Loss>, DeployError> {
+    pub(super) fn loss(&self, allow: bool) -> Result<Option<Loss>, DeployError> {
         let (rows, from) = (self.table.losses(), self.table.record().base);
         let table = self.table.name().to_owned();
         match rows {
@@ -278,29 +278,37 @@ pub(crate) fn convert(
     Ok(failed)
 }
 
+/// What tests of this folder have in common.
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
     use super::*;
     use crate::{
         service::{Spec, Tables},
-        table::{Change, Journal, JournalError, Limits, Ticket, Write},
-        table_store::TableStoreOptions,
+        table::{Change, Journal, JournalError, Ticket},
     };
     use replug_abi::Durability;
-    use std::{
-        sync::mpsc::{Receiver, Sender, channel},
-        thread,
-    };
+    use std::sync::mpsc::{Receiver, Sender, channel};
 
-    const LONG: Duration = Duration::from_secs(20);
+    pub(crate) const LONG: Duration = Duration::from_secs(20);
 
     /// A store that says that it was asked, and hangs until it is let go on.
-    struct Hanging {
+    struct HangingStore {
         asked: Sender<()>,
         go_on: Mutex<Receiver<()>>,
     }
 
-    impl Journal for Hanging {
+    /// The other end of it.
+    pub(crate) struct Hanging {
+        pub(crate) asked: Receiver<()>,
+        pub(crate) let_go_on: Sender<()>,
+    }
+
+    pub(crate) fn hanging() -> (Arc<dyn Journal>, Hanging) {
+        let ((asked, is_asked), (let_go_on, go_on)) = (channel(), channel());
+        (Arc::new(HangingStore { asked, go_on: Mutex::new(go_on) }), Hanging { asked: is_asked, let_go_on })
+    }
+
+    impl Journal for HangingStore {
         fn append(&self, _: &Change<'_>) -> Result<Ticket, JournalError> {
             // The test may be over.
             _ = self.asked.send(());
@@ -313,7 +321,7 @@ mod tests {
         }
     }
 
-    fn version(tables: &Arc<Tables>, schema: u32) -> Arc<OpenTables> {
+    pub(crate) fn version(tables: &Arc<Tables>, schema: u32) -> Arc<OpenTables> {
         let spec = Spec {
             name: "rows",
             schema,
@@ -326,6 +334,20 @@ mod tests {
         version.open(&spec).expect("opens");
         version
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        testing::{Hanging, LONG, hanging, version},
+        *,
+    };
+    use crate::{
+        service::Tables,
+        table::{Limits, Write},
+        table_store::TableStoreOptions,
+    };
+    use std::thread;
 
     /// Once, the command loop waited for the disk, and no plugin was deployed.
     #[test]
@@ -336,9 +358,9 @@ mod tests {
         serving.commit().expect("is the first");
         let table = Arc::clone(serving.all()[0].view().table());
         serving.all()[0].view().put(b"key", &Write::new(b"")).expect("is written");
-        let ((asked, is_asked), (let_go_on, go_on)) = (channel(), channel());
+        let (store, Hanging { asked: is_asked, let_go_on }) = hanging();
         let_go_on.send(()).expect("it listens");
-        table.attach(Arc::new(Hanging { asked, go_on: Mutex::new(go_on) })).expect("takes the record");
+        table.attach(store).expect("takes the record");
         is_asked.recv_timeout(LONG).expect("takes the record");
 
         let earlier = version(&tables, 1);

@@ -7,6 +7,7 @@
 
 use super::{
     error::DeployError,
+    gate_commit::commit_behind_gate,
     hand_over::{Commit, hand_over, pass_gate},
     progress::{Party, Progress},
     saved::{Saved, from_disk, from_disk_as_wanted, restore_and_activate},
@@ -43,11 +44,9 @@ pub(crate) fn take_over<'a>(
     let has_state = old.as_ref().map_or(Ok(false), |old| has_state(old, &version));
     let allow_loss = means.policy.allow_loss;
     // Nobody writes behind the gate: what is lost is known there and not before.
-    let mut commit = |new: &Serving| {
+    let mut commit = |new: &Serving, until: Instant| {
         if passage == Passage::Gated {
-            tables::reads_all_rows(new.tables())?;
-            losses = descent.losses(allow_loss)?;
-            new.tables().commit()?;
+            losses = commit_behind_gate(new.tables(), descent, allow_loss, until)?;
         }
         Ok(())
     };
