@@ -44,11 +44,12 @@ pub(crate) fn send(socket: &Path, line: &str, headers: &str, body: &str) -> BufR
     let mut stream = UnixStream::connect(socket).expect("connects");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let length = body.len();
-    write!(
-        stream,
+    // In one piece: what is refused by its head may be answered, and the connection
+    // ended, before a second piece comes.
+    let request = format!(
         "{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
-    )
-    .expect("asks");
+    );
+    stream.write_all(request.as_bytes()).expect("asks");
     BufReader::new(stream)
 }
 
