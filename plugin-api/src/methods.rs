@@ -54,6 +54,10 @@ type AsyncHandler<P> = Box<dyn Fn(Shared<P>, OwnedCall) -> ReplyFuture + Send + 
 /// The plugin as an async handler has it: usable from any thread, for as long as
 /// the handler's future needs it. A version whose futures keep it is not dropped
 /// before they are.
+///
+/// Where a share outlives the instance, because a closure on a thread of the
+/// runtime goes on after the version was told to stop, the last one drops the
+/// plugin, on that thread: a panic of its `drop` is reported to nobody then.
 #[cfg(feature = "async")]
 pub struct Shared<P: 'static>(Arc<dyn AsRef<P> + Send + Sync>);
 

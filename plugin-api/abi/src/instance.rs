@@ -10,7 +10,7 @@
 //! | version | adds |
 //! |---|---|
 //! | 1.0 | all functions |
-//! | 1.1 | `export_down`; `restore` takes state of earlier schemas, and `migrate` makes all steps at once |
+//! | 1.1 | `export_down`, [`STEP_FAILED`]; `restore` from earlier schemas, `migrate` by all steps at once |
 
 use crate::{HostContext, InterfaceVersion, Sink, Status};
 use abi_stable::{
@@ -24,8 +24,8 @@ pub const ID: &str = "replug.instance";
 /// The interface's version.
 pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 1, 0);
 
-/// The error code of `restore` and `export_down` for a step that failed: that is
-/// what an operator is told then, whichever function the step was made in.
+/// The error code of `restore`, `export_down` and `migrate` for a step that failed,
+/// since 1.1: that is what an operator is told then, whichever of them made the step.
 pub const STEP_FAILED: &str = "state.step";
 
 /// One instance of a plugin. Made by `prepare`, ended by `destroy`; the host

@@ -1,5 +1,8 @@
 //! `replug.instance` over the author's traits.
 
+#[cfg(all(test, feature = "async"))]
+mod tests;
+
 use super::{
     Exports, Model, answer, clock,
     fence::{fence, report},

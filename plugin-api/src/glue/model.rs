@@ -82,7 +82,12 @@ impl<P: Snapshot> Model<P> for SnapshotModel<P> {
         match written(sink, Part::IMAGE, |hand_on| state::encode_as(state, to, hand_on)) {
             Ok(status) => Ok(Some(status)),
             Err(StateError::NoStep { .. }) => Ok(None),
-            Err(error) => Err(bad_state(error)),
+            Err(error @ StateError::Step { .. }) => Err(bad_state(error)),
+            // What the last step gave cannot be written out: so it is the step that failed.
+            Err(error) => {
+                let (from, source) = (P::State::VERSION, Box::new(error));
+                Err(bad_state(StateError::Step { from, to, source }))
+            }
         }
     }
 
@@ -130,4 +135,139 @@ fn written(
 fn bad_state(error: StateError) -> Error {
     let code = if matches!(error, StateError::Step { .. }) { STEP_FAILED } else { "state.bad" };
     Error::new(code, error.report())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Context,
+        glue::answer::Answer,
+        state::{Link, Step, encode},
+    };
+    use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
+
+    /// Cannot be written out with every count.
+    #[derive(Deserialize)]
+    struct V1 {
+        count: u64,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct V2 {
+        count: u64,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct V3 {
+        count: u64,
+    }
+
+    const UNLUCKY: u64 = 13;
+    const UNWRITABLE: u64 = 14;
+
+    impl Serialize for V1 {
+        fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+            match self.count {
+                UNWRITABLE => Err(S::Error::custom("cannot be written out")),
+                count => V2 { count }.serialize(serializer),
+            }
+        }
+    }
+
+    impl State for V1 {
+        const VERSION: u32 = 1;
+        const PREVIOUS: Option<Link> = None;
+    }
+
+    impl State for V2 {
+        const VERSION: u32 = 2;
+        const PREVIOUS: Option<Link> = Some(Link::hook::<V2, V1>());
+    }
+
+    impl State for V3 {
+        const VERSION: u32 = 3;
+        const PREVIOUS: Option<Link> = Some(Link::hook::<V3, V2>());
+    }
+
+    impl Step<V1> for V2 {
+        fn up(old: V1) -> std::result::Result<Self, StateError> {
+            Ok(V2 { count: old.count })
+        }
+        fn down(self) -> std::result::Result<V1, StateError> {
+            if self.count == UNLUCKY { Err(StateError::new("unlucky")) } else { Ok(V1 { count: self.count }) }
+        }
+    }
+
+    impl Step<V2> for V3 {
+        fn up(old: V2) -> std::result::Result<Self, StateError> {
+            Ok(V3 { count: old.count })
+        }
+        fn down(self) -> std::result::Result<V2, StateError> {
+            Ok(V2 { count: self.count })
+        }
+    }
+
+    struct Counter {
+        count: u64,
+    }
+
+    impl Plugin for Counter {
+        type Config = ();
+        fn prepare((): (), _: &Context) -> Result<Self> {
+            Ok(Counter { count: 0 })
+        }
+    }
+
+    impl Snapshot for Counter {
+        type State = V3;
+        fn export(&self) -> Result<V3> {
+            Ok(V3 { count: self.count })
+        }
+        fn restore(&mut self, state: V3) -> Result<()> {
+            self.count = state.count;
+            Ok(())
+        }
+    }
+
+    /// What `ask` says to a sink.
+    fn asked(ask: impl FnOnce(&Sink) -> Result<Option<Status>>) -> Result<Option<Status>> {
+        let mut outcome = Ok(None);
+        let _ = Answer::collect(|sink| {
+            outcome = ask(sink);
+            Status::OK
+        });
+        outcome
+    }
+
+    /// `export_down`, and the way that it is tried by.
+    fn both_ways(count: u64, to: u32) -> [Result<Option<Status>>; 2] {
+        let bytes = encode(&V3 { count }).expect("has bytes");
+        [
+            asked(|sink| SnapshotModel::export_down(&Counter { count }, to, sink)),
+            asked(|sink| SnapshotModel::<Counter>::migrate(3, to, &bytes, sink)),
+        ]
+    }
+
+    /// When its outcome could not be written out, it was told as a hook that
+    /// failed: not as the step that has to be mended.
+    #[test]
+    fn a_step_down_that_fails_or_gives_what_cannot_be_written_out_is_told_as_one() {
+        for outcome in both_ways(7, 1) {
+            assert_eq!(outcome.expect("goes down"), Some(Status::OK));
+        }
+        for (count, message) in [
+            (UNLUCKY, "the state step from schema 2 to 1 failed: unlucky"),
+            (UNWRITABLE, "the state step from schema 3 to 1 failed: "),
+        ] {
+            for outcome in both_ways(count, 1) {
+                let error = outcome.expect_err("does not go down");
+                assert_eq!(error.code(), STEP_FAILED, "{error}");
+                assert!(error.message().starts_with(message), "{error}");
+            }
+        }
+        for outcome in both_ways(UNWRITABLE, 0) {
+            assert_eq!(outcome.expect("is no failure"), None, "no step leads there");
+        }
+    }
 }

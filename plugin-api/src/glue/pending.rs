@@ -155,8 +155,10 @@ mod tests {
         }
         let runtime = Runtime::new("test");
         let (sender, dropped) = mpsc::channel();
+        // The handler's from the start: the deadline may pass before it runs.
+        let dropping = Dropped(sender);
         let handler = Box::pin(async move {
-            let _dropped = Dropped(sender);
+            let _dropping = dropping;
             pending().await
         });
         let (status, error) = wait_for(&runtime.handle().expect("starts"), handler, Duration::from_millis(1));

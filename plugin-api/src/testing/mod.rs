@@ -15,6 +15,10 @@
 //! | bytes that are out there | [`assert_golden`], [`golden`], [`bytes_of`] |
 //! | a plugin with tables, called as in a host | [`context`], [`Host`] |
 //!
+//! States and rows are compared by `==`. One with a NaN in it, which equals nothing,
+//! itself neither, fails whatever the steps make of it: have proptest leave NaN out,
+//! or implement `PartialEq` by `to_bits`.
+//!
 //! # A plugin with tables
 //!
 //! ```

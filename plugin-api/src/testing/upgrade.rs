@@ -47,7 +47,7 @@ use std::{any::type_name, fmt::Debug};
 /// # Panics
 /// When another state comes out where every step is written out and read again: a
 /// version that takes over would then have another one than after its next
-/// restart.
+/// restart. And for any state with a NaN in it, which no state equals.
 #[track_caller]
 pub fn upgrade<Old: State, New: State + PartialEq + Debug>(old: &Old) -> Result<New, StateError> {
     upgrade_bytes(Old::VERSION, &state::encode(old)?)
@@ -117,8 +117,9 @@ pub fn downgrade<New: State, Old: State + PartialEq + Debug>(new: &New) -> Resul
 }
 
 /// Demands that a state comes back as it was from every version on the way to
-/// another one, that one included, from value to value as well as step by step: `<V1, V3>` goes from 1 to 2 and back, and to
-/// 3 and back; `<V3, V1>` goes down first.
+/// another one, that one included, from value to value as well as step by step:
+/// `<V1, V3>` goes from 1 to 2 and back, and to 3 and back; `<V3, V1>` goes down
+/// first.
 ///
 /// ```
 /// # use replug_plugin_api::{state::{State, StateError}, testing};
@@ -138,7 +139,8 @@ pub fn downgrade<New: State, Old: State + PartialEq + Debug>(new: &New) -> Resul
 ///
 /// # Panics
 /// When something else comes back, or a step fails: proptest then looks for the
-/// smallest state for which it does. A panic of a step passes through.
+/// smallest state for which it does. For any state with a NaN in it, which no state
+/// equals. A panic of a step passes through.
 #[track_caller]
 pub fn assert_round_trip<From: State + PartialEq + Debug, To: State>(state: &From) {
     assert_round_trip_but::<From, To>(state, |_| ());
@@ -213,7 +215,8 @@ pub fn assert_round_trip_but<From: State + PartialEq + Debug, To: State>(
 ///
 /// # Panics
 /// When the older version finds something else, or one of them cannot read the
-/// row. A panic of a step passes through.
+/// row. For any row with a NaN in it, which no row equals. A panic of a step passes
+/// through.
 #[track_caller]
 pub fn assert_row_shared<Old: State + PartialEq + Debug, New: State>(row: &Old) {
     const CONVERTED: &u8 = &0;

@@ -171,7 +171,7 @@ impl Loaded {
     }
 
     /// Converts state; `None` when the plugin does not lead there. Before 1.1 of the
-    /// interface it leads one step far.
+    /// interface it may be asked for one step only.
     ///
     /// # Errors
     /// The hook's.
@@ -202,6 +202,9 @@ impl Loaded {
     /// # Errors
     /// As that of `restore`.
     pub(crate) fn read(&self, schema: u32, state: &[u8]) -> Result<(), HookError> {
+        if !self.restores_earlier_schemas() {
+            return Ok(());
+        }
         // SAFETY: as in `migrate`.
         let (status, answer) = Answer::collect(SELF_DESCRIPTION, |sink| unsafe {
             self.handshake.instance.migrate()(schema, schema, RSlice::from_slice(state), sink)

@@ -96,8 +96,11 @@ pub(super) fn convert(
         // The bytes are what they were; the version is told its own number.
         Plan::Preserve => Ok(Converted::AsItIs(to)),
         Plan::Steps(steps) => {
-            // All at once, as with callers waiting.
-            if let Some(bytes) = converter.loaded().migrate(from, to, bytes, bytes_max)? {
+            // All at once, as with callers waiting. A plugin from before 1.1 was never
+            // to be asked for that, and may answer anything.
+            if converter.loaded().restores_earlier_schemas()
+                && let Some(bytes) = converter.loaded().migrate(from, to, bytes, bytes_max)?
+            {
                 return Ok(Converted::Bytes(to, bytes));
             }
             let mut converted = None;

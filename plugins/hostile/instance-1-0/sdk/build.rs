@@ -1,6 +1,7 @@
 //! Copies the sources of the real SDK, and has it do what it did when
 //! `replug.instance` was 1.0: `restore` takes state of its own schema only,
-//! `migrate` makes one step, and there is no `export_down`.
+//! `migrate` makes one step, and there is no `export_down`. It panics when it is asked
+//! for what 1.0 did not promise: other plugins of that time may answer anything then.
 
 #[path = "../../copied.rs"]
 mod copied;
@@ -26,7 +27,10 @@ const CHANGES: [Change; 4] = [
         text: "if from == to && to == P::State::VERSION {
             return state::decode::<P::State>(bytes).map(|_| Some(Status::OK)).map_err(bad_state);
         }",
-        instead: "",
+        instead: "
+        let oldest = Self::steps().iter().map(|step| step.from).min().unwrap_or(P::State::VERSION);
+        let by_field_name = from < oldest && to == oldest;
+        assert!(by_field_name || from.abs_diff(to) == 1, \"1.0 makes one step, not {from} to {to}\");",
     },
     Change {
         file: MODEL,
