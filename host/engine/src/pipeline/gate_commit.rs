@@ -2,26 +2,19 @@
 //! at the gate.
 //!
 //! It may wait for a disk, and callers must not: so it has a thread of its own, and
-//! a time. The thread writes the commit down and then asks whether it is still
-//! wanted; if it came too late the gate is open again on the version before, and
-//! the commit is taken back where it was written. Until it is, nobody else changes
-//! these tables.
+//! a time. Before the thread writes to a table, and when it has written to all, it
+//! asks whether that is still wanted; if it came too late the gate is open again on
+//! the version before, and the commit is taken back where it was written. Until it
+//! is, nobody else changes these tables.
 
 use super::{
     error::DeployError,
     tables::{Descent, Down, reads_all_rows},
     taken::Loss,
 };
-use crate::service::OpenTables;
+use crate::{service::OpenTables, table::Decision};
 use crossbeam::channel::{self, RecvTimeoutError};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread,
-    time::Instant,
-};
+use std::{sync::Arc, thread, time::Instant};
 
 /// Commits the tables, if nothing of them is out of reach but what may be lost,
 /// which is returned.
@@ -36,19 +29,20 @@ pub(super) fn commit_behind_gate(
 ) -> Result<Vec<Loss>, DeployError> {
     let begun = Instant::now();
     let (tables, downs) = (Arc::clone(tables), descent.tables().to_vec());
-    // Set by the thread when it commits, or here when that is too late: whoever is
-    // first decides. Relaxed: the channel orders the rest.
-    let decided = Arc::new(AtomicBool::new(false));
-    let (inside, (done, outcome)) = (Arc::clone(&decided), channel::bounded(1));
+    // Taken by the thread when it commits, or here when that is too late.
+    let decision = Arc::<Decision>::default();
+    let (inside, (done, outcome)) = (Arc::clone(&decision), channel::bounded(1));
     let work = move || {
         // Nobody waits for it any more if it was too late.
-        let _ = done.send(commit(&tables, &downs, allow_loss, || !inside.swap(true, Relaxed)));
+        let _ = done.send(commit(&tables, &downs, allow_loss, &inside));
     };
     thread::Builder::new().name("replug-commit".to_owned()).spawn(work).map_err(DeployError::Thread)?;
     let committed = match outcome.recv_deadline(until) {
+        Err(RecvTimeoutError::Timeout) if decision.take() => {
+            return Err(DeployError::SlowStore { waited: begun.elapsed() });
+        }
         // It is being made, which waits for nothing.
-        Err(RecvTimeoutError::Timeout) if decided.swap(true, Relaxed) => outcome.recv().ok(),
-        Err(RecvTimeoutError::Timeout) => return Err(DeployError::SlowStore { waited: begun.elapsed() }),
+        Err(RecvTimeoutError::Timeout) => outcome.recv().ok(),
         Err(RecvTimeoutError::Disconnected) => None,
         Ok(committed) => Some(committed),
     };
@@ -59,12 +53,12 @@ fn commit(
     tables: &OpenTables,
     downs: &[Down],
     allow_loss: bool,
-    may: impl FnOnce() -> bool,
+    decision: &Decision,
 ) -> Result<Vec<Loss>, DeployError> {
     reads_all_rows(tables)?;
     let losses =
         downs.iter().filter_map(|down| down.loss(allow_loss).transpose()).collect::<Result<_, _>>()?;
-    if tables.commit_if(may)? { Ok(losses) } else { Err(DeployError::Overtaken) }
+    if tables.commit_unless(decision)? { Ok(losses) } else { Err(DeployError::Overtaken) }
 }
 
 #[cfg(test)]
@@ -73,10 +67,82 @@ mod tests {
     use crate::{
         pipeline::tables::testing::{Hanging, LONG, hanging, version},
         service::Tables,
-        table::Limits,
+        table::{Change, Journal, JournalError, Limits, NewImage, Record, Ticket, Write},
         table_store::TableStoreOptions,
     };
-    use std::time::Duration;
+    use std::{
+        sync::{
+            Mutex,
+            mpsc::{Receiver, Sender, channel},
+        },
+        time::Duration,
+    };
+
+    /// A store that takes records, and hangs over a row.
+    struct HangingOnRows {
+        records: Mutex<Vec<Record>>,
+        asked: Sender<()>,
+        go_on: Mutex<Receiver<()>>,
+    }
+
+    impl Journal for HangingOnRows {
+        fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError> {
+            match change {
+                Change::Control(record) => {
+                    self.records.lock().expect("no panic").push(Record::clone(record));
+                }
+                _ => {
+                    self.asked.send(()).expect("the test waits");
+                    // Its end lets go on, too.
+                    _ = self.go_on.lock().expect("no panic").recv();
+                }
+            }
+            Ok(Ticket::NONE)
+        }
+
+        fn wait(&self, _: Ticket) -> Result<(), JournalError> {
+            Ok(())
+        }
+    }
+
+    /// Once, a thread that was late before it had written anything wrote its commit
+    /// after that had been taken back, and only then asked.
+    #[test]
+    fn a_commit_that_was_given_up_before_it_wrote_writes_nothing_any_more() {
+        let tables = Tables::new(Limits::NONE, "nowhere".into(), TableStoreOptions::default());
+        let (serving, next) = (version(&tables, 2), version(&tables, 1));
+        serving.activate().expect("writes");
+        serving.commit().expect("is the first");
+        let view = Arc::clone(serving.all()[0].view());
+        let ((asked, is_asked), (let_go_on, go_on)) = (channel(), channel());
+        let store = Arc::new(HangingOnRows { records: Mutex::default(), asked, go_on: Mutex::new(go_on) });
+        view.table().attach(store.clone()).expect("takes the record");
+        let descent = Descent::of(Some(&serving), &next);
+        descent.begin().expect("takes the record");
+        next.activate().expect("writes");
+        // Whoever counts what would be lost waits for this row.
+        let writer = thread::spawn(move || {
+            let image = NewImage::Of { schema: 1, bytes: b"" };
+            view.put(b"key", &Write { image, ..Write::new(b"") }).map(drop)
+        });
+        is_asked.recv_timeout(LONG).expect("is asked");
+
+        let refused = commit_behind_gate(&next, &descent, true, Instant::now() + Duration::from_millis(50));
+        assert!(matches!(refused, Err(DeployError::SlowStore { .. })), "{refused:?}");
+        next.undo(Some(&serving)).expect("takes the record");
+        descent.give_up();
+        let records = || store.records.lock().expect("no panic").clone();
+        let before = records();
+        drop(let_go_on);
+        writer.join().expect("no panic").expect("is written");
+        let until = Instant::now() + LONG;
+        while Arc::strong_count(&next) > 1 {
+            assert!(Instant::now() < until, "the thread ends");
+            thread::yield_now();
+        }
+        assert_eq!(records(), before);
+        assert!(before.iter().all(|record| record.base == 2));
+    }
 
     /// Once, the gate stayed closed for as long as the disk hung, and the command
     /// loop stood.

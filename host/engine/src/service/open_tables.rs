@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     id::PluginName,
-    table::{Limits, Table, TableError, View},
+    table::{Decision, Limits, Table, TableError, View},
 };
 use replug_abi::{Durability, note::is_name};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -161,17 +161,16 @@ impl OpenTables {
     /// Makes the schemas of this version the ones that can be gone back to: in all
     /// of its tables, or in none.
     pub(crate) fn commit(&self) -> Result<(), TableError> {
-        self.commit_if(|| true).map(drop)
+        self.commit_unless(&Decision::default()).map(drop)
     }
 
-    /// The same if it still `may` be, which is asked when no disk is to be waited
-    /// for any more. Returns whether they are.
-    pub(crate) fn commit_if(&self, may: impl FnOnce() -> bool) -> Result<bool, TableError> {
+    /// The same unless it is given up meanwhile. Returns whether they are.
+    pub(crate) fn commit_unless(&self, decision: &Decision) -> Result<bool, TableError> {
         // Also where the schema is the committed one already: what is void then
         // was not before.
         let tables = self.all();
         let tables = tables.iter().map(|open| (Arc::clone(open.view.table()), open.view.schema()));
-        Table::commit_all_if(&tables.collect::<Vec<_>>(), may)
+        Table::commit_all_unless(&tables.collect::<Vec<_>>(), decision)
     }
 
     /// Whether their stores take changes, as far as is known.

@@ -10,6 +10,26 @@ use crate::table::core::Table;
 use crate::table::error::TableError;
 use parking_lot::MutexGuard;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Whether a commit that somebody waits for is made or given up: whichever of the
+/// two threads is first decides.
+///
+/// Relaxed: one that gives it up changes these tables only afterwards, under the
+/// lock under which the other one looks here before it writes.
+#[derive(Debug, Default)]
+pub(crate) struct Decision(AtomicBool);
+
+impl Decision {
+    /// Decides, and returns whether nobody had.
+    pub(crate) fn take(&self) -> bool {
+        !self.0.swap(true, Relaxed)
+    }
+
+    fn is_taken(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
 
 impl Table {
     /// Commits a version with all its tables, each of which has this schema: either
@@ -23,17 +43,18 @@ impl Table {
     /// # Errors
     /// [`TableError::StoreFailed`]: none is committed.
     pub fn commit_all(tables: &[(Arc<Table>, u32)]) -> Result<(), TableError> {
-        Table::commit_all_if(tables, || true).map(drop)
+        Table::commit_all_unless(tables, &Decision::default()).map(drop)
     }
 
-    /// The same if it still `may` be, which is asked when nothing is to be waited
-    /// for any more. Returns whether they are committed.
+    /// The same unless it is given up before all of it is written down. What is given
+    /// up writes nothing any more but what takes it back, and that before anybody else
+    /// changes these tables. Returns whether they are committed.
     ///
     /// # Errors
     /// As above.
-    pub(crate) fn commit_all_if(
+    pub(crate) fn commit_all_unless(
         tables: &[(Arc<Table>, u32)],
-        may: impl FnOnce() -> bool,
+        decision: &Decision,
     ) -> Result<bool, TableError> {
         for (table, _) in tables {
             table.is_sound()?;
@@ -44,17 +65,18 @@ impl Table {
         tables.sort_by_key(|(table, _)| table.name());
         let mut written = Vec::with_capacity(tables.len());
         for (table, schema) in tables {
-            match Pending::write(table, *schema) {
-                Ok(pending) => written.push(pending),
+            match Pending::write(table, *schema, decision) {
+                Ok(Some(pending)) => written.push(pending),
+                Ok(None) => break,
                 Err(error) => {
                     written.into_iter().for_each(Pending::take_back);
                     return Err(error);
                 }
             }
         }
-        let may = may();
-        written.into_iter().for_each(if may { Pending::make } else { Pending::take_back });
-        Ok(may)
+        let is_made = decision.take();
+        written.into_iter().for_each(if is_made { Pending::make } else { Pending::take_back });
+        Ok(is_made)
     }
 }
 
@@ -66,14 +88,20 @@ struct Pending<'a> {
 }
 
 impl<'a> Pending<'a> {
-    fn write(table: &'a Table, schema: u32) -> Result<Self, TableError> {
+    /// None if it was given up.
+    fn write(table: &'a Table, schema: u32, decision: &Decision) -> Result<Option<Self>, TableError> {
         let changing = table.changing();
+        // Under the lock: whoever gave it up may have had that meanwhile, and would not
+        // find what is written now.
+        if decision.is_taken() {
+            return Ok(None);
+        }
         let mut control = Control::clone(&table.control());
         control.commit(schema);
         if control.record != table.control().record {
             table.write_down(&control.record)?;
         }
-        Ok(Pending { table, control, changing })
+        Ok(Some(Pending { table, control, changing }))
     }
 
     fn make(self) {

@@ -58,6 +58,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use commit::Decision;
 pub use control::{Limits, Record, Void};
 pub use core::{Census, Table};
 pub use error::TableError;

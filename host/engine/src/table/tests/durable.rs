@@ -263,3 +263,40 @@ fn a_commit_of_several_tables_counts_in_none_of_them_before_all_stores_have_it()
     }
     assert_eq!(*refusing.seen.lock(), [1], "asked once, and nothing counted yet");
 }
+
+/// Gives a commit up when it is asked to take it, and counts what it is told.
+#[derive(Default)]
+struct GivingUp {
+    decision: Decision,
+    bases: Mutex<Vec<u32>>,
+}
+
+impl Journal for GivingUp {
+    fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError> {
+        if let Change::Control(Record { base, .. }) = change {
+            self.bases.lock().push(*base);
+            _ = *base == 2 && self.decision.take();
+        }
+        Ok(Ticket::NONE)
+    }
+
+    fn wait(&self, _: Ticket) -> Result<(), JournalError> {
+        Ok(())
+    }
+}
+
+/// Once, it was asked for at the end only, and all stores were told a commit that
+/// they were then told to forget.
+#[test]
+fn a_commit_of_several_tables_that_is_given_up_goes_no_further_and_is_taken_back() {
+    let journal = Arc::new(GivingUp::default());
+    let tables = ["first", "then"]
+        .map(|name| super::super::Restore::new(name, Limits::NONE).finish(Some(journal.clone())));
+    for table in &tables {
+        table.commit(1).expect("room");
+    }
+    let both = tables.each_ref().map(|table| (Arc::clone(table), 2));
+    assert!(!Table::commit_all_unless(&both, &journal.decision).expect("room"));
+    assert_eq!(tables.each_ref().map(|table| table.record().base), [1, 1]);
+    assert_eq!(*journal.bases.lock(), [1, 1, 2, 1], "one was asked, and told that it is not so");
+}

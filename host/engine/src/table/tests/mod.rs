@@ -10,8 +10,8 @@ mod rules;
 mod stress;
 
 use super::{
-    Batch, Change, Image, Journal, JournalError, Limits, NewImage, Record, Report, RowRef, Settled, Sweep,
-    SweptRow, Table, TableError, Ticket, View, Write, WriteOutcome,
+    Batch, Change, Decision, Image, Journal, JournalError, Limits, NewImage, Record, Report, RowRef, Settled,
+    Sweep, SweptRow, Table, TableError, Ticket, View, Write, WriteOutcome,
 };
 use parking_lot::Mutex;
 use replug_abi::{RowInfo, RowWrite, SCAN_END, ScannedRow, Written};
