@@ -15,7 +15,7 @@ use std::{
     env, fs,
     io::{self, Write},
     process::{Command, id},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -24,10 +24,21 @@ use tracing_subscriber::filter::LevelFilter;
 /// Set in the process that has the disk below.
 const ON_FAILING_DISK: &str = "REPLUG_TEST_ON_FAILING_DISK";
 
+/// The thread that commits the tables of a version that serves.
+const COMMIT: &str = "replug-commit";
+
 /// How large files may get: without a limit, or none of them a byte.
 fn limit_files(limit: &str) {
     let of_this = ["--pid".to_owned(), id().to_string(), format!("--fsize={limit}:unlimited")];
     assert!(Command::new("prlimit").args(of_this).status().expect("runs").success());
+}
+
+/// Held by tests whose hosts commit tables: threads are looked for in the whole
+/// process, where other tests run.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a thread of this process has the name.
@@ -124,6 +135,7 @@ fn a_sweep_on_a_disk_that_fails_is_said_once_and_rests_before_it_is_tried_again(
 /// told.
 #[test]
 fn tables_whose_store_is_gone_or_older_are_refused_until_the_loss_is_accepted() {
+    let _alone = alone();
     let mut harness = Harness::with(kept_by_the_process);
     deploy(&mut harness, 1);
     call(&harness.plugin("sessions"), "fill", r#"{"from": 0, "count": 10}"#);
@@ -154,6 +166,7 @@ fn impatient(host: HostBuilder) -> HostBuilder {
 }
 
 fn hang(harness: &Harness) -> HangingDisk {
+    wait_until("the end of commits before", || !has_thread(COMMIT));
     HangingDisk::below(&harness.data_dir().join("tables/sessions"))
 }
 
@@ -179,13 +192,14 @@ fn ends_in_time(harness: Harness) {
 /// Once, the command loop waited for the disk, and with it all plugins.
 #[test]
 fn a_disk_that_hangs_when_a_probation_ends_holds_up_no_other_plugin() {
+    let _alone = alone();
     let mut harness = Harness::with(impatient);
     deploy(&mut harness, 1);
     deploy(&mut harness, 2);
     let _disk = hang(&harness);
     harness.host.commit(&name()).wait().expect("ends the probation");
     harness.unloaded("sessions@1.0.0");
-    wait_until("the commit", || has_thread("replug-commit"));
+    wait_until("the commit", || has_thread(COMMIT));
     others_are_served(harness);
 }
 
@@ -193,6 +207,7 @@ fn a_disk_that_hangs_when_a_probation_ends_holds_up_no_other_plugin() {
 /// command loop waited in turn.
 #[test]
 fn a_disk_that_hangs_when_a_plugin_goes_back_holds_up_no_other_plugin() {
+    let _alone = alone();
     let mut harness = Harness::with(impatient);
     deploy(&mut harness, 1);
     deploy(&mut harness, 2);
@@ -208,6 +223,7 @@ fn a_disk_that_hangs_when_a_plugin_goes_back_holds_up_no_other_plugin() {
 /// Once, a host that ended waited for the disk for as long as that liked.
 #[test]
 fn a_disk_that_hangs_when_a_trial_ends_with_the_host_does_not_keep_that() {
+    let _alone = alone();
     let mut harness = Harness::with(impatient);
     deploy(&mut harness, 1);
     harness.activate("sessions", "1.0.0").expect("stays");
@@ -222,13 +238,14 @@ fn a_disk_that_hangs_when_a_trial_ends_with_the_host_does_not_keep_that() {
 /// Once, it was said that another version waited, and none did.
 #[test]
 fn a_trial_waits_until_the_tables_are_settled() {
+    let _alone = alone();
     let mut harness = Harness::with(impatient);
     deploy(&mut harness, 1);
     deploy(&mut harness, 2);
     let disk = hang(&harness);
     harness.host.commit(&name()).wait().expect("ends the probation");
     harness.unloaded("sessions@1.0.0");
-    wait_until("the commit", || has_thread("replug-commit"));
+    wait_until("the commit", || has_thread(COMMIT));
     let half = Share::from_basis_points(5_000).expect("a share");
     let tried = harness.host.try_version(&name(), "1.0.0".parse().expect("a version"), half);
     // What is asked after it is answered before it.

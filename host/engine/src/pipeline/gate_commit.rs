@@ -36,7 +36,7 @@ pub(super) fn commit_behind_gate(
         // Nobody waits for it any more if it was too late.
         let _ = done.send(commit(&tables, &downs, allow_loss, &inside));
     };
-    thread::Builder::new().name("replug-commit".to_owned()).spawn(work).map_err(DeployError::Thread)?;
+    thread::Builder::new().name("replug-gate".to_owned()).spawn(work).map_err(DeployError::Thread)?;
     let committed = match outcome.recv_deadline(until) {
         Err(RecvTimeoutError::Timeout) if decision.take() => {
             return Err(DeployError::SlowStore { waited: begun.elapsed() });

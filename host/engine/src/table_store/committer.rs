@@ -70,7 +70,7 @@ impl Committer {
                 _ = catch_unwind(AssertUnwindSafe(wake));
             }
         })?;
-        let thread = thread::Builder::new().name("replug-commit".to_owned()).spawn({
+        let thread = thread::Builder::new().name("replug-journal".to_owned()).spawn({
             let shared = Arc::clone(&shared);
             move || run(&shared, &wakes)
         })?;
