@@ -1,7 +1,7 @@
 //! Tables on a disk that fails or hangs, or that lost what was on it.
 
 use replug_host::{
-    HostBuilder, HostError,
+    Host, HostBuilder, HostError,
     dispatch::Share,
     event::{EventKind, FailureReport},
 };
@@ -19,6 +19,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tempfile::TempDir;
 use tracing_subscriber::filter::LevelFilter;
 
 /// Set in the process that has the disk below.
@@ -181,12 +182,13 @@ fn others_are_served(mut harness: Harness) {
     ends_in_time(harness);
 }
 
-fn ends_in_time(harness: Harness) {
+fn ends_in_time(harness: Harness) -> TempDir {
     let begun = Instant::now();
-    let (events, _home) = harness.shutdown();
+    let (events, home) = harness.shutdown();
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     let is_told = |kind: &EventKind| matches!(kind, EventKind::HostProblem { .. });
     assert!(events.iter().any(|event| is_told(&event.kind)), "tables were not closed: {events:#?}");
+    home
 }
 
 /// Once, the command loop waited for the disk, and with it all plugins.
@@ -256,4 +258,22 @@ fn a_trial_waits_until_the_tables_are_settled() {
         Err(HostError::Failed(failure)) => assert_ne!(failure.code, "gate.busy", "{failure}"),
         other => panic!("{other:?}"),
     }
+}
+
+/// Once, another host began with stores that this one was still writing to.
+#[test]
+fn a_data_directory_is_locked_until_a_disk_that_hangs_lets_its_tables_be_closed() {
+    let _alone = alone();
+    let mut harness = Harness::with(impatient);
+    deploy(&mut harness, 1);
+    deploy(&mut harness, 2);
+    let disk = hang(&harness);
+    harness.host.commit(&name()).wait().expect("ends the probation");
+    harness.unloaded("sessions@1.0.0");
+    wait_until("the commit", || has_thread(COMMIT));
+    let home = ends_in_time(harness);
+    let again = || Host::builder(home.path().join("plugins")).data_dir(home.path().join("data")).start();
+    assert!(matches!(again().map(drop), Err(HostError::Locked { .. })));
+    drop(disk);
+    wait_until("the end of the first host", || again().is_ok());
 }

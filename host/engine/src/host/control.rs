@@ -8,6 +8,7 @@
 use super::{
     backoff::Backoff,
     first_files::FirstFiles,
+    lock::DataLock,
     options::HostBuilder,
     shared::Shared,
     stored::Imported,
@@ -74,6 +75,8 @@ const POSTPONED_MAX: usize = 64;
 
 pub(super) struct Control {
     pub(super) options: HostBuilder,
+    /// For what may outlast the loop.
+    pub(super) lock: Arc<DataLock>,
     pub(super) shared: Arc<Shared>,
     pub(super) watcher: Watcher,
     pub(super) stager: Stager,

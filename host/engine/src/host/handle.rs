@@ -6,7 +6,7 @@ use super::{
     control::{Command, Control},
     error::HostError,
     first_files::FirstFiles,
-    lock::lock,
+    lock::{DataLock, lock},
     options::HostBuilder,
     outcome::Outcome,
     rollback::RolledBack,
@@ -28,7 +28,6 @@ use crossbeam::channel::{self, Sender, TrySendError};
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
-    fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -66,8 +65,8 @@ struct Inner {
 /// What ends with the host.
 struct Running {
     control: JoinHandle<Result<(), String>>,
-    /// The lock of the data directory.
-    lock: File,
+    /// The data directory is the host's until then at least.
+    lock: Arc<DataLock>,
 }
 
 impl HostBuilder {
@@ -111,6 +110,7 @@ impl Host {
         let (commands, queue) = channel::bounded(COMMANDS_MAX);
         let control = Control {
             options,
+            lock: Arc::clone(&lock),
             shared: Arc::clone(&shared),
             watcher,
             stager,
@@ -279,11 +279,14 @@ impl Host {
         }
     }
 
-    /// Drains calls, saves state, unloads everything, and ends; the data
-    /// directory is free for another host then. Blocks this thread for at most
-    /// the shutdown timeout, and half a second more where disks of tables hang,
-    /// after what the host is just doing; async code runs it where blocking is
-    /// allowed.
+    /// Drains calls, saves state, unloads everything, and ends. Blocks this thread
+    /// for at most the shutdown timeout, and half a second more where disks of
+    /// tables hang, after what the host is just doing; async code runs it where
+    /// blocking is allowed.
+    ///
+    /// The data directory is free for another host then; where a disk hangs, when
+    /// that is over and the tables on it are closed, or when the process ends. Until
+    /// then another host is refused ([`HostError::Locked`]).
     ///
     /// # Errors
     /// [`HostError::Stopped`] if it has ended before, [`HostError::Panicked`]

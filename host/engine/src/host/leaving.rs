@@ -205,10 +205,16 @@ impl Control {
         self.close_tables(until.max(Instant::now() + CLOSE_WITHIN));
     }
 
-    /// Gives the stores of tables back, unless their disks take longer than that.
+    /// Gives the stores of tables back. If their disks take longer than that it goes
+    /// on, and no other host uses them meanwhile.
     fn close_tables(&self, until: Instant) {
-        let directory = Arc::clone(&self.shared.directory);
-        let job = Job::start("replug-close", self.shared.nudger(), move || directory.tables.close());
+        let (directory, lock) = (Arc::clone(&self.shared.directory), Arc::clone(&self.lock));
+        let job = Job::start("replug-close", self.shared.nudger(), move || {
+            let closed = directory.tables.close();
+            // Nothing is written to the stores from now on.
+            drop(lock);
+            closed
+        });
         let closed = match job {
             Ok(job) => {
                 while !job.is_done() && Instant::now() < until {

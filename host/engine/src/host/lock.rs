@@ -5,10 +5,18 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{Read, Seek, Write},
     path::Path,
+    sync::Arc,
 };
 
-/// Locks the data directory; the system unlocks it when the process ends.
-pub(super) fn lock(data_dir: &Path) -> Result<File, HostError> {
+/// Keeps other hosts out of a data directory. Shared by all that may still write
+/// there: the last one to drop it unlocks it, or the system when the process ends.
+#[derive(Debug)]
+pub(super) struct DataLock {
+    _file: File,
+}
+
+/// Locks the data directory.
+pub(super) fn lock(data_dir: &Path) -> Result<Arc<DataLock>, HostError> {
     let unusable = |source| HostError::DataDirectory { path: data_dir.to_owned(), source };
     fs::create_dir_all(data_dir).map_err(unusable)?;
     let mut file = OpenOptions::new()
@@ -33,5 +41,5 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, HostError> {
         writeln!(file, "{}", std::process::id())
     };
     write(&mut file).map_err(unusable)?;
-    Ok(file)
+    Ok(Arc::new(DataLock { _file: file }))
 }
