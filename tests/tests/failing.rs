@@ -3,24 +3,27 @@
 use replug_host::{
     Host, HostBuilder, HostError,
     dispatch::Share,
-    event::{EventKind, FailureReport},
+    event::{EventKind, FailureReport, Next},
 };
 use replug_tests::{
     artifacts,
     disk::HangingDisk,
-    harness::{Harness, How, wait_until},
+    harness::{Harness, How, PATIENCE, wait_until},
     sessions::{audit, call, deploy, kept_by_the_process, name, on_probation, swept, table},
 };
 use std::{
     env, fs,
     io::{self, Write},
     process::{Command, id},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{filter::LevelFilter, util::SubscriberInitExt};
 
 /// Set in the process that has the disk below.
 const ON_FAILING_DISK: &str = "REPLUG_TEST_ON_FAILING_DISK";
@@ -276,4 +279,63 @@ fn a_data_directory_is_locked_until_a_disk_that_hangs_lets_its_tables_be_closed(
     assert!(matches!(again().map(drop), Err(HostError::Locked { .. })));
     drop(disk);
     wait_until("the end of the first host", || again().is_ok());
+}
+
+/// Stops whoever tells that a plugin went back: the pointer is stored, and its
+/// tables do not know yet.
+struct StopsWhenTold {
+    told: Sender<()>,
+    go_on: Receiver<()>,
+}
+
+impl Write for StopsWhenTold {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if String::from_utf8_lossy(line).contains("rolled_back") {
+            self.told.send(()).expect("the test waits");
+            self.go_on.recv().expect("the test lets it go on");
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Once, its tables were closed before they knew, and what stays was written to a
+/// data directory that was another host's by then.
+#[test]
+fn a_host_that_ends_waits_for_a_plugin_that_goes_back() {
+    let _alone = alone();
+    let reader = || tracing_subscriber::fmt().with_max_level(LevelFilter::DEBUG).with_ansi(false);
+    // With fewer than two it would depend on who tells something first.
+    let _others = [reader(), reader()].map(|reader| reader.with_writer(io::sink).finish().set_default());
+    let mut harness = Harness::with(|host| on_probation(kept_by_the_process(host)));
+    deploy(&mut harness, 1);
+    deploy(&mut harness, 2);
+    let ((told, is_told), (let_go_on, go_on)) = (channel(), channel());
+    let host = harness.host.clone();
+    let goes_back = thread::spawn(move || {
+        let writer = Mutex::new(StopsWhenTold { told, go_on });
+        let _stops = reader().with_writer(writer).finish().set_default();
+        host.roll_back(&name(), None).map(|back| back.to.version.major)
+    });
+    is_told.recv_timeout(PATIENCE).expect("goes back");
+    let mut events = harness.host.events_since(1);
+    let ends = thread::spawn(move || harness.shutdown());
+    let mut unloaded = 0;
+    while unloaded < 2 {
+        match events.next_within(PATIENCE) {
+            Next::Event(event) => unloaded += usize::from(matches!(event.kind, EventKind::Unloaded { .. })),
+            other => panic!("{other:?}"),
+        }
+    }
+    // sleep: what must not happen has no other end.
+    thread::sleep(Duration::from_millis(200));
+    assert!(!ends.is_finished(), "its tables do not know yet");
+    let_go_on.send(()).expect("it waits");
+    assert_eq!(goes_back.join().expect("does not panic").expect("went back"), 1);
+    let (events, home) = ends.join().expect("does not panic");
+    assert!(!events.iter().any(|event| of_problem(&event.kind).is_some()), "{events:#?}");
+    Harness::again(home, kept_by_the_process).published("sessions@1.0.0");
 }

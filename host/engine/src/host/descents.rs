@@ -236,12 +236,14 @@ impl Control {
         }
     }
 
-    /// Whether a thread is at work on tables that a deployment waited for.
+    /// Whether a thread is at work on tables, for a deployment that waited for it or
+    /// because a plugin went back.
     pub(super) fn has_jobs(&self) -> bool {
         self.given_up.iter().any(|work| !work.job.is_done())
             || self.loads.values().any(|load| !load.job.is_done())
             || self.undone.values().any(Undoing::is_at_work)
             || self.commits.values().any(|committing| !committing.job.is_done())
+            || !self.shared.ways_back().under_way.is_empty()
     }
 
     /// The same for all plugins, because the host ends.

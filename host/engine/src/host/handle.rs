@@ -106,7 +106,8 @@ impl Host {
         let events = Arc::new(EventLog::default());
         let worker = Worker::start(options.unload.hook_timeout).map_err(HostError::Thread)?;
         let watcher = Watcher::start(&plugin_dir, options.watch.clone())?;
-        let shared = Arc::new(Shared::new(directory, events, watcher.mode_reader(), choices));
+        let shared =
+            Arc::new(Shared::new(directory, events, watcher.mode_reader(), choices, Arc::downgrade(&lock)));
         let (commands, queue) = channel::bounded(COMMANDS_MAX);
         let control = Control {
             options,

@@ -10,6 +10,7 @@
 
 use super::{
     control::{Control, nanos},
+    lock::DataLock,
     shared::{Returned, Shared, Standby},
 };
 use crate::{
@@ -74,7 +75,8 @@ impl Shared {
         let theirs = serving.map(|serving| Arc::clone(serving.tables()));
         let tables = Arc::clone(left.payload().tables());
         let from = left.payload().id().clone();
-        // Nothing is begun with the plugin before its tables know of it.
+        // Nothing is begun with the plugin before its tables know of it, and a host that
+        // ends waits for all that is written of it.
         let way_back = WayBack::begin(self, name);
         let to = self.write_down(&from, to);
         // After the catalog: who takes it from here looks there what to do next.
@@ -89,11 +91,11 @@ impl Shared {
         if let Err(problem) = tables.roll_back(theirs.as_deref()) {
             self.event(Some(&from), EventKind::StateProblem { failure: FailureReport::of(&problem) });
         }
-        drop(way_back);
         // It is done; that a host which starts again knows of it is another matter.
         if let Err(failure) = self.keep_choices() {
             self.event(Some(&from), EventKind::StateProblem { failure });
         }
+        drop(way_back);
         Ok(RolledBack { from, to, stored, barrier, in_flight })
     }
 
@@ -127,17 +129,21 @@ impl Shared {
 struct WayBack<'a> {
     shared: &'a Shared,
     name: &'a PluginName,
+    /// A host that ends waits for it, but not for ever.
+    lock: Option<Arc<DataLock>>,
 }
 
 impl<'a> WayBack<'a> {
     fn begin(shared: &'a Shared, name: &'a PluginName) -> Self {
         shared.ways_back().under_way.push(name.clone());
-        WayBack { shared, name }
+        WayBack { shared, name, lock: shared.lock.upgrade() }
     }
 }
 
 impl Drop for WayBack<'_> {
     fn drop(&mut self) {
+        // First, so that the directory is free when the host has ended.
+        drop(self.lock.take());
         let mut ways_back = self.shared.ways_back();
         if let Some(at) = ways_back.under_way.iter().position(|name| name == self.name) {
             let name = ways_back.under_way.swap_remove(at);

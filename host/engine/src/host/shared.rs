@@ -4,6 +4,7 @@
 use super::{
     catalog::Catalog,
     choices::Choices,
+    lock::DataLock,
     sweeps::{Pauses, Sweeps},
     waiting::DescentProgress,
 };
@@ -19,7 +20,7 @@ use crossbeam::channel::{self, Receiver, Sender};
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     pub(super) events: Arc<EventLog>,
     catalog: Mutex<Catalog>,
     choices: Choices,
+    /// For handles that write to the data directory; gone when the host has ended.
+    pub(super) lock: Weak<DataLock>,
     leaving: Mutex<Vec<Leaving>>,
     unloads: Mutex<Vec<Unloading>>,
     standby: Mutex<BTreeMap<PluginName, Standby>>,
@@ -97,12 +100,14 @@ impl Shared {
         events: Arc<EventLog>,
         watching: ModeReader,
         choices: Choices,
+        lock: Weak<DataLock>,
     ) -> Self {
         Shared {
             directory,
             events,
             catalog: Mutex::new(Catalog::with(choices.all())),
             choices,
+            lock,
             leaving: Mutex::default(),
             unloads: Mutex::default(),
             standby: Mutex::default(),
