@@ -21,16 +21,26 @@ impl<T: Send + 'static> Job<T> {
     /// Begins to `work`; the end of it, also by a panic, is told to `nudge`.
     ///
     /// # Errors
-    /// The system cannot start a thread.
+    /// The system cannot start a thread. Nobody is nudged: whoever tries again does so
+    /// later.
     pub(super) fn start(
         name: &str,
         nudge: Sender<()>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<Job<T>> {
+        Job::start_on(thread::Builder::new().name(name.to_owned()), nudge, work)
+    }
+
+    fn start_on(
+        thread: thread::Builder,
+        nudge: Sender<()>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<Job<T>> {
         let done = Arc::<AtomicBool>::default();
-        let end = End { done: Arc::clone(&done), nudge };
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let _end = end;
+        let inside = Arc::clone(&done);
+        let thread = thread.spawn(move || {
+            // On the thread, so that there is no end where there is no beginning.
+            let _end = End { done: inside, nudge };
             work()
         })?;
         Ok(Job { done, thread })
@@ -60,5 +70,27 @@ impl Drop for End {
         self.done.store(true, Ordering::Relaxed);
         // One nudge that waits says enough.
         let _ = self.nudge.try_send(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam::channel;
+
+    /// More than there are addresses.
+    const STACK_BYTES: usize = 1 << 60;
+
+    /// Once, the command loop tried again at once, for as long as there were no
+    /// threads, and did nothing else.
+    #[test]
+    fn nobody_is_nudged_for_a_thread_that_could_not_be_had() {
+        let (nudge, nudged) = channel::bounded(1);
+        let on = thread::Builder::new().stack_size(STACK_BYTES);
+        assert!(Job::start_on(on, nudge.clone(), || ()).is_err());
+        assert!(nudged.is_empty());
+        let job = Job::start("job", nudge, || ()).expect("there are threads");
+        nudged.recv().expect("is told");
+        assert!(job.is_done() && job.join().is_some());
     }
 }
