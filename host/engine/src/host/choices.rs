@@ -3,7 +3,8 @@
 //!
 //! One small file in the data directory, replaced as a whole: written beside its
 //! place, synced, renamed. A choice is written when its version serves, or is about
-//! to, before rows are committed for it and before it is answered; going back acts first and
+//! to, before rows are committed for it and before it is answered; one that was
+//! refused then goes when all that was done for it is undone. Going back acts first and
 //! is written before it is answered, too. Rows and snapshots are
 //! not here, and neither is what served: that follows from the files that are
 //! present and from this.

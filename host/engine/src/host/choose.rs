@@ -43,9 +43,9 @@ impl Control {
     }
 
     /// Does so unless what came of it is still open. What is done to tables once the
-    /// version serves is not waited for.
+    /// version serves is not waited for, unless the choice cannot be kept before.
     pub(super) fn answer_if_done(&mut self, name: &PluginName, reconciled: Result<(), FailureReport>) {
-        let is_open = || self.waits(name) && !self.serves_what_is_wanted(name);
+        let is_open = || self.waits(name) && (!self.serves_what_is_wanted(name) || self.is_in_doubt(name));
         if reconciled.is_err() || !is_open() {
             self.answer(name, reconciled);
         }
@@ -60,7 +60,6 @@ impl Control {
     /// Tells whoever chose what serves what came of it.
     pub(super) fn answer(&mut self, name: &PluginName, reconciled: Result<(), FailureReport>) {
         let Some(Asked { before, done }) = self.asked.remove(name) else { return };
-        self.shared.hold_choice(name, None);
         let active = self.chosen(name, before, reconciled);
         let kept = self.shared.keep_choices();
         let _ = done.send(active.and_then(|id| kept.map(|()| id)));
@@ -73,10 +72,11 @@ impl Control {
         reconciled: Result<(), FailureReport>,
     ) -> Result<VersionId, FailureReport> {
         if let Err(failure) = reconciled {
+            let is_undone = self.undone.contains_key(name);
             if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
-                versions.pin_as_before(before);
+                versions.withdraw_choice(before, is_undone);
             }
-            // One that was refused at the gate may be on the disk, and what comes next
+            // One that was refused at the gate is on the disk, and what comes next
             // takes its time. That it cannot be kept is told at the end.
             let _ = self.shared.keep_choices();
             // What is wanted now may be something else again; its failure would
@@ -84,8 +84,23 @@ impl Control {
             let _ = self.reconcile(name);
             return Err(failure);
         }
+        self.shared.hold_choice(name, None);
         let active = self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active().cloned());
         active.ok_or_else(|| unknown(format!("no version of {name} can be activated")))
+    }
+
+    /// Nothing is left of what a refused version did to tables: what is on the disk of
+    /// the choice of it goes, too.
+    pub(super) fn settle_choice(&mut self, name: &PluginName) {
+        let was_in_doubt =
+            self.shared.catalog().get_mut(name.as_str()).is_some_and(|versions| versions.settle_choice());
+        if was_in_doubt {
+            self.keep_choices();
+        }
+    }
+
+    fn is_in_doubt(&self, name: &PluginName) -> bool {
+        self.shared.catalog().get(name.as_str()).is_some_and(|versions| versions.is_in_doubt())
     }
 
     /// Keeps the choice of a version whose tables are committed behind the gate: a

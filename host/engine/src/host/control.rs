@@ -271,7 +271,7 @@ impl Control {
     }
 
     /// Files that went may have taken a choice with them.
-    fn keep_choices(&mut self) {
+    pub(super) fn keep_choices(&mut self) {
         let kept = self.shared.keep_choices();
         let failed = kept.as_ref().err().map(ToString::to_string);
         if let (Err(failure), true) = (kept, failed != self.choices_failed) {

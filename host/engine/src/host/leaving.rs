@@ -190,6 +190,8 @@ impl Control {
         while self.has_jobs() && Instant::now() < until {
             thread::sleep(LOOK_EVERY);
         }
+        // And choices wait for them.
+        self.end_undone();
         self.shared.directory.stop();
         // They write to what is closed next.
         while !self.shared.sweeps().have_ended() {

@@ -76,6 +76,7 @@ impl Control {
         let done: Vec<PluginName> =
             self.undone.extract_if(.., |_, undoing| undoing.is_done()).map(|(name, _)| name).collect();
         for name in done {
+            self.settle_choice(&name);
             let reconciled = self.reconcile(&name);
             self.answer_if_done(&name, reconciled);
         }

@@ -28,6 +28,9 @@ pub(super) struct Versions {
     pinned: Option<Version>,
     /// The choice before, while the one that was made is being carried out.
     before: Option<Option<Version>>,
+    /// A choice that was refused, and for which rows may be committed on the disk as
+    /// long as that is being undone.
+    in_doubt: Option<Option<Version>>,
     active: Option<VersionId>,
     /// The version that serves a share of the calls beside it.
     trial: Option<VersionId>,
@@ -129,7 +132,8 @@ impl Versions {
 
     /// What has to be known when a host starts again.
     pub(super) fn choice(&self) -> Choice {
-        let chosen = self.before.clone().unwrap_or_else(|| self.pinned.clone());
+        let held = self.in_doubt.as_ref().or(self.before.as_ref());
+        let chosen = held.unwrap_or(&self.pinned).clone();
         Choice { chosen, stays: self.stays, left: self.left.clone() }
     }
 }
@@ -384,10 +388,26 @@ impl Versions {
         self.before = before;
     }
 
-    /// Goes back to an earlier choice.
-    pub(super) fn pin_as_before(&mut self, version: Option<Version>) {
+    /// The choice was refused, and the one `before` it stands again. If it had come
+    /// into force, and what was done for it `is_undone` only now, it outlives the host
+    /// until it is [settled](Self::settle_choice): whoever finds rows committed for
+    /// it is to find it, too.
+    pub(super) fn withdraw_choice(&mut self, before: Option<Version>, is_undone: bool) {
+        if self.before.take().is_none() && is_undone {
+            self.in_doubt = Some(self.pinned.clone());
+        }
         let may_be_tried = |present: &Present| !self.refused.contains(&present.id.digest);
-        self.pinned = version.filter(|version| self.present.get(version).is_some_and(may_be_tried));
+        self.pinned = before.filter(|version| self.present.get(version).is_some_and(may_be_tried));
+    }
+
+    /// Nothing of a choice that was refused is left. Whether there was one.
+    pub(super) fn settle_choice(&mut self) -> bool {
+        self.in_doubt.take().is_some()
+    }
+
+    /// Whether another choice than the one that was made last outlives the host yet.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.in_doubt.is_some()
     }
 
     /// The version is not tried again until its file changes.
