@@ -174,6 +174,21 @@ fn hang(harness: &Harness) -> HangingDisk {
     HangingDisk::below(&harness.data_dir().join("tables/sessions"))
 }
 
+/// A host in which 2.0.0 serves, on probation.
+fn upgraded() -> Harness {
+    let mut harness = Harness::with(impatient);
+    deploy(&mut harness, 1);
+    deploy(&mut harness, 2);
+    harness
+}
+
+/// Ends the probation, up to the commit of its tables.
+fn end_probation(harness: &mut Harness) {
+    harness.host.commit(&name()).wait().expect("ends the probation");
+    harness.unloaded("sessions@1.0.0");
+    wait_until("the commit", || has_thread(COMMIT));
+}
+
 /// Another plugin is deployed and goes back, and the host ends in time.
 fn others_are_served(mut harness: Harness) {
     let threads = "threads".parse().expect("a name");
@@ -198,13 +213,9 @@ fn ends_in_time(harness: Harness) -> TempDir {
 #[test]
 fn a_disk_that_hangs_when_a_probation_ends_holds_up_no_other_plugin() {
     let _alone = alone();
-    let mut harness = Harness::with(impatient);
-    deploy(&mut harness, 1);
-    deploy(&mut harness, 2);
+    let mut harness = upgraded();
     let _disk = hang(&harness);
-    harness.host.commit(&name()).wait().expect("ends the probation");
-    harness.unloaded("sessions@1.0.0");
-    wait_until("the commit", || has_thread(COMMIT));
+    end_probation(&mut harness);
     others_are_served(harness);
 }
 
@@ -213,9 +224,7 @@ fn a_disk_that_hangs_when_a_probation_ends_holds_up_no_other_plugin() {
 #[test]
 fn a_disk_that_hangs_when_a_plugin_goes_back_holds_up_no_other_plugin() {
     let _alone = alone();
-    let mut harness = Harness::with(impatient);
-    deploy(&mut harness, 1);
-    deploy(&mut harness, 2);
+    let mut harness = upgraded();
     let disk = hang(&harness);
     let host = harness.host.clone();
     let goes_back = thread::spawn(move || host.roll_back(&name(), None).map(|back| back.to.version.major));
@@ -244,13 +253,9 @@ fn a_disk_that_hangs_when_a_trial_ends_with_the_host_does_not_keep_that() {
 #[test]
 fn a_trial_waits_until_the_tables_are_settled() {
     let _alone = alone();
-    let mut harness = Harness::with(impatient);
-    deploy(&mut harness, 1);
-    deploy(&mut harness, 2);
+    let mut harness = upgraded();
     let disk = hang(&harness);
-    harness.host.commit(&name()).wait().expect("ends the probation");
-    harness.unloaded("sessions@1.0.0");
-    wait_until("the commit", || has_thread(COMMIT));
+    end_probation(&mut harness);
     let half = Share::from_basis_points(5_000).expect("a share");
     let tried = harness.host.try_version(&name(), "1.0.0".parse().expect("a version"), half);
     // What is asked after it is answered before it.
@@ -267,13 +272,9 @@ fn a_trial_waits_until_the_tables_are_settled() {
 #[test]
 fn a_data_directory_is_locked_until_a_disk_that_hangs_lets_its_tables_be_closed() {
     let _alone = alone();
-    let mut harness = Harness::with(impatient);
-    deploy(&mut harness, 1);
-    deploy(&mut harness, 2);
+    let mut harness = upgraded();
     let disk = hang(&harness);
-    harness.host.commit(&name()).wait().expect("ends the probation");
-    harness.unloaded("sessions@1.0.0");
-    wait_until("the commit", || has_thread(COMMIT));
+    end_probation(&mut harness);
     let home = ends_in_time(harness);
     let again = || Host::builder(home.path().join("plugins")).data_dir(home.path().join("data")).start();
     assert!(matches!(again().map(drop), Err(HostError::Locked { .. })));
