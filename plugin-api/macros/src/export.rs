@@ -167,6 +167,7 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
         (false, true) => quote!(TABLES),
         (true, true) => quote!(SNAPSHOT.and(#sdk::note::State::TABLES)),
     };
+    // SAFETY: the SDK's table, for the plugin of this line.
     let rows = tables.then(|| quote!(unsafe { #sdk::rows_row(#sdk::RowsTable::<#plugin>::VTABLE) },));
     let (allocator, heap) = allocator(export.system_allocator);
     let interfaces: Vec<_> = export.interfaces.iter().map(|row| row.of(plugin)).collect();
@@ -193,11 +194,13 @@ pub(crate) fn expand(export: &Export) -> Result<TokenStream> {
                 const PROVIDES: &'static [#sdk::Interface] = &[
                     // SAFETY: the tables of the SDK, for the plugin of this line.
                     unsafe { #sdk::service_row(#sdk::ServiceTable::<#plugin>::VTABLE) },
+                    // SAFETY: as above.
                     unsafe {
                         #sdk::instance_row(
                             #sdk::InstanceTable::<#plugin, __ReplugExported, __ReplugModel>::VTABLE
                         )
                     },
+                    // SAFETY: the ledger of this very library.
                     unsafe { #sdk::ledger_row(#sdk::LedgerTable::<#heap>::VTABLE) },
                     #rows
                     // Outside of these blocks: an author's row says `unsafe` itself.

@@ -102,6 +102,8 @@ fn identity(name: &Ident, proxy: &Ident, interface: &Interface) -> TokenStream {
     let [major, minor, patch] = interface.version;
     let vtable_ref = format_ident!("{}Ref", interface.name_of_vtable());
     quote! {
+        // SAFETY: vtable, proxy and adapters are written here, of the same methods;
+        // what a method lends has the lifetime of the proxy's call.
         unsafe impl __support::TypedInterface for dyn #name {
             const ID: &'static str = #id;
             const VERSION: __support::InterfaceVersion =
@@ -115,6 +117,7 @@ fn identity(name: &Ident, proxy: &Ident, interface: &Interface) -> TokenStream {
                 vtable: #vtable_ref,
                 answer_bytes_max: usize,
             ) -> #proxy<'call> {
+                // SAFETY: the caller's promise, which is the same.
                 #proxy { callee: unsafe { __support::calls::Callee::new(instance, vtable, answer_bytes_max) } }
             }
         }
@@ -167,6 +170,8 @@ fn call_through(method: &Method, text: &str, lent: &Lifetime) -> TokenStream {
     let crossing = method.parameters.iter().map(|parameter| parameter.kind.outward(&parameter.name));
     let crossing = quote!(self.callee.instance(), #(#crossing,)*);
     let value = method.outcome.value(lent);
+    // SAFETY: of all four: the callee keeps instance and vtable together and alive,
+    // and an adapter that answers `OK` has written what the method returns.
     let called = match &method.outcome {
         Outcome::OwnedText => quote! {
             __support::calls::text(#text, self.callee.answer_bytes_max(), |__out, __errors| unsafe {
