@@ -71,8 +71,16 @@ fn clean_up(slot: &Slot<Plugin>) -> (u64, u64) {
 
 /// Frees a version that left, on whatever threads it was used; how many calls it
 /// served.
-pub(super) fn finish<P: Payload>(retired: Retired<P>) -> u64 {
-    let mut drained = retired.try_drained().expect("idle");
+pub(super) fn finish<P: Payload>(mut retired: Retired<P>) -> u64 {
+    // Drained before or not: a call that found it late is seen until it has
+    // looked again and gone elsewhere.
+    let mut drained = loop {
+        match retired.try_drained() {
+            Ok(drained) => break drained,
+            Err(not_yet) => retired = not_yet,
+        }
+        thread::yield_now();
+    };
     loop {
         drained.detach_threads();
         drained.abandon();
