@@ -274,7 +274,7 @@ mod tests {
     use super::*;
     use crate::Call;
     use abi_stable::prefix_type::WithMetadata;
-    use replug_abi::{ForeignWaker, HostVtable, Pending, Sink, Status};
+    use replug_abi::{ForeignWaker, HostVtable, Part, Pending, Sink, Status};
     use std::sync::Mutex;
 
     /// What a host got to see of a request.
@@ -286,8 +286,17 @@ mod tests {
         trace_parent: String,
     }
 
-    const VTABLE: &WithMetadata<HostVtable> =
-        &WithMetadata::new(HostVtable { log, log_level, call, start, poll, cancel, current_chain, find });
+    const VTABLE: &WithMetadata<HostVtable> = &WithMetadata::new(HostVtable {
+        log,
+        log_level,
+        call,
+        start,
+        poll,
+        cancel,
+        current_chain,
+        find,
+        error,
+    });
 
     fn context(seen: &'static Mutex<Vec<Seen>>) -> Context {
         let vtable = VTABLE.static_as_prefix().to_raw_ptr().cast();
@@ -314,7 +323,7 @@ mod tests {
             request_id: request.request_id.as_str().to_owned(),
             trace_parent: request.trace_parent.as_str().to_owned(),
         });
-        sink.write(replug_abi::Part::BODY, b"answer")
+        sink.write(Part::BODY, b"answer")
     }
 
     unsafe extern "C" fn start(
@@ -342,6 +351,10 @@ mod tests {
 
     unsafe extern "C" fn find(_: *const c_void, _: RStr<'_>) -> *const c_void {
         std::ptr::null()
+    }
+
+    unsafe extern "C" fn error(_: *const c_void, _: Part, _: RSlice<'_, u8>) -> Status {
+        Status::UNSUPPORTED
     }
 
     /// They were dropped: nested calls had no deadline, and traces broke.

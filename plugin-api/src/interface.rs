@@ -83,7 +83,7 @@
 //! | `&str`, `&[T]`, `&mut [T]` | `RStr`, `RSlice`, `RSliceMut` | none |
 //! | results `T`, `&T`, `&str`, `&[T]` | an out argument | none of what is behind them |
 //! | results `String`, `Vec<T>` | a sink of the caller's | one, into memory of the caller |
-//! | `Result<…>` around any result | a status; the [`Error`](crate::Error) through a sink | its texts |
+//! | `Result<…>` around any result | a status; the [`Error`](crate::Error) by way of the host | its texts |
 //!
 //! A borrowed result lives as long as the call of the host, whose closure it
 //! cannot leave. It borrows from `&self`; where it may borrow from an argument
@@ -95,7 +95,7 @@
 //! # Growing
 //!
 //! A later minor appends methods with `#[since = "1.1"]` and raises the version.
-//! A plugin of 1.0 goes on: such a method is then a [`Fault::Missing`], and
+//! A plugin of 1.0 goes on: such a method is then [`FaultKind::Missing`], and
 //! `has_kept()` of the proxy says beforehand whether it is there. A plugin of
 //! 1.3 runs in a host of 1.2. What else is changed (an argument, a field, the
 //! order of methods) is another major version and is best declared as another
@@ -175,7 +175,7 @@ mod portable;
 
 pub use crate::glue::typed::plugin_of;
 pub use portable::Portable;
-pub use replug_abi::{Fault, Instance, Interface, InterfaceVersion, Status, TypedInterface};
+pub use replug_abi::{Fault, FaultKind, Instance, Interface, InterfaceVersion, Status, TypedInterface};
 /// Derives [`trait@Portable`].
 pub use replug_plugin_macros::Portable;
 /// Makes a trait an interface between hosts and plugins; the
@@ -222,6 +222,6 @@ pub mod __support {
         std_types::{RSlice, RSliceMut, RStr},
     };
     pub use replug_abi::{
-        Fault, Instance, Interface, InterfaceVersion, Sink, SliceSink, Status, TextSink, TypedInterface,
+        Fault, Instance, Interface, InterfaceVersion, SliceSink, Status, TextSink, TypedInterface,
     };
 }

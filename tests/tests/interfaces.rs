@@ -8,7 +8,7 @@ use pairs::{
     every::{Every, Level, Span},
     report, report_exchanged, report_louder, report_renamed, v1_0, v1_1, v1_2, v2_0, words, words_lent,
 };
-use replug_host::{CallError, Fault, HostBuilder, TypedInterface, failure::Failure};
+use replug_host::{CallError, Fault, FaultKind, HostBuilder, TypedInterface, failure::Failure};
 use replug_tests::{
     artifacts,
     harness::{Harness, How},
@@ -52,8 +52,8 @@ fn an_older_plugin_serves_without_the_later_methods() {
         "{message}"
     );
     // What the closure deals with is no failure.
-    let count = store.call(|store| match store.count() {
-        Err(Fault::Missing { method: "count", since }) => Ok(since.minor),
+    let count = store.call(|store| match store.count().map_err(Fault::into_kind) {
+        Err(FaultKind::Missing { method: "count", since }) => Ok(since.minor),
         other => panic!("{other:?}"),
     });
     assert_eq!(count, Ok(1));

@@ -63,7 +63,7 @@ pub use host::{
     UnloadingStatus, VersionStatus,
 };
 pub use pipeline::ReadError;
-pub use replug_abi::{Fault, TypedInterface};
+pub use replug_abi::{Fault, FaultKind, TypedInterface};
 pub use service::{CallError, CallFuture, CallOptions, NotRegistered, Plugin, Reply, Typed};
 
 /// Reads what a plugin file says about itself, without running any of it.

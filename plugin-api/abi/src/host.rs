@@ -1,6 +1,6 @@
 //! `replug.host`: what a host offers to the plugins that it runs.
 
-use crate::{ForeignWaker, InterfaceVersion, Pending, Request, Sink, Status};
+use crate::{ForeignWaker, InterfaceVersion, Part, Pending, Request, Sink, Status};
 use abi_stable::{
     StableAbi,
     std_types::{RSlice, RStr},
@@ -10,7 +10,7 @@ use std::ffi::c_void;
 /// The interface's id.
 pub const ID: &str = "replug.host";
 /// The interface's version.
-pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 1, 0);
+pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 2, 0);
 
 /// The host's side of one instance, as `prepare` receives it.
 ///
@@ -95,4 +95,9 @@ pub struct HostVtable {
     /// interface among what it requires, so that its layout was compared.
     /// Valid until the library is unmapped.
     pub find: unsafe extern "C" fn(data: *const c_void, id: RStr<'_>) -> *const c_void,
+    /// Since 1.2. Writes a part of the error with which the typed call that runs
+    /// on this thread is about to end; the code, which is the first, ends what
+    /// was said before it. Here and not through an argument of each call, which
+    /// those that succeed would pay for.
+    pub error: unsafe extern "C" fn(data: *const c_void, part: Part, text: RSlice<'_, u8>) -> Status,
 }

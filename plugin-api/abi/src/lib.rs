@@ -24,6 +24,7 @@ mod sink;
 mod status;
 mod tables;
 mod typed;
+pub mod words;
 
 pub use host::{HostContext, HostVtable, HostVtableRef, LogField, LogRecord};
 pub use instance::{Instance, InstanceVtable, InstanceVtableRef};
@@ -37,7 +38,7 @@ pub use tables::{
     Durability, RowIn, RowInfo, RowStep, RowWrite, RowsVtable, RowsVtableRef, SCAN_END, ScannedRow, Table,
     TableSize, TableSpec, TablesVtable, TablesVtableRef, Written,
 };
-pub use typed::{Fault, SliceSink, TextSink, TypedInterface, pushed};
+pub use typed::{Fault, FaultKind, SliceSink, TextSink, TypedInterface, pushed};
 
 /// Ids and versions of the interfaces that this package defines.
 pub mod interface {

@@ -100,11 +100,17 @@ pub const unsafe fn pushed<'a, T>(items: *const T, count: usize) -> &'a [T] {
     unsafe { slice::from_raw_parts(items, count) }
 }
 
-/// A method of a typed interface has no result. Names of methods are the
+/// A method of a typed interface has no result; [`kind`](Self::kind) says why.
+///
+/// One pointer: a result costs as much as it is wide, and most have none of this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault(Box<FaultKind>);
+
+/// Why a method of a typed interface has no result. Names of methods are the
 /// caller's own; texts are copies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum FaultKind {
     /// The plugin panicked. The panic was caught on its side.
     Panicked {
         /// The method.
@@ -148,33 +154,63 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Why there is no result.
+    pub fn kind(&self) -> &FaultKind {
+        &self.0
+    }
+
+    /// The same, to be kept.
+    pub fn into_kind(self) -> FaultKind {
+        *self.0
+    }
+
     /// The method that has no result.
-    pub const fn method(&self) -> &'static str {
-        match self {
-            Fault::Panicked { method, .. }
-            | Fault::Refused { method, .. }
-            | Fault::Missing { method, .. }
-            | Fault::TooLarge { method, .. }
-            | Fault::Broken { method, .. } => method,
-        }
+    pub fn method(&self) -> &'static str {
+        self.0.method()
+    }
+}
+
+impl From<FaultKind> for Fault {
+    #[cold]
+    fn from(kind: FaultKind) -> Self {
+        Fault(Box::new(kind))
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FaultKind {
+    /// The method that has no result.
+    pub const fn method(&self) -> &'static str {
         match self {
-            Fault::Panicked { method, message } => write!(f, "{method} panicked: {message}"),
-            Fault::Refused { method, code, message, .. } => write!(f, "{method}: {code}: {message}"),
-            Fault::Missing { method, since } => {
+            FaultKind::Panicked { method, .. }
+            | FaultKind::Refused { method, .. }
+            | FaultKind::Missing { method, .. }
+            | FaultKind::TooLarge { method, .. }
+            | FaultKind::Broken { method, .. } => method,
+        }
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FaultKind::Panicked { method, message } => write!(f, "{method} panicked: {message}"),
+            FaultKind::Refused { method, code, message, .. } => write!(f, "{method}: {code}: {message}"),
+            FaultKind::Missing { method, since } => {
                 write!(f, "the plugin has no {method}, which is there since version {since}")
             }
-            Fault::TooLarge { method, bytes_max } => {
+            FaultKind::TooLarge { method, bytes_max } => {
                 write!(f, "the result of {method} has more than {bytes_max} bytes")
             }
-            Fault::Broken { method, status } if status.is_ok() => {
+            FaultKind::Broken { method, status } if status.is_ok() => {
                 write!(f, "the result of {method} is not UTF-8")
             }
-            Fault::Broken { method, status } => write!(f, "{method} answered with {status}"),
+            FaultKind::Broken { method, status } => write!(f, "{method} answered with {status}"),
         }
     }
 }

@@ -5,11 +5,13 @@
 //! library that is going to be unmapped.
 
 use crate::context;
-use abi_stable::std_types::RStr;
-use replug_abi::{HostContext, LogField};
+use abi_stable::std_types::{RSlice, RStr};
+use replug_abi::{HostContext, LogField, Part, Sink, Status};
 use std::{
+    ffi::c_void,
     fmt,
     panic::PanicHookInfo,
+    ptr,
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -52,6 +54,19 @@ pub(crate) fn quiet_panics() {
         let message = format!("panicked: {}", super::fence::text(info.payload()));
         context::log(host, 1, "panic", &message, &fields);
     }));
+}
+
+/// Where typed calls of this library say why they fail.
+pub(crate) fn errors() -> Sink {
+    // SAFETY: `error` asks for no context.
+    unsafe { Sink::new(ptr::null_mut(), error) }
+}
+
+unsafe extern "C" fn error(_: *mut c_void, part: Part, text: RSlice<'_, u8>) -> Status {
+    let Some(host) = HOST.get() else { return Status::REFUSED };
+    let Some(error) = context::host_vtable(host).error() else { return Status::UNSUPPORTED };
+    // SAFETY: the host keeps its context until this library is unmapped.
+    unsafe { error(host.data, part, text) }
 }
 
 struct Forward;

@@ -1,9 +1,13 @@
 //! The plugin's side of a typed call: what the adapters that the attribute
 //! `interface` writes are made of.
 
-use super::{answer, fence::fence, instance::Cell};
-use crate::{Plugin, Result};
-use replug_abi::{Instance, Interface, Sink, SliceSink, Status, TextSink};
+use super::{answer, fence, forward, instance::Cell};
+use crate::{Error, Plugin, Result};
+use replug_abi::{Instance, Interface, SliceSink, Status, TextSink};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 /// The rows of typed interfaces that plugins of type `P` offer.
 ///
@@ -39,10 +43,9 @@ pub unsafe fn plugin_of<P: Plugin>(instance: &Instance) -> &P {
 pub unsafe fn value<'i, P: Plugin, R: Copy>(
     instance: &'i Instance,
     out: *mut R,
-    sink: &Sink,
     body: impl FnOnce(&'i P) -> Result<R>,
 ) -> Status {
-    fence(sink, || {
+    fenced(|| {
         // SAFETY: the caller's promise.
         let cell = unsafe { Cell::<P>::borrow(instance) };
         match body(&cell.plugin) {
@@ -51,7 +54,7 @@ pub unsafe fn value<'i, P: Plugin, R: Copy>(
                 unsafe { out.write(result) };
                 Status::OK
             }
-            Err(error) => answer::write_error(&error, sink),
+            Err(error) => failed(&error),
         }
     })
 }
@@ -65,15 +68,14 @@ pub unsafe fn value<'i, P: Plugin, R: Copy>(
 pub unsafe fn items<'i, P: Plugin, R: Copy>(
     instance: &'i Instance,
     out: *const SliceSink<R>,
-    sink: &Sink,
     body: impl FnOnce(&'i P) -> Result<Vec<R>>,
 ) -> Status {
-    fence(sink, || {
+    fenced(|| {
         // SAFETY: the caller's promise.
         let (cell, out) = unsafe { (Cell::<P>::borrow(instance), &*out) };
         match body(&cell.plugin) {
             Ok(items) => out.push(&items),
-            Err(error) => answer::write_error(&error, sink),
+            Err(error) => failed(&error),
         }
     })
 }
@@ -86,15 +88,36 @@ pub unsafe fn items<'i, P: Plugin, R: Copy>(
 pub unsafe fn text<'i, P: Plugin>(
     instance: &'i Instance,
     out: &TextSink,
-    sink: &Sink,
     body: impl FnOnce(&'i P) -> Result<String>,
 ) -> Status {
-    fence(sink, || {
+    fenced(|| {
         // SAFETY: the caller's promise.
         let cell = unsafe { Cell::<P>::borrow(instance) };
         match body(&cell.plugin) {
             Ok(text) => out.push(&text),
-            Err(error) => answer::write_error(&error, sink),
+            Err(error) => failed(&error),
         }
     })
+}
+
+/// As [`fence`](fence::fence) for functions without a sink: words go to the host.
+#[inline(always)]
+fn fenced(body: impl FnOnce() -> Status) -> Status {
+    // Unwind safety: as there.
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(status) => status,
+        Err(payload) => panicked(payload),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn panicked(payload: Box<dyn Any + Send>) -> Status {
+    fence::report(&forward::errors(), payload)
+}
+
+#[cold]
+#[inline(never)]
+fn failed(error: &Error) -> Status {
+    answer::write_error(error, &forward::errors())
 }

@@ -1,16 +1,15 @@
 //! The caller's side of a typed call, which runs in the host: what the proxies
 //! that the attribute writes are made of.
 //!
-//! All calls share one sink for errors, which keeps what a plugin says for the
-//! thread that it says it on: a call that succeeds makes nothing for the case
-//! that it does not, and looks at its status only.
+//! What a plugin says of an error comes by way of the host, which notes it for the
+//! thread: a call that succeeds makes nothing for the case that it does not, and
+//! looks at its status only.
 
-use abi_stable::std_types::RSlice;
-use replug_abi::{Fault, Instance, InterfaceVersion, Part, Sink, SliceSink, Status, TextSink, pushed};
-use std::{cell::Cell, ffi::c_void, marker::PhantomData, mem::MaybeUninit, ptr};
-
-/// Bytes of an error's code and message; the rest is cut off.
-const TEXT_BYTES_MAX: usize = 64 * 1024;
+use replug_abi::{
+    Fault, FaultKind, Instance, InterfaceVersion, SliceSink, Status, TextSink, pushed,
+    words::{self, Words},
+};
+use std::{ffi::c_void, marker::PhantomData, mem::MaybeUninit};
 
 /// The instance that a proxy calls, and through what, for the time of one call.
 #[derive(Clone, Copy)]
@@ -55,12 +54,9 @@ impl<V: Copy> Callee<'_, V> {
 /// # Safety
 /// When `call` returns [`Status::OK`] it has written an `R`.
 #[inline(always)]
-pub unsafe fn value<R: Copy>(
-    method: &'static str,
-    call: impl FnOnce(*mut R, &Sink) -> Status,
-) -> Result<R, Fault> {
+pub unsafe fn value<R: Copy>(method: &'static str, call: impl FnOnce(*mut R) -> Status) -> Result<R, Fault> {
     let mut out = MaybeUninit::<R>::uninit();
-    let status = call(out.as_mut_ptr(), ERRORS);
+    let status = call(out.as_mut_ptr());
     if !status.is_ok() {
         return Err(fault(method, status));
     }
@@ -73,15 +69,15 @@ pub unsafe fn value<R: Copy>(
 pub fn items<T: Copy>(
     method: &'static str,
     bytes_max: usize,
-    call: impl FnOnce(&SliceSink<T>, &Sink) -> Status,
+    call: impl FnOnce(&SliceSink<T>) -> Status,
 ) -> Result<Vec<T>, Fault> {
     let mut items = Items { items: Vec::new(), bytes_max, overflowed: false };
     // SAFETY: `items` outlives the sink and is not touched until `call` returns.
     let sink = unsafe { SliceSink::new((&raw mut items).cast(), append::<T>) };
     // SAFETY: there is no value to be written.
-    let called = unsafe { value::<()>(method, |_, errors| call(&sink, errors)) };
+    let called = unsafe { value::<()>(method, |_| call(&sink)) };
     if items.overflowed {
-        return Err(Fault::TooLarge { method, bytes_max });
+        return Err(FaultKind::TooLarge { method, bytes_max }.into());
     }
     called.map(|()| items.items)
 }
@@ -91,42 +87,24 @@ pub fn items<T: Copy>(
 pub fn text(
     method: &'static str,
     bytes_max: usize,
-    call: impl FnOnce(&TextSink, &Sink) -> Status,
+    call: impl FnOnce(&TextSink) -> Status,
 ) -> Result<String, Fault> {
     let mut text = Items { items: Vec::new(), bytes_max, overflowed: false };
     // SAFETY: as in `items`.
     let sink = TextSink::new(unsafe { SliceSink::new((&raw mut text).cast(), append::<u8>) });
     // SAFETY: as in `items`.
-    let called = unsafe { value::<()>(method, |_, errors| call(&sink, errors)) };
+    let called = unsafe { value::<()>(method, |_| call(&sink)) };
     if text.overflowed {
-        return Err(Fault::TooLarge { method, bytes_max });
+        return Err(FaultKind::TooLarge { method, bytes_max }.into());
     }
     called?;
-    String::from_utf8(text.items).map_err(|_| Fault::Broken { method, status: Status::OK })
+    String::from_utf8(text.items).map_err(|_| FaultKind::Broken { method, status: Status::OK }.into())
 }
 
 /// The plugin is older than the method.
 #[cold]
-pub const fn missing(method: &'static str, since: InterfaceVersion) -> Fault {
-    Fault::Missing { method, since }
-}
-
-/// The sink for errors of every call. A constant, whose address each caller knows
-/// without asking the linker's table for it.
-// SAFETY: `note` expects no context, and uses the memory of its own thread.
-const ERRORS: &Sink = &unsafe { Sink::new(ptr::null_mut(), note) };
-
-thread_local! {
-    /// What the plugin said about the error of the call that is about to end on
-    /// this thread.
-    static WORDS: Cell<Option<Box<Words>>> = const { Cell::new(None) };
-}
-
-#[derive(Default)]
-struct Words {
-    code: String,
-    message: String,
-    retryable: bool,
+pub fn missing(method: &'static str, since: InterfaceVersion) -> Fault {
+    FaultKind::Missing { method, since }.into()
 }
 
 /// Why a call has no result. It takes with it what was said last on this thread,
@@ -138,33 +116,13 @@ struct Words {
 #[cold]
 #[inline(never)]
 fn fault(method: &'static str, status: Status) -> Fault {
-    // Without a word, and where thread-locals are gone already, texts are empty.
-    let words = WORDS.try_with(Cell::take).ok().flatten();
-    let Words { code, message, retryable } = words.map(|words| *words).unwrap_or_default();
-    match status {
-        Status::PANIC => Fault::Panicked { method, message },
-        Status::ERROR => Fault::Refused { method, code, message, retryable },
-        status => Fault::Broken { method, status },
-    }
-}
-
-unsafe extern "C" fn note(_: *mut c_void, part: Part, data: RSlice<'_, u8>) -> Status {
-    let text = || {
-        let bytes = data.as_slice();
-        String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_BYTES_MAX)]).into_owned()
+    let Words { code, message, retryable } = words::take();
+    let kind = match status {
+        Status::PANIC => FaultKind::Panicked { method, message },
+        Status::ERROR => FaultKind::Refused { method, code, message, retryable },
+        status => FaultKind::Broken { method, status },
     };
-    let noted = WORDS.try_with(|cell| {
-        // An error begins with its code: what was said before it is of another.
-        let mut words = cell.take().filter(|_| part != Part::ERROR_CODE).unwrap_or_default();
-        match part {
-            Part::ERROR_CODE => words.code = text(),
-            Part::ERROR_MESSAGE => words.message = text(),
-            Part::ERROR_RETRYABLE => words.retryable = data.first() == Some(&1),
-            _ => {}
-        }
-        cell.set(Some(words));
-    });
-    if noted.is_ok() { Status::OK } else { Status::REFUSED }
+    kind.into()
 }
 
 /// An owned result as far as it has come.
@@ -192,27 +150,37 @@ unsafe extern "C" fn append<T: Copy>(context: *mut c_void, new: *const T, count:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use replug_abi::Part;
 
-    fn answered(status: Status, say: impl FnOnce(&Sink)) -> Result<(), Fault> {
+    fn answered(status: Status, say: impl FnOnce()) -> Result<(), Fault> {
         // SAFETY: there is no value to be written.
         unsafe {
-            value::<()>("method", |_, errors| {
-                say(errors);
+            value::<()>("method", |_| {
+                say();
                 status
             })
         }
     }
 
+    fn error(code: &str, message: &str) {
+        let parts: [(Part, &[u8]); 3] = [
+            (Part::ERROR_CODE, code.as_bytes()),
+            (Part::ERROR_MESSAGE, message.as_bytes()),
+            (Part::ERROR_RETRYABLE, &[1]),
+        ];
+        assert!(parts.iter().all(|(part, data)| words::note(*part, data).is_ok()));
+    }
+
     #[test]
     fn words_go_with_the_call_that_failed_and_with_no_later_one() {
-        let silent = Err(Fault::Panicked { method: "method", message: String::new() });
-        let broken = answered(Status::DEADLINE, |errors| errors.error("early", "of another call", true));
-        assert_eq!(broken, Err(Fault::Broken { method: "method", status: Status::DEADLINE }));
-        assert_eq!(answered(Status::PANIC, |_| {}), silent, "whatever the status was");
-        assert_eq!(answered(Status::OK, |errors| errors.error("early", "of another call", true)), Ok(()));
-        let told = answered(Status::ERROR, |errors| errors.error("late", "of this one", true));
+        let silent = Err(FaultKind::Panicked { method: "method", message: String::new() }.into());
+        let broken = answered(Status::DEADLINE, || error("early", "of another call"));
+        assert_eq!(broken, Err(FaultKind::Broken { method: "method", status: Status::DEADLINE }.into()));
+        assert_eq!(answered(Status::PANIC, || {}), silent, "whatever the status was");
+        assert_eq!(answered(Status::OK, || error("early", "of another call")), Ok(()));
+        let told = answered(Status::ERROR, || error("late", "of this one"));
         let (code, message) = ("late".to_owned(), "of this one".to_owned());
-        assert_eq!(told, Err(Fault::Refused { method: "method", code, message, retryable: true }));
-        assert_eq!(answered(Status::PANIC, |_| {}), silent, "told once");
+        assert_eq!(told, Err(FaultKind::Refused { method: "method", code, message, retryable: true }.into()));
+        assert_eq!(answered(Status::PANIC, || {}), silent, "told once");
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn host_context(store: &'static Store) -> HostContext {
 }
 
 const HOST: &WithMetadata<HostVtable> =
-    &WithMetadata::new(HostVtable { log, log_level, call, start, poll, cancel, current_chain, find });
+    &WithMetadata::new(HostVtable { log, log_level, call, start, poll, cancel, current_chain, find, error });
 
 const TABLES: &WithMetadata<TablesVtable> = &WithMetadata::new(TablesVtable {
     open,
@@ -74,6 +74,11 @@ unsafe extern "C" fn find(_: *const c_void, id: RStr<'_>) -> *const c_void {
         return TABLES.static_as_prefix().to_raw_ptr().cast();
     }
     std::ptr::null()
+}
+
+/// Typed calls are made by hosts, and this one makes none.
+unsafe extern "C" fn error(_: *const c_void, _: Part, _: RSlice<'_, u8>) -> Status {
+    Status::UNSUPPORTED
 }
 
 /// SAFETY: `host` came from [`host_context`].

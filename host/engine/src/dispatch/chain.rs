@@ -71,7 +71,7 @@ impl ChainToken {
     /// the link is dropped.
     pub(super) fn link(self, record: &'static ThreadRecord) -> Result<Link, Refused> {
         let depth = record.depth();
-        if depth >= MAX_CHAIN_DEPTH as isize {
+        if depth >= MAX_CHAIN_DEPTH {
             return Err(Refused::Depth);
         }
         let before = record.parent(depth);
@@ -95,7 +95,7 @@ pub fn current_chain() -> ChainToken {
     let parent = record.parent(innermost);
     if let Target::Lease(id) = parent.target()
         && let Some((version, _)) = lease::linked(id)
-        && record.frames().nth(innermost.cast_unsigned()).map(<*mut Header>::addr) == Some(version)
+        && record.frames().nth(innermost).map(<*mut Header>::addr) == Some(version)
     {
         return parent;
     }
@@ -113,7 +113,7 @@ pub(super) fn is_in(record: &ThreadRecord, version: NonNull<Header>) -> bool {
 /// out again.
 pub(super) struct Link {
     record: &'static ThreadRecord,
-    depth: isize,
+    depth: usize,
     before: ChainToken,
 }
 

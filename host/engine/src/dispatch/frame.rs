@@ -10,7 +10,7 @@ use super::record::ThreadRecord;
 use super::sync::Ordering;
 use super::version::{self, Header, Payload, VersionId};
 use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 /// A call in progress, inside of the closure that makes it.
 ///
@@ -59,10 +59,25 @@ impl<'a, P: Payload> Entered<'a, P> {
     }
 }
 
+/// A call in progress, for a closure that ends it: when this is dropped, on any of
+/// its ways. The lifetime keeps it from leaving the closure, so that frames nest.
+pub(crate) struct Running<'c, P> {
+    frame: Frame,
+    call: PhantomData<(&'c P, *const ())>,
+}
+
+impl<P: Payload> Running<'_, P> {
+    /// The call, until it ends.
+    #[inline(always)]
+    pub(crate) fn entered(&self) -> Entered<'_, P> {
+        Entered { record: self.frame.record, header: self.frame.header, frame: PhantomData }
+    }
+}
+
 /// A place on this thread's hazard stack that holds a version.
 pub(super) struct Frame {
     record: &'static ThreadRecord,
-    depth: isize,
+    depth: usize,
     header: NonNull<Header>,
 }
 
@@ -76,7 +91,7 @@ impl Frame {
     #[inline(always)]
     pub(super) unsafe fn begin_again(
         record: &'static ThreadRecord,
-        depth: isize,
+        depth: usize,
         header: NonNull<Header>,
     ) -> Option<Frame> {
         // SAFETY: validated, so the header lives.
@@ -88,9 +103,9 @@ impl Frame {
             return None;
         }
         // Relaxed: this thread's own. Who sums up after the drain is ordered
-        // by the Release in `drop`.
+        // by the Release in `pop`.
         calls.store(count + 1, Ordering::Relaxed);
-        record.set_depth(depth + 1);
+        record.push(depth);
         Some(Frame { record, depth, header })
     }
 
@@ -101,7 +116,7 @@ impl Frame {
     /// version in memory for longer than the frame; and it is no marker.
     pub(super) unsafe fn begin(
         record: &'static ThreadRecord,
-        depth: isize,
+        depth: usize,
         header: NonNull<Header>,
         kind: FrameKind,
     ) -> Frame {
@@ -113,17 +128,17 @@ impl Frame {
             FrameKind::Call => &entry.calls,
             FrameKind::Lease => &entry.other_entries,
         });
-        record.set_depth(depth + 1);
+        record.push(depth);
         frame
     }
 
-    /// What the closure gets.
+    /// What the closure gets, which no lifetime of its own keeps.
     ///
     /// # Safety
     /// The frame's version is one of payload `P`.
     #[inline(always)]
-    pub(super) unsafe fn entered<P: Payload>(&self) -> Entered<'_, P> {
-        Entered { record: self.record, header: self.header, frame: PhantomData }
+    pub(super) unsafe fn running<'c, P>(self) -> Running<'c, P> {
+        Running { frame: self, call: PhantomData }
     }
 
     #[inline(always)]
@@ -137,11 +152,7 @@ impl Drop for Frame {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: the depth that the frame was begun at.
-        let hazard = unsafe { self.record.hazard(self.depth) };
-        // Release: partner is the Acquire in `ThreadRecord::frames`; who sees
-        // the call gone sees all that it did.
-        hazard.store(ptr::null_mut(), Ordering::Release);
-        self.record.set_depth(self.depth);
+        unsafe { self.record.pop(self.depth) };
     }
 }
 

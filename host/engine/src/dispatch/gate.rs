@@ -224,22 +224,19 @@ pub(super) enum Waiter<'a> {
 }
 
 impl<P: Payload> Slot<P> {
-    /// Waits, if it must, until this call may enter. Then the hazard at the
-    /// top of this thread's stack holds the version that it enters, which is
-    /// no marker.
+    /// Waits, if it must, until this call may enter. Then the hazard at `depth`,
+    /// the top of this thread's stack, holds the version that it enters, which
+    /// is no marker.
     pub(super) fn admit(
         &self,
         record: &'static ThreadRecord,
+        depth: usize,
         mut route: Route<'_>,
         mut waiter: Waiter<'_>,
     ) -> Poll<Result<NonNull<Header>, Refused>> {
-        let depth = record.depth();
-        if depth >= MAX_CHAIN_DEPTH as isize {
+        if depth >= MAX_CHAIN_DEPTH {
             return Poll::Ready(Err(Refused::Depth));
         }
-        // The hot path may have failed with a hazard set; what follows can
-        // take long.
-        record.clear(depth);
         record.settle();
         loop {
             // SAFETY: in bounds as just checked, and nothing was pushed.
@@ -263,11 +260,12 @@ impl<P: Payload> Slot<P> {
             if !unsafe { header.as_ref() }.is_marker() {
                 return Poll::Ready(Ok(header));
             }
-            record.clear(depth);
+            // SAFETY: in bounds.
+            unsafe { record.empty(depth) };
             if header.as_ptr() == marker(&ABSENT) {
                 return Poll::Ready(Err(Refused::NotActive));
             }
-            match self.at_gate(record, &mut waiter) {
+            match self.at_gate(record, depth, &mut waiter) {
                 AtGate::Opened => {}
                 AtGate::Passed(header) => return Poll::Ready(Ok(header)),
                 AtGate::TimedOut => return Poll::Ready(Err(Refused::GateTimeout)),
@@ -276,7 +274,7 @@ impl<P: Payload> Slot<P> {
         }
     }
 
-    fn at_gate(&self, record: &'static ThreadRecord, waiter: &mut Waiter<'_>) -> AtGate {
+    fn at_gate(&self, record: &'static ThreadRecord, depth: usize, waiter: &mut Waiter<'_>) -> AtGate {
         // Foreign code, and so outside of the lock; likewise `before` below.
         let own = match waiter {
             Waiter::Task(waker, _) => Some(waker.clone()),
@@ -302,7 +300,7 @@ impl<P: Payload> Slot<P> {
             // stored; who drains it then takes the lock to seal, and so finds
             // the hazard. No validation is needed.
             // SAFETY: the top of the stack, in bounds as `admit` checked.
-            unsafe { record.hazard(record.depth()) }.store(header.as_ptr(), Ordering::Release);
+            unsafe { record.hazard(depth) }.store(header.as_ptr(), Ordering::Release);
             return AtGate::Passed(header);
         }
         let (Waiter::Task(_, place), Some(own)) = (waiter, own) else {

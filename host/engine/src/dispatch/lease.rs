@@ -93,7 +93,8 @@ impl<P: Payload> Lease<P> {
         // SAFETY: `self` is borrowed, and so the version kept, until it ends.
         let frame = unsafe { Frame::begin(record, depth, self.header, FrameKind::Lease) };
         // SAFETY: a version of `P`.
-        Ok(call(unsafe { frame.entered() }))
+        let running = unsafe { frame.running() };
+        Ok(call(running.entered()))
     }
 
     /// The token of this lease, for calls made on its behalf.

@@ -9,13 +9,16 @@
 //! # Theory of operation
 //!
 //! **Calls.** Each thread has a record with a stack of hazards, one per nesting
-//! depth. A call stores the live pointer into the next hazard, looks whether
+//! depth. A call stores the live pointer into the lowest hazard, looks whether
 //! it is still live, adds one to the thread's own counter for that version,
-//! and runs. One comparison, `depth < limit`, guards the way in: the limit is
-//! zero for a thread without a record and in a process without membarrier, and
-//! is lowered by others to make the thread come by the cold path. A counter of
-//! zero is the other way out: the thread's first call on a version, or a
-//! marker (no version, closed gate, split), whose counters are never raised.
+//! and runs. One question guards the way in, whether that hazard is empty: it is
+//! not inside of another call, whose place is the next one up; for a thread
+//! without a record and in a process without membarrier it never is; and others
+//! fill it to make the thread come by the cold path (a kick). So the hazard is all
+//! that a call writes about itself: what stands there between calls, `idle`, is
+//! read when it is emptied, and a kick that meets a call is in force after it. A
+//! counter of zero is the other way out: the thread's first call on a version, or
+//! a marker (no version, closed gate, split), whose counters are never raised.
 //!
 //! **Publishing** stores the pointer, issues the heavy barrier, and only then
 //! may hazards be read: a call that is not seen there has not validated yet,
@@ -67,7 +70,8 @@
 //! | entry: attached | Relaxed | after the drain's Acquire | every thread that ran the version is known |
 //! | entry: claimed | compare-exchange, Acquire | the other claimant's | detach and abandon exclude each other |
 //! | entry: given back | Release | Acquire in `is_attached` | destructors are done, counts folded |
-//! | version detachable, then kick | Release, swap AcqRel | swap AcqRel in `settle` | who is kicked knows what for |
+//! | version detachable, then kick | Release, swap AcqRel on `idle` | swap AcqRel in `settle` | who is kicked knows what for |
+//! | kick, into an empty hazard | compare-exchange, AcqRel | Acquire in `frames` | no hazard is overwritten, and what the last call did stays ordered |
 //! | root tag's number, then the tag | Release | tag, then number, Acquire | a number that fits fits the tag |
 //! | record into the list | compare-exchange, AcqRel | Acquire in `all` | its fields are there |
 //! | record free | Release | compare-exchange, Acquire in `acquire` | the thread before is done with it |
@@ -105,6 +109,7 @@ mod watch;
 pub use chain::{ChainToken, current_chain};
 pub use counters::Counters;
 pub use frame::Entered;
+pub(crate) use frame::Running;
 pub(crate) use gate::wake;
 pub use gate::{Closed, GatePlace, GateRefused, Sealed};
 pub use index::MAX_VERSIONS;

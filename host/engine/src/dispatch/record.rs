@@ -7,9 +7,9 @@
 //! thread ends, the next new thread takes it over. The list only grows, so it
 //! is walked without a lock.
 //!
-//! Only the owning thread writes its record, but for `limit`, through which
-//! others ask it to come by the cold path, and for the entry of a drained
-//! version that is abandoned. The file is long so that who writes what, and
+//! Only the owning thread writes its record, but for `idle` and the place that it
+//! is for, through which others ask it to come by the cold path, and for the entry
+//! of a drained version that is abandoned. The file is long so that who writes what, and
 //! when, can be checked in one place.
 //!
 //! long: the record and its hazards are one invariant; half of it is its argument.
@@ -20,8 +20,7 @@ use super::chain::ChainToken;
 use super::counters::{Entry, new_table};
 use super::index::{self, MAX_VERSIONS};
 use super::sync::{
-    AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, constructor, filled,
-    local, shared,
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, constructor, filled, local, shared,
 };
 use super::version::Header;
 use std::cell::Cell;
@@ -33,10 +32,12 @@ pub const MAX_CHAIN_DEPTH: usize = if cfg!(loom) { 3 } else { 64 };
 /// How many threads may be known at once; bounds the numbers in chain tokens.
 pub const MAX_THREADS: usize = 1 << 18;
 
-/// `limit` of a thread whose calls all take the cold path.
-const COLD: isize = 0;
-/// `limit` of a thread that is asked to detach from drained versions.
-const KICKED: isize = -1;
+/// In the lowest hazard while no call is there: calls take the hot path.
+const OPEN: *mut Header = ptr::null_mut();
+/// Likewise: all calls of the thread take the cold path.
+const COLD: *mut Header = ptr::without_provenance_mut(2);
+/// Likewise: the thread is asked to detach from drained versions, on its way.
+const KICKED: *mut Header = ptr::without_provenance_mut(4);
 /// How often an ending thread looks for versions that its own destructors
 /// called into, before it writes the rest off.
 const EXIT_ROUNDS: usize = 8;
@@ -44,16 +45,19 @@ const EXIT_ROUNDS: usize = 8;
 /// One thread's hazards and counters.
 #[repr(C, align(128))]
 pub(super) struct ThreadRecord {
-    /// Frames on the hazard stack.
-    depth: AtomicIsize,
-    /// The hot path is open while `depth < limit`. One comparison thereby
-    /// covers nesting too deep, a thread without a record, a process without
-    /// membarrier, and a request to detach.
-    limit: AtomicIsize,
+    /// What a call that returns leaves in the lowest hazard: one of `OPEN`, `COLD`,
+    /// `KICKED`.
+    idle: AtomicPtr<Header>,
     table: NonNull<Entry>,
+    /// The lowest is null while the hot path is open. One comparison thereby covers
+    /// calls that nest, a thread without a record, a process without membarrier,
+    /// and a request to detach; and a call's own hazard is all that says that it is
+    /// there.
     hazards: [AtomicPtr<Header>; MAX_CHAIN_DEPTH],
 
     // Cold from here on.
+    /// Frames on the stack above the lowest.
+    nested: AtomicUsize,
     parents: [AtomicU64; MAX_CHAIN_DEPTH],
     token_sequence: AtomicU64,
     highest: AtomicUsize,
@@ -81,30 +85,57 @@ impl ThreadRecord {
         unsafe { &*CURRENT.with(Cell::get) }
     }
 
+    /// Whether the hot path is open, at depth 0.
     #[inline(always)]
-    pub(super) fn depth(&self) -> isize {
-        self.depth.load(Ordering::Relaxed)
-    }
-
-    #[inline(always)]
-    pub(super) fn set_depth(&self, depth: isize) {
-        // Relaxed: only the watchdog reads it from elsewhere, as a hint.
-        self.depth.store(depth, Ordering::Relaxed);
-    }
-
-    #[inline(always)]
-    pub(super) fn limit(&self) -> isize {
-        self.limit.load(Ordering::Relaxed)
+    pub(super) fn is_open(&self) -> bool {
+        // Relaxed: what is asked here, `settle` looks for in earnest.
+        self.hazards[0].load(Ordering::Relaxed) == OPEN
     }
 
     /// The hazard at `depth`.
     ///
     /// # Safety
-    /// `depth` is at least 0 and less than [`MAX_CHAIN_DEPTH`].
+    /// `depth` is less than [`MAX_CHAIN_DEPTH`].
     #[inline(always)]
-    pub(super) unsafe fn hazard(&self, depth: isize) -> &AtomicPtr<Header> {
+    pub(super) unsafe fn hazard(&self, depth: usize) -> &AtomicPtr<Header> {
         // SAFETY: the caller keeps `depth` in bounds.
-        unsafe { self.hazards.get_unchecked(depth as usize) }
+        unsafe { self.hazards.get_unchecked(depth) }
+    }
+
+    /// Counts the frame at `depth`, whose hazard is set.
+    #[inline(always)]
+    pub(super) fn push(&self, depth: usize) {
+        if depth > 0 {
+            // Relaxed: only the watchdog reads it from elsewhere, as a hint.
+            self.nested.store(depth, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives up the frame at `depth`.
+    ///
+    /// # Safety
+    /// `depth` is less than [`MAX_CHAIN_DEPTH`].
+    #[inline(always)]
+    pub(super) unsafe fn pop(&self, depth: usize) {
+        // SAFETY: the caller keeps `depth` in bounds.
+        unsafe { self.empty(depth) };
+        if depth > 0 {
+            self.nested.store(depth - 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Empties the place at `depth`, which a failed attempt may have filled.
+    ///
+    /// # Safety
+    /// As for [`pop`](Self::pop).
+    #[inline(always)]
+    pub(super) unsafe fn empty(&self, depth: usize) {
+        // Relaxed: a kick that is missed here is in place when the next call ends.
+        let idle = if depth == 0 { self.idle.load(Ordering::Relaxed) } else { ptr::null_mut() };
+        // SAFETY: the caller keeps `depth` in bounds.
+        // Release: partner is the Acquire in `frames`; who sees the call gone sees
+        // all that it did.
+        unsafe { self.hazard(depth) }.store(idle, Ordering::Release);
     }
 
     /// The entry that starts `offset` bytes into the table.
@@ -138,6 +169,23 @@ impl ThreadRecord {
     /// The record of a chain token, whether or not its thread still lives.
     pub(super) fn by_number(number: u32) -> Option<&'static ThreadRecord> {
         Self::all().find(|record| record.number == number)
+    }
+
+    /// Where the hazard of a call inside of another goes, if calls take the hot path.
+    pub(super) fn place_inside(&self) -> Option<usize> {
+        let depth = self.depth();
+        // Relaxed: as in `is_open`.
+        let is_hot = self.idle.load(Ordering::Relaxed) == OPEN;
+        (is_hot && depth > 0 && depth < MAX_CHAIN_DEPTH).then_some(depth)
+    }
+
+    /// Frames on the stack. A place that is filled, but not pushed yet, may be
+    /// counted if it is the lowest.
+    pub(super) fn depth(&self) -> usize {
+        if untagged(self.hazards[0].load(Ordering::Relaxed)).is_null() {
+            return 0;
+        }
+        1 + self.nested.load(Ordering::Relaxed)
     }
 
     /// The kernel's id of the thread, 0 while no thread has the record.
@@ -185,13 +233,13 @@ impl ThreadRecord {
     }
 
     /// Sets what the frame at `depth` was called with; root for none.
-    pub(super) fn set_parent(&self, depth: isize, token: ChainToken) {
-        self.parents[depth as usize].store(token.to_raw(), Ordering::Release);
+    pub(super) fn set_parent(&self, depth: usize, token: ChainToken) {
+        self.parents[depth].store(token.to_raw(), Ordering::Release);
     }
 
     /// The token with which the frame at `depth` was entered.
-    pub(super) fn parent(&self, depth: isize) -> ChainToken {
-        ChainToken::from_raw(self.parents[depth as usize].load(Ordering::Relaxed))
+    pub(super) fn parent(&self, depth: usize) -> ChainToken {
+        ChainToken::from_raw(self.parents[depth].load(Ordering::Relaxed))
     }
 
     /// Marks the running root call as one that somebody holds a token of, and
@@ -219,11 +267,6 @@ impl ThreadRecord {
             && self.token_sequence.load(Ordering::Acquire) == sequence
     }
 
-    /// Empties the place at `depth`, which a failed attempt may have filled.
-    pub(super) fn clear(&self, depth: isize) {
-        self.hazards[depth as usize].store(ptr::null_mut(), Ordering::Release);
-    }
-
     /// Remembers that this thread runs code of the version at `index`.
     pub(super) fn attach(&self, index: usize) {
         self.entry(index).attach();
@@ -237,17 +280,25 @@ impl ThreadRecord {
         // AcqRel: partner is the swap in `settle`, which thereby sees the
         // version marked as detachable. A swap and not a store, so that two
         // who kick are both seen.
-        self.limit.swap(KICKED, Ordering::AcqRel);
+        self.idle.swap(KICKED, Ordering::AcqRel);
+        // A thread in a call leaves `idle` there when it returns. A compare-exchange,
+        // so that no hazard is ever lost; AcqRel, so that the place goes on telling
+        // what the call before did.
+        let _ = self.hazards[0].compare_exchange(OPEN, KICKED, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Detaches this thread from drained versions, if it was asked to and is
     /// outside of any call. Owner only.
     pub(super) fn settle(&'static self) {
-        if self.depth() != 0 || self.limit() != KICKED || self.settling.swap(true, Ordering::Relaxed) {
+        let is_kicked = self.idle.load(Ordering::Relaxed) == KICKED;
+        if !is_kicked || self.depth() != 0 || self.settling.swap(true, Ordering::Relaxed) {
             return;
         }
+        // The place first: who kicks between the two closes it once too often, and
+        // not once too little.
+        self.hazards[0].store(idle(), Ordering::Release);
         // Partner: `kick`. Who kicks after this is served the next time.
-        self.limit.swap(open_limit(), Ordering::AcqRel);
+        self.idle.swap(idle(), Ordering::AcqRel);
         self.detach_where(index::is_detachable);
         self.settling.store(false, Ordering::Relaxed);
     }
@@ -315,11 +366,13 @@ impl ThreadRecord {
 
     constructor! {
         fn new(number: u32, table: NonNull<Entry>) -> Self {
+            let mut hazards = filled![AtomicPtr::new(ptr::null_mut()); MAX_CHAIN_DEPTH];
+            hazards[0] = AtomicPtr::new(COLD);
             ThreadRecord {
-                depth: AtomicIsize::new(0),
-                limit: AtomicIsize::new(COLD),
+                idle: AtomicPtr::new(COLD),
                 table,
-                hazards: filled![AtomicPtr::new(ptr::null_mut()); MAX_CHAIN_DEPTH],
+                hazards,
+                nested: AtomicUsize::new(0),
                 parents: filled![AtomicU64::new(0); MAX_CHAIN_DEPTH],
                 token_sequence: AtomicU64::new(0),
                 highest: AtomicUsize::new(0),
@@ -356,7 +409,8 @@ pub(super) fn here() -> Result<Here, Refused> {
         return Ok(Here { record: current, transient: false });
     }
     let record = acquire().ok_or(Refused::TooManyThreads)?;
-    record.limit.store(open_limit(), Ordering::Relaxed);
+    record.idle.store(idle(), Ordering::Relaxed);
+    record.hazards[0].store(idle(), Ordering::Release);
     record.thread.store(thread_id(record), Ordering::Relaxed);
     CURRENT.with(|current| current.set(record));
     let transient = AT_EXIT.try_with(|exit| exit.0.set(Some(record))).is_err();
@@ -379,8 +433,10 @@ pub fn pass_by() {
 /// The low bit of a root frame's hazard: somebody holds a token of it.
 const TAG: usize = 1;
 
+/// The version of a frame; null for `COLD` and `KICKED`, which are no frames.
 fn untagged(hazard: *mut Header) -> *mut Header {
-    hazard.map_addr(|address| address & !TAG)
+    const MARKS: usize = align_of::<Header>() - 1;
+    hazard.map_addr(|address| address & !MARKS)
 }
 
 shared! {
@@ -420,9 +476,10 @@ pub(super) fn end_thread() {
     }
 }
 
-fn open_limit() -> isize {
+/// What stands in the lowest hazard of a thread that is in no call.
+fn idle() -> *mut Header {
     match barrier::kind() {
-        BarrierKind::Membarrier | BarrierKind::Lost => MAX_CHAIN_DEPTH as isize,
+        BarrierKind::Membarrier | BarrierKind::Lost => OPEN,
         // The hot path has no fence of its own, so nobody may take it.
         BarrierKind::Fence => COLD,
     }

@@ -15,12 +15,12 @@
 use super::barrier::{Asymmetric, Barrier};
 use super::chain::ChainToken;
 use super::counters::Counters;
-use super::frame::{Entered, Frame, FrameKind};
+use super::frame::{Entered, Frame, FrameKind, Running};
 use super::gate::{GatePlace, GateRefused, Places, Waiter};
 use super::lease::{Holder, Lease};
 use super::record::{self, MAX_CHAIN_DEPTH, MAX_THREADS, ThreadRecord};
 use super::retire::{InFlight, Retired};
-use super::route::{Arm, Route, Share, Table};
+use super::route::{Route, Share, Table};
 use super::sync::{AtomicPtr, Condvar, Mutex, Ordering, constructor, lock};
 use super::version::{Header, Owned, Payload, Version, VersionId};
 use crate::failure::{Code, Failure};
@@ -190,7 +190,7 @@ impl<P: Payload> Slot<P> {
     /// on, waits for it, up to the slot's timeout per hand-over.
     #[inline(always)]
     pub fn enter<R>(&self, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
-        self.enter_by_sequence_or_else(|entered| Ok(call(entered)), Err)
+        self.enter_by_sequence_or_else(|running| Ok(call(running.entered())), Err)
     }
 
     /// [`enter`](Self::enter) with a say in where the call goes while two
@@ -204,37 +204,34 @@ impl<P: Payload> Slot<P> {
         route: Route<'_>,
         call: impl FnOnce(Entered<'_, P>) -> R,
     ) -> Result<R, Refused> {
-        self.enter_routed_or_else(route, |entered| Ok(call(entered)), Err)
+        self.enter_routed_or_else(route, |running| Ok(call(running.entered())), Err)
     }
 
-    /// [`enter_routed`](Self::enter_routed), with what is made of a refusal. For
-    /// calls that may fail by themselves: one result instead of one in another,
-    /// which every call would pay for.
+    /// [`enter_routed`](Self::enter_routed), with what is made of a refusal, and of
+    /// the call's own end. For calls that may fail by themselves: one result instead
+    /// of one in another, and no question after the end which of the two it was.
     #[inline(always)]
-    pub fn enter_routed_or_else<R>(
+    pub(crate) fn enter_routed_or_else<R>(
         &self,
         route: Route<'_>,
-        call: impl FnOnce(Entered<'_, P>) -> R,
+        call: impl FnOnce(Running<'_, P>) -> R,
         refused: impl FnOnce(Refused) -> R,
     ) -> R {
         // The calls of a split save an attempt that fails, and choose here, where
         // the route need not be put into memory first.
         // Relaxed: `choose` fences before it looks into the table.
         if self.live.load(Ordering::Relaxed) != marker(&SPLIT) {
-            return self.enter_or_else(call, refused, || route);
+            // Moved: a route that others borrow would be in memory on both ways.
+            return self.enter_or_else(call, refused, move || route);
         }
-        let entered = match self.choose(route) {
-            Some(arm) => self.enter_arm(arm, call),
-            None => self.enter_cold(route, call),
-        };
-        entered.unwrap_or_else(refused)
+        self.enter_split_or_else(route, call, refused)
     }
 
-    /// [`enter`](Self::enter), with what is made of a refusal.
+    /// The same as [`enter`](Self::enter) goes.
     #[inline(always)]
     pub(crate) fn enter_by_sequence_or_else<R>(
         &self,
-        call: impl FnOnce(Entered<'_, P>) -> R,
+        call: impl FnOnce(Running<'_, P>) -> R,
         refused: impl FnOnce(Refused) -> R,
     ) -> R {
         self.enter_or_else(call, refused, || Route::Sequence)
@@ -244,13 +241,13 @@ impl<P: Payload> Slot<P> {
     #[inline(always)]
     fn enter_or_else<'k, R>(
         &self,
-        call: impl FnOnce(Entered<'_, P>) -> R,
+        call: impl FnOnce(Running<'_, P>) -> R,
         refused: impl FnOnce(Refused) -> R,
         route: impl FnOnce() -> Route<'k>,
     ) -> R {
         match self.enter_hot() {
             // SAFETY: the slot's versions are of payload `P`.
-            Some(frame) => call(unsafe { frame.entered() }),
+            Some(frame) => call(unsafe { frame.running() }),
             None => self.enter_otherwise(route, call).unwrap_or_else(refused),
         }
     }
@@ -324,84 +321,103 @@ impl<P: Payload> Slot<P> {
     #[inline(always)]
     fn enter_hot(&self) -> Option<Frame> {
         let record = ThreadRecord::current();
-        let depth = record.depth();
-        if depth >= record.limit() {
+        if !record.is_open() {
             return None;
         }
-        // SAFETY: the depth is below a limit of at most MAX_CHAIN_DEPTH, and
-        // it is the top of this thread's stack.
-        unsafe {
-            let found = protect::<Asymmetric>(&self.live, record, depth);
-            if !found.holds {
-                return None;
-            }
-            Frame::begin_again(record, depth, found.header)
-        }
+        // SAFETY: the lowest place, which is empty.
+        unsafe { begin(&self.live, record, 0) }
     }
 
-    /// What the hot path leaves over: a split, or whatever is cold. Marked as
-    /// cold for the sake of the others, who would have to jump around it.
+    /// What the hot path leaves over: a call inside of another, a split, or
+    /// whatever is cold. Marked as cold for the sake of the others, who would have
+    /// to jump around it.
     #[cold]
     #[inline(never)]
     fn enter_otherwise<'k, R>(
         &self,
         route: impl FnOnce() -> Route<'k>,
-        call: impl FnOnce(Entered<'_, P>) -> R,
+        call: impl FnOnce(Running<'_, P>) -> R,
     ) -> Result<R, Refused> {
+        let record = ThreadRecord::current();
+        let depth = if record.is_open() {
+            0
+        } else if let Some(depth) = record.place_inside() {
+            // SAFETY: the top of this thread's stack.
+            if let Some(frame) = unsafe { begin(&self.live, record, depth) } {
+                // SAFETY: the slot's versions are of payload `P`.
+                return Ok(call(unsafe { frame.running() }));
+            }
+            depth
+        } else {
+            return self.enter_cold(route(), call);
+        };
         let route = route();
         // Relaxed: as above.
         if self.live.load(Ordering::Relaxed) != marker(&SPLIT) {
             return self.enter_cold(route, call);
         }
-        match self.choose(route) {
-            Some(arm) => self.enter_arm(arm, call),
-            None => self.enter_cold(route, call),
-        }
-    }
-
-    /// The arm of this thread's next call, if its hot path is open.
-    #[inline(always)]
-    fn choose(&self, route: Route<'_>) -> Option<Arm> {
-        let record = ThreadRecord::current();
-        (record.depth() < record.limit()).then(|| self.table.choose(route, record))
+        self.enter_split(record, depth, route, call)
     }
 
     /// The hot path of a slot that is split: like that of one that is not, from
-    /// the chosen arm. The choice goes on to the cold path: it is made once.
+    /// the chosen arm.
     #[inline(always)]
-    fn enter_arm<R>(&self, arm: Arm, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
+    fn enter_split_or_else<R>(
+        &self,
+        route: Route<'_>,
+        call: impl FnOnce(Running<'_, P>) -> R,
+        refused: impl FnOnce(Refused) -> R,
+    ) -> R {
         let record = ThreadRecord::current();
-        let depth = record.depth();
-        // SAFETY: as in `enter_hot`: the caller compared the depth with the
-        // limit. An arm's version is taken out of the arm before it leaves, so
-        // the arm is to it what the live pointer is to the only version.
-        let frame = unsafe {
-            protect::<Asymmetric>(self.table.arm(arm), record, depth)
-                .header()
-                .and_then(|header| Frame::begin_again(record, depth, header))
-        };
-        match frame {
+        if !record.is_open() {
+            return self.enter_otherwise(move || route, call).unwrap_or_else(refused);
+        }
+        let arm = self.table.choose(route, record);
+        // SAFETY: the lowest place, which is empty. An arm's version is taken out of
+        // the arm before it leaves, so the arm is to it what the live pointer is to
+        // the only version.
+        match unsafe { begin(self.table.arm(arm), record, 0) } {
             // SAFETY: the slot's versions are of payload `P`.
-            Some(frame) => Ok(call(unsafe { frame.entered() })),
+            Some(frame) => call(unsafe { frame.running() }),
+            // The choice goes on to the cold path: it is made once.
+            None => self.enter_cold(Route::Arm(arm), call).unwrap_or_else(refused),
+        }
+    }
+
+    /// The same at any depth.
+    #[inline(always)]
+    fn enter_split<R>(
+        &self,
+        record: &'static ThreadRecord,
+        depth: usize,
+        route: Route<'_>,
+        call: impl FnOnce(Running<'_, P>) -> R,
+    ) -> Result<R, Refused> {
+        let arm = self.table.choose(route, record);
+        // SAFETY: the top of this thread's stack; and as above.
+        match unsafe { begin(self.table.arm(arm), record, depth) } {
+            // SAFETY: the slot's versions are of payload `P`.
+            Some(frame) => Ok(call(unsafe { frame.running() })),
             None => self.enter_cold(Route::Arm(arm), call),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn enter_cold<R>(&self, route: Route<'_>, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
+    fn enter_cold<R>(&self, route: Route<'_>, call: impl FnOnce(Running<'_, P>) -> R) -> Result<R, Refused> {
         // Declared first, so that it is dropped last: the frame is popped
         // before the record is given back.
         let here = record::here()?;
         let record = here.record;
-        let header = match self.admit(record, route, Waiter::Block) {
+        let depth = record.depth();
+        let header = match self.admit(record, depth, route, Waiter::Block) {
             Poll::Ready(admitted) => admitted?,
             Poll::Pending => unreachable!("a blocking waiter is not woken, it waits"),
         };
         // SAFETY: admitted: the hazard at the top of the stack holds it.
-        let frame = unsafe { Frame::begin(record, record.depth(), header, FrameKind::Call) };
+        let frame = unsafe { Frame::begin(record, depth, header, FrameKind::Call) };
         // SAFETY: the slot's versions are of payload `P`.
-        Ok(call(unsafe { frame.entered() }))
+        Ok(call(unsafe { frame.running() }))
     }
 
     fn try_lease(
@@ -419,7 +435,8 @@ impl<P: Payload> Slot<P> {
             Ok(link) => link,
             Err(refused) => return Poll::Ready(Err(refused)),
         };
-        let admitted = self.admit(record, route, waiter);
+        let depth = record.depth();
+        let admitted = self.admit(record, depth, route, waiter);
         drop(link);
         admitted.map_ok(|header| {
             // SAFETY: admitted: the hazard keeps the version until it is
@@ -428,7 +445,8 @@ impl<P: Payload> Slot<P> {
             let shared = unsafe { header.as_ref() }.shared();
             shared.take_lease();
             shared.count_call();
-            record.clear(record.depth());
+            // SAFETY: where `admit` stored it.
+            unsafe { record.empty(depth) };
             // SAFETY: just counted, and a version of this slot.
             unsafe { Lease::counted(header, holder) }
         })
@@ -552,6 +570,24 @@ impl<P: Payload> Slot<P> {
     }
 }
 
+/// A call on what `published` has, if that is a version that this thread called
+/// before; its place is empty again if not.
+///
+/// # Safety
+/// As for [`protect`]; what is published may be protected in this way.
+#[inline(always)]
+unsafe fn begin(published: &AtomicPtr<Header>, record: &'static ThreadRecord, depth: usize) -> Option<Frame> {
+    // SAFETY: the caller's promise.
+    let found = unsafe { protect::<Asymmetric>(published, record, depth) };
+    // SAFETY: it holds.
+    let frame = if found.holds { unsafe { Frame::begin_again(record, depth, found.header) } } else { None };
+    if frame.is_none() {
+        // SAFETY: in bounds.
+        unsafe { record.empty(depth) };
+    }
+    frame
+}
+
 /// Puts what `published` has into this thread's hazard at `depth`. It does not
 /// hold if that changes meanwhile, and it may be a marker.
 ///
@@ -561,7 +597,7 @@ impl<P: Payload> Slot<P> {
 pub(super) unsafe fn protect<B: Barrier>(
     published: &AtomicPtr<Header>,
     record: &'static ThreadRecord,
-    depth: isize,
+    depth: usize,
 ) -> Protected {
     let seen = published.load(Ordering::Relaxed);
     // SAFETY: the caller keeps `depth` in bounds.

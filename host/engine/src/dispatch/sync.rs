@@ -23,8 +23,7 @@ mod real {
     use std::time::Duration;
 
     pub(in crate::dispatch) use std::sync::atomic::{
-        AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence,
-        fence,
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
     };
     pub(in crate::dispatch) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 
@@ -85,7 +84,7 @@ mod modelled {
     use std::time::Duration;
 
     pub(in crate::dispatch) use loom::sync::atomic::{
-        AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
     pub(in crate::dispatch) use loom::sync::{Condvar, Mutex, MutexGuard};
     /// Decided once for all models, so it is no part of any.

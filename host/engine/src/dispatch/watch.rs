@@ -34,7 +34,7 @@ impl Scan {
         // freed: it is looked up, never read.
         index::with_known(|known| {
             let frames_of = |record: &'static ThreadRecord| {
-                let depth = record.depth().cast_unsigned();
+                let depth = record.depth();
                 let frames = record.frames().take(depth).enumerate();
                 frames.filter_map(move |(depth, frame)| {
                     let (version, index) = known(frame)?;

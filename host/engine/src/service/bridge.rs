@@ -13,10 +13,13 @@ use crate::{
     failure::Failure,
     load::hand_on,
 };
-use abi_stable::{prefix_type::WithMetadata, std_types::RStr};
+use abi_stable::{
+    prefix_type::WithMetadata,
+    std_types::{RSlice, RStr},
+};
 use replug_abi::{
     ForeignWaker, HostContext, HostVtable, HostVtableRef, LogRecord, Part, Pending, Request, Sink, Status,
-    interface,
+    interface, words,
 };
 use std::{
     ffi::c_void,
@@ -24,8 +27,17 @@ use std::{
     task::{Context, Poll},
 };
 
-const VALUE: WithMetadata<HostVtable> =
-    WithMetadata::new(HostVtable { log, log_level, call, start, poll, cancel, current_chain: chain, find });
+const VALUE: WithMetadata<HostVtable> = WithMetadata::new(HostVtable {
+    log,
+    log_level,
+    call,
+    start,
+    poll,
+    cancel,
+    current_chain: chain,
+    find,
+    error,
+});
 static STATIC: &WithMetadata<HostVtable> = &VALUE;
 static VTABLE: HostVtableRef = HostVtableRef(STATIC.static_as_prefix());
 
@@ -91,6 +103,11 @@ unsafe extern "C" fn find(_: *const c_void, id: RStr<'_>) -> *const c_void {
         interface::TABLES => tables::vtable(),
         _ => std::ptr::null(),
     }
+}
+
+/// SAFETY: the text is valid for the call.
+unsafe extern "C" fn error(_: *const c_void, part: Part, text: RSlice<'_, u8>) -> Status {
+    guard(Status::PANIC, || words::note(part, text.as_slice()))
 }
 
 /// SAFETY: as for [`context`]; the rest is valid for the call.

@@ -89,23 +89,35 @@ impl Serving {
         &self.loaded
     }
 
-    /// What calls the typed interface `I` of this version, if it offers that. An
-    /// owned result may have `answer_bytes_max` bytes.
+    /// The vtable of the typed interface `I`, if this version offers that.
     ///
     /// # Safety
-    /// `index` is nowhere, or that of `I` in the host of this version.
+    /// `index` is nowhere, or that of `I` in the host of this version; the vtable
+    /// is used while this version is in memory only.
+    #[inline(always)]
+    pub(super) unsafe fn vtable<I: TypedInterface + ?Sized>(
+        &self,
+        index: InterfaceIndex,
+    ) -> Option<I::Vtable> {
+        // SAFETY: the vtables were found for the interfaces of this host; the rest
+        // is the caller's promise.
+        unsafe { self.vtables.get::<I>(index) }
+    }
+
+    /// What calls the typed interface `I`. An owned result may have
+    /// `answer_bytes_max` bytes.
+    ///
+    /// # Safety
+    /// `vtable` is [this version's](Self::vtable).
     #[inline(always)]
     pub(super) unsafe fn proxy<I: TypedInterface + ?Sized>(
         &self,
-        index: InterfaceIndex,
+        vtable: I::Vtable,
         answer_bytes_max: usize,
-    ) -> Option<I::Proxy<'_>> {
-        // SAFETY: the vtables were found for the interfaces of this host, and
-        // the library is mapped while `self` is borrowed.
-        let vtable = unsafe { self.vtables.get::<I>(index) }?;
+    ) -> I::Proxy<'_> {
         // SAFETY: both are of this library, and `instance` lives as long as
         // `self`, which is borrowed for as long as the proxy.
-        Some(unsafe { I::proxy(self.instance, vtable, answer_bytes_max) })
+        unsafe { I::proxy(self.instance, vtable, answer_bytes_max) }
     }
 
     /// Calls a method and waits for its answer.

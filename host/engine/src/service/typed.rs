@@ -7,12 +7,12 @@ use super::{
     serving::Serving,
 };
 use crate::{
-    dispatch::{Entered, Refused, Route},
+    dispatch::{Refused, Route, Running},
     failure::{Code, Failure},
     id::PluginName,
     load::InterfaceIndex,
 };
-use replug_abi::{Fault, TypedInterface};
+use replug_abi::{Fault, FaultKind, TypedInterface};
 use std::{marker::PhantomData, sync::Arc};
 
 /// A plugin's typed interface `I`, whichever version serves.
@@ -124,7 +124,7 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
         let refused = |refused| Err(self.refused(refused));
-        self.entry.slot.enter_by_sequence_or_else(|entered| self.run(entered, use_it), refused)
+        self.entry.slot.enter_by_sequence_or_else(|running| self.run(running, use_it), refused)
     }
 
     /// [`call`](Self::call) with a say in which version it is while two of them
@@ -139,38 +139,49 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
         let refused = |refused| Err(self.refused(refused));
-        self.entry.slot.enter_routed_or_else(route, |entered| self.run(entered, use_it), refused)
+        self.entry.slot.enter_routed_or_else(route, |running| self.run(running, use_it), refused)
     }
 
     #[inline(always)]
     fn run<R>(
         &self,
-        entered: Entered<'_, Serving>,
+        running: Running<'_, Serving>,
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
         // SAFETY: entry and directory are of one host, where the index is `I`'s.
-        let proxy = unsafe { entered.payload().proxy::<I>(self.hot_index, self.answer_bytes_max) };
-        match proxy {
-            Some(proxy) => use_it(proxy).map_err(|fault| Self::failed(entered, fault)),
-            None => self.call_cold(entered, use_it),
+        let Some(vtable) = (unsafe { running.entered().payload().vtable::<I>(self.hot_index) }) else {
+            return self.run_cold(running, use_it);
+        };
+        // SAFETY: just found there.
+        let answer = use_it(unsafe { running.entered().payload().proxy::<I>(vtable, self.answer_bytes_max) });
+        // The call ends on each way by itself: after one end for both, each call
+        // would be asked which of them it was.
+        match answer {
+            Ok(result) => {
+                drop(running);
+                Ok(result)
+            }
+            Err(fault) => Err(Self::failed(running, fault)),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn call_cold<R>(
+    fn run_cold<R>(
         &self,
-        entered: Entered<'_, Serving>,
+        running: Running<'_, Serving>,
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
-        // SAFETY: as in `call`.
-        let proxy = unsafe { entered.payload().proxy::<I>(self.index, self.answer_bytes_max) };
-        let Some(proxy) = proxy else {
-            entered.fail();
-            return Err(self.not_offered(entered.payload()));
+        let serving = running.entered().payload();
+        // SAFETY: as in `run`.
+        let Some(vtable) = (unsafe { serving.vtable::<I>(self.index) }) else {
+            running.entered().fail();
+            return Err(self.not_offered(serving));
         };
         let _admitted = self.entry.admit(&self.directory.limits)?;
-        use_it(proxy).map_err(|fault| Self::failed(entered, fault))
+        // SAFETY: as in `run`.
+        let answer = use_it(unsafe { serving.proxy::<I>(vtable, self.answer_bytes_max) });
+        answer.map_err(|fault| Self::failed(running, fault))
     }
 
     #[cold]
@@ -189,19 +200,20 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
 
     #[cold]
     #[inline(never)]
-    fn failed(entered: Entered<'_, Serving>, fault: Fault) -> Box<CallError> {
+    fn failed(running: Running<'_, Serving>, fault: Fault) -> Box<CallError> {
+        let entered = running.entered();
         entered.fail();
         let plugin = entered.payload().id().name.clone();
         let method = format!("{}.{}", I::ID, fault.method());
-        Box::new(match fault {
-            Fault::Panicked { message, .. } => CallError::Panicked { plugin, method, message },
-            Fault::Refused { code, message, retryable, .. } => {
+        Box::new(match fault.into_kind() {
+            FaultKind::Panicked { message, .. } => CallError::Panicked { plugin, method, message },
+            FaultKind::Refused { code, message, retryable, .. } => {
                 CallError::Plugin { plugin, code, message, retryable }
             }
-            Fault::TooLarge { bytes_max, .. } => {
+            FaultKind::TooLarge { bytes_max, .. } => {
                 CallError::TooLarge { plugin, what: "the answer", bytes_max }
             }
-            Fault::Missing { since, .. } => {
+            FaultKind::Missing { since, .. } => {
                 let version = entered.payload().id().to_string();
                 let message =
                     format!("version {version} lacks {method}, which is there since {} {since}", I::ID);

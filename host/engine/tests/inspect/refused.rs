@@ -255,14 +255,14 @@ fn a_plugin_that_needs_what_the_host_lacks_is_refused_before_it_is_loaded() {
             "it needs host interface host.log, which this host does not have",
         ),
         (
-            b"replug.host\x001.2.0",
+            b"replug.host\x001.3.0",
             Code::AbiMissingInterface,
-            "it needs host interface replug.host 1.2.0, this host has 1.1.0",
+            "it needs host interface replug.host 1.3.0, this host has 1.2.0",
         ),
         (
             b"replug.host\x002.0.0",
             Code::AbiInterfaceMajor,
-            "it needs host interface replug.host 2.0.0, this host has 1.1.0",
+            "it needs host interface replug.host 2.0.0, this host has 1.2.0",
         ),
     ] {
         refused(&Records::good().with(Kind::Requires, requires).in_plugin(), code, says);

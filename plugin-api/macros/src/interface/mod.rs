@@ -80,7 +80,7 @@ fn vtable(interface: &Interface) -> TokenStream {
         quote! {
             #mark
             pub #name: #(for<#lifetime>)* unsafe extern "C" fn(
-                __support::Instance, #(#arguments,)* #(#out,)* &__support::Sink,
+                __support::Instance, #(#arguments,)* #(#out,)*
             ) -> __support::Status
         }
     });
@@ -174,22 +174,22 @@ fn call_through(method: &Method, text: &str, lent: &Lifetime) -> TokenStream {
     // and an adapter that answers `OK` has written what the method returns.
     let called = match &method.outcome {
         Outcome::OwnedText => quote! {
-            __support::calls::text(#text, self.callee.answer_bytes_max(), |__out, __errors| unsafe {
-                __function(#crossing __out, __errors)
+            __support::calls::text(#text, self.callee.answer_bytes_max(), |__out| unsafe {
+                __function(#crossing __out)
             })
         },
         Outcome::OwnedList(_) => quote! {
-            __support::calls::items::<#value>(#text, self.callee.answer_bytes_max(), |__out, __errors| unsafe {
-                __function(#crossing __out, __errors)
+            __support::calls::items::<#value>(#text, self.callee.answer_bytes_max(), |__out| unsafe {
+                __function(#crossing __out)
             })
         },
         Outcome::Unit => quote! {
-            unsafe { __support::calls::value::<()>(#text, |_, __errors| __function(#crossing __errors)) }
+            unsafe { __support::calls::value::<()>(#text, |_| __function(#crossing)) }
         },
         _ => quote! {
             unsafe {
-                __support::calls::value::<#value>(#text, |__out, __errors| {
-                    __function(#crossing __out, __errors)
+                __support::calls::value::<#value>(#text, |__out| {
+                    __function(#crossing __out)
                 })
             }
         },
@@ -278,10 +278,10 @@ fn adapter_function(interface: &Ident, method: &Method) -> TokenStream {
     let parameter = lifetime.iter();
     quote! {
         unsafe extern "C" fn #name #(<#parameter>)* (
-            __instance: __support::Instance, #(#parameters,)* #out __sink: &__support::Sink,
+            __instance: __support::Instance, #(#parameters,)* #out
         ) -> __support::Status {
             unsafe {
-                __support::adapter::#side(&__instance, #place, __sink, |__plugin: &__P| #answer)
+                __support::adapter::#side(&__instance, #place, |__plugin: &__P| #answer)
             }
         }
     }

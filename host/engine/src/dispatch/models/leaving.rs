@@ -89,9 +89,9 @@ fn a_thread_that_ends_detaches_or_is_abandoned_and_never_both() {
 
 /// Whoever is kicked finds what it was kicked for.
 ///
-/// Mutations: Relaxed in `kick` and `settle`; a limit that is raised after
-/// looking instead of before; Relaxed when an entry is given back, or when
-/// others look at it.
+/// Mutations: Relaxed in `kick` and `settle`; `idle` changed after looking for
+/// versions instead of before; Relaxed when an entry is given back, or when others
+/// look at it.
 #[test]
 fn a_thread_that_passes_by_after_a_kick_detaches() {
     model("kick", None, || {
@@ -115,6 +115,30 @@ fn a_thread_that_passes_by_after_a_kick_detaches() {
             pass_by();
             assert_eq!(attached.finish().expect("it was kicked").destructors, 1);
         }
+    });
+}
+
+/// A kick that meets a call is in force when that call has ended: the next call
+/// but one, at the latest, comes by the cold path.
+///
+/// Mutations: a call that leaves its place empty whatever `idle` says; a kick that
+/// only fills an empty place.
+#[test]
+fn a_kick_that_meets_a_call_is_not_lost() {
+    model("kick of a thread in a call", None, || {
+        let (left, called) = (Plugin::new(0).slot(), Plugin::new(0).slot());
+        run(&left).expect("live");
+        run(&called).expect("live");
+        let publisher = spawn(move || {
+            let drained = left.withdraw().expect("live").try_drained().expect("nobody calls");
+            drained.detach_threads();
+            drained
+        });
+        run(&called).expect("live");
+        let drained = join(publisher);
+        run(&called).expect("live");
+        run(&called).expect("live");
+        assert_eq!(drained.finish().expect("it was kicked").destructors, 1);
     });
 }
 
