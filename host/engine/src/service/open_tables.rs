@@ -173,6 +173,19 @@ impl OpenTables {
         Table::commit_all_unless(&tables.collect::<Vec<_>>(), decision)
     }
 
+    /// The tables in which committing this version would change something, with its
+    /// schema and the last generation that there is.
+    pub(crate) fn uncommitted(&self) -> Vec<(String, u32, u32)> {
+        let all = self.all();
+        let due = all.iter().filter_map(|open| {
+            let (table, schema) = (open.view.table(), open.view.schema());
+            let record = table.record();
+            let is_due = !record.is_committed(schema, record.generation);
+            is_due.then(|| (table.name().to_owned(), schema, record.generation))
+        });
+        due.collect()
+    }
+
     /// Whether their stores take changes, as far as is known.
     pub(crate) fn are_sound(&self) -> bool {
         self.all().iter().all(|open| open.view.table().is_sound().is_ok())
