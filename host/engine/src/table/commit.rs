@@ -37,8 +37,10 @@ impl Table {
     /// is durable there.
     ///
     /// A crash in between leaves the stores of some as if they were committed, and
-    /// so does one that fails later of what it has taken. Whichever version starts
-    /// then reads all rows: each table says by itself what its rows are.
+    /// so does one that fails later of what it has taken. Each table says by itself
+    /// what its rows are, and so a version of a later schema reads all of them. Down
+    /// from one that leaves no images it is another matter: what that wrote is void
+    /// where the commit is on the disk, for whichever version starts.
     ///
     /// # Errors
     /// [`TableError::StoreFailed`]: none is committed.
