@@ -149,13 +149,16 @@ impl OpenTables {
         opening.writing = writing;
     }
 
+    /// Of all tables, also where the store of one has failed; the first error is
+    /// returned.
     fn take_back(&self, to: Option<&OpenTables>, is_due: impl Fn(u32) -> bool) -> Result<(), TableError> {
-        self.all().iter().try_for_each(|open| {
+        let take_back = |open: &Arc<OpenTable>| {
             let table = open.view.table();
             let theirs = to.and_then(|to| to.find(table.name())).map(|theirs| theirs.view.schema());
             let schema = theirs.unwrap_or_else(|| table.record().base);
             if is_due(schema) { table.roll_back(open.view.generation(), schema) } else { Ok(()) }
-        })
+        };
+        self.all().iter().map(take_back).fold(Ok(()), Result::and)
     }
 
     /// Makes the schemas of this version the ones that can be gone back to: in all
