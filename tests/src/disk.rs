@@ -37,14 +37,7 @@ impl HangingDisk {
         // Each write stays one, and takes all the room.
         assert!(of_pipe(libc::F_SETFL, libc::O_DIRECT) == 0, "{}", io::Error::last_os_error());
         writer.write_all(&[0; PAGE]).expect("fills it");
-        let is_journal = |file: &Path| file.starts_with(folder) && file.extension() == Some("jnl".as_ref());
-        let journals: Vec<i32> = fs::read_dir("/proc/self/fd")
-            .expect("Linux tells")
-            .filter_map(|link| link.ok().map(|link| link.path()))
-            .filter(|link| fs::read_link(link).is_ok_and(|file| is_journal(&file)))
-            .filter_map(|link| link.file_name()?.to_str()?.parse().ok())
-            .collect();
-        assert!(!journals.is_empty(), "no store is open in {}", folder.display());
+        let journals = opened(folder, |file| file.extension() == Some("jnl".as_ref()));
         let journals = journals.into_iter().map(|journal| exchange(journal, &writer)).collect();
         HangingDisk { pipe, journals }
     }
@@ -75,6 +68,28 @@ impl HangingDisk {
         journal.write_all(&write).expect("room");
         !write.is_empty()
     }
+}
+
+/// The disk of the stores in `folder` that are open takes no seals from now on: they
+/// fail when they have written what they are to seal.
+pub fn take_no_seals(folder: &Path) {
+    let (_, pipe) = io::pipe().expect("makes a pipe");
+    for seal in opened(folder, |file| file.ends_with("seal")) {
+        // A pipe has no place to write to.
+        drop(exchange(seal, &pipe));
+    }
+}
+
+/// Files below a folder that are open.
+fn opened(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Vec<i32> {
+    let opened: Vec<i32> = fs::read_dir("/proc/self/fd")
+        .expect("Linux tells")
+        .filter_map(|link| link.ok().map(|link| link.path()))
+        .filter(|link| fs::read_link(link).is_ok_and(|file| file.starts_with(folder) && is_wanted(&file)))
+        .filter_map(|link| link.file_name()?.to_str()?.parse().ok())
+        .collect();
+    assert!(!opened.is_empty(), "no store is open in {}", folder.display());
+    opened
 }
 
 /// Puts the pipe in the place of a file, which is returned.

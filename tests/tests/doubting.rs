@@ -1,10 +1,14 @@
 //! Choices of versions whose rows are committed behind the gate, and that are refused
 //! there: what is on the disk of them when the process is killed.
 
-use replug_host::{Host, HostBuilder, HostError, Outcome, TableStatus, event::EventKind, id::VersionId};
+use replug_host::{
+    Host, HostBuilder, HostError, Outcome, TableStatus,
+    event::{EventKind, Next},
+    id::VersionId,
+};
 use replug_tests::{
-    disk::HangingDisk,
-    harness::{Harness, wait_until},
+    disk::{HangingDisk, take_no_seals},
+    harness::{Harness, has_thread, wait_until},
     sessions::{audit, call, deploy, deploy_example, kept_by_the_process, name},
 };
 use std::{
@@ -29,7 +33,9 @@ const NOT_BEGUN: &str = "not begun";
 const BEGUN: &str = "begun";
 /// It hangs again when the commit is on it.
 const WRITTEN: &str = "written";
-/// And when all of it is taken back.
+/// It fails when the commit is on it, which is not sealed.
+const UNSEALED: &str = "unsealed";
+/// It hangs with the commit, and works again: all of it is taken back.
 const TAKEN_BACK: &str = "taken back";
 
 /// Goes back although rows are lost; callers wait for so long only.
@@ -80,15 +86,36 @@ fn child_is_refused_at_the_gate_and_waits_to_be_killed() {
         // Each of two tables is told that there is another version.
         disk.let_through(2);
     }
+    if moment == UNSEALED {
+        wait_until("the commit", || has_thread("replug-gate"));
+        take_no_seals(&home.join("data/tables/sessions"));
+        disk.let_through(1);
+    }
     let mut refusal = None;
     wait_until("the refusal", || {
         refusal = refusal.take().or_else(|| answered(&mut refused));
         refusal.is_some()
     });
-    let code = if moment == NOT_BEGUN { "gate.quiesce_timeout" } else { "gate.budget" };
+    let code = match &*moment {
+        NOT_BEGUN => "gate.quiesce_timeout",
+        UNSEALED => "table.store_failed",
+        _ => "gate.budget",
+    };
     assert!(matches!(&refusal, Some(Err(HostError::Failed(told))) if told.code == code), "{refusal:?}");
     assert_eq!(choices(&home).contains("1.0.0"), moment != NOT_BEGUN, "{}", choices(&home));
 
+    if moment == UNSEALED {
+        // Waits until all is done that can be.
+        host.snapshots().restore(&name(), None).wait().expect_err("there is none");
+        let mut events = host.events_since(1);
+        let mut is_told = false;
+        while let Next::Event(event) = events.next_within(Duration::ZERO) {
+            is_told |= matches!(&event.kind, EventKind::StateProblem { failure } if failure.code == code);
+        }
+        assert!(is_told);
+        assert!(choices(&home).contains("1.0.0"), "{}", choices(&home));
+        wait_to_be_killed(&home);
+    }
     let mut again = activate(&host, "2.1.0");
     // What is asked after it is answered.
     host.save_state().wait().expect("there is none");
@@ -101,8 +128,12 @@ fn child_is_refused_at_the_gate_and_waits_to_be_killed() {
         wait_until("the answer", || answered(&mut again).is_some_and(|again| again.is_ok()));
         assert!(!choices(&home).contains("1.0.0"), "{}", choices(&home));
     }
-    fs::write(home.join("moment"), b"").expect("room");
+    wait_to_be_killed(&home);
     drop(in_the_way);
+}
+
+fn wait_to_be_killed(home: &Path) {
+    fs::write(home.join("moment"), b"").expect("room");
     loop {
         thread::park();
     }
@@ -161,4 +192,11 @@ fn a_choice_whose_commit_did_not_get_to_the_disk_does_not_stand() {
 fn a_choice_whose_commit_is_on_the_disk_stands_until_that_is_taken_back() {
     assert_eq!(after_a_kill_when(WRITTEN), ("sessions@1.0.0".to_owned(), 0));
     assert_eq!(after_a_kill_when(TAKEN_BACK), ("sessions@2.1.0".to_owned(), 10));
+}
+
+/// Once, it was settled with the choice before when nothing more could be done: that
+/// began with tables in which all its rows were void, and nobody had been told.
+#[test]
+fn a_choice_whose_commit_cannot_be_taken_back_stands_and_that_is_told() {
+    assert_eq!(after_a_kill_when(UNSEALED), ("sessions@1.0.0".to_owned(), 0));
 }

@@ -8,7 +8,7 @@ use replug_host::{
 use replug_tests::{
     artifacts,
     disk::HangingDisk,
-    harness::{Harness, How, PATIENCE, wait_until},
+    harness::{Harness, How, PATIENCE, has_thread, wait_until},
     sessions::{audit, call, deploy, kept_by_the_process, name, on_probation, swept, table},
 };
 use std::{
@@ -43,14 +43,6 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether a thread of this process has the name.
-fn has_thread(wanted: &str) -> bool {
-    let threads = fs::read_dir("/proc/self/task").expect("Linux tells");
-    threads.filter_map(Result::ok).any(|thread| {
-        fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == wanted)
-    })
 }
 
 /// What the process below logs; its files take nothing.

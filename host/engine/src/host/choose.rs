@@ -107,6 +107,10 @@ impl Control {
             return Ok(());
         }
         let name = &new.id().name;
+        if self.is_in_doubt(name) {
+            let message = "a commit for the choice before could not be taken back".to_owned();
+            return Err(DeployError::Unkept(message));
+        }
         let commits = new.tables().uncommitted();
         let commits = commits
             .into_iter()
@@ -160,10 +164,7 @@ impl Shared {
     /// # Errors
     /// It cannot be kept.
     pub(super) fn carry_out_choice(&self, name: &PluginName) -> Result<(), FailureReport> {
-        self.of_choice(name, |versions| {
-            versions.take_choice();
-            versions.settle_choice();
-        });
+        self.of_choice(name, Versions::take_choice);
         self.keep_choices()
     }
 

@@ -407,9 +407,10 @@ impl Versions {
         self.before = Some(before);
     }
 
-    /// The choice was carried out, for what serves now or for what serves already.
+    /// The choice was carried out, for what serves now or for what serves already:
+    /// nothing of any other is in doubt.
     pub(super) fn take_choice(&mut self) {
-        (self.before, self.found) = (None, None);
+        (self.before, self.found, self.in_doubt) = (None, None, None);
     }
 
     /// Rows are about to be committed for the choice: from now on both outlive the

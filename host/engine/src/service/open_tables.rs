@@ -133,6 +133,11 @@ impl OpenTables {
         self.take_back(to, |_| true)
     }
 
+    /// Waits until its tables are on their disks as they are here.
+    pub(crate) fn wait_for_records(&self) -> Result<(), TableError> {
+        self.all().iter().map(|open| open.view.table().wait_for_record()).fold(Ok(()), Result::and)
+    }
+
     fn count_as_writer(&self, writing: Writing) {
         let mut opening = lock(&self.open);
         match (opening.writing, writing) {

@@ -300,3 +300,30 @@ fn a_commit_of_several_tables_that_is_given_up_goes_no_further_and_is_taken_back
     assert_eq!(tables.each_ref().map(|table| table.record().base), [1, 1]);
     assert_eq!(*journal.bases.lock(), [1, 1, 2, 1], "one was asked, and told that it is not so");
 }
+
+/// Takes changes, and keeps the first only.
+#[derive(Default)]
+struct KeepsOne(Mutex<u64>);
+
+impl Journal for KeepsOne {
+    fn append(&self, _: &Change<'_>) -> Result<Ticket, JournalError> {
+        let mut taken = self.0.lock();
+        *taken += 1;
+        Ok(Ticket(*taken))
+    }
+
+    fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {
+        if ticket.0 > 1 { Err(Arc::from(Box::from("no room"))) } else { Ok(()) }
+    }
+}
+
+/// Once, what was queued for a disk was taken for undone.
+#[test]
+fn a_record_is_waited_for_as_it_was_written_last() {
+    let table = super::super::Restore::new("rows", Limits::NONE).finish(Some(Arc::new(KeepsOne::default())));
+    table.commit(1).expect("is queued");
+    table.wait_for_record().expect("is kept");
+    table.commit(2).expect("is queued");
+    assert_eq!(table.wait_for_record().expect_err("is not kept").code(), Code::TableStoreFailed);
+    assert_eq!(table.commit(3).expect_err("is over").code(), Code::TableStoreFailed);
+}
