@@ -279,6 +279,11 @@ impl Table {
         self.ledger.get().map_or(Ok(()), Ledger::sound).map_err(|error| self.store_failed(error))
     }
 
+    /// Whether its store takes changes without waiting for a disk.
+    pub(super) fn is_queued(&self) -> bool {
+        self.ledger.get().is_some_and(Ledger::is_queued)
+    }
+
     /// Until this is dropped nobody else changes the control.
     pub(super) fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock()
