@@ -62,7 +62,7 @@ impl Undoing {
     }
 
     /// Whether a thread is at it.
-    pub(super) fn is_at_work(&self) -> bool {
+    fn is_at_work(&self) -> bool {
         self.jobs.iter().any(|job| !job.is_done())
     }
 }
