@@ -41,7 +41,8 @@ const TAKEN_BACK: &str = "taken back";
 /// Goes back although rows are lost; callers wait for so long only.
 fn lossy(host: HostBuilder) -> HostBuilder {
     let host = kept_by_the_process(host.allow_state_loss(true));
-    host.gate_timeout(Duration::from_secs(2)).quiesce_timeout(Duration::from_secs(1))
+    let host = host.gate_timeout(Duration::from_secs(2)).quiesce_timeout(Duration::from_secs(1));
+    host.hook_timeout(Duration::from_secs(1))
 }
 
 /// The choices that are on the disk.
@@ -120,6 +121,17 @@ fn child_is_refused_at_the_gate_and_waits_to_be_killed() {
     // What is asked after it is answered.
     host.save_state().wait().expect("there is none");
     assert_eq!(answered(&mut again).is_some(), moment == NOT_BEGUN, "nothing is to be settled");
+    if moment == BEGUN {
+        let mut pins = Vec::new();
+        wait_until("the end of its patience", || {
+            let status = host.status();
+            let unloading =
+                status.plugin("sessions").map(|sessions| &*sessions.unloading).unwrap_or_default();
+            pins = unloading.iter().flat_map(|unloading| unloading.pins.clone()).collect();
+            !pins.is_empty()
+        });
+        assert_eq!(pins, ["its tables wait for their disk"], "no hook of it runs");
+    }
     if moment == WRITTEN || moment == TAKEN_BACK {
         disk.let_through(1);
     }
