@@ -16,6 +16,7 @@ use std::{
     future::IntoFuture,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
     task::{Context, Poll, Waker},
     thread,
     time::Duration,
@@ -41,8 +42,8 @@ const TAKEN_BACK: &str = "taken back";
 /// Goes back although rows are lost; callers wait for so long only.
 fn lossy(host: HostBuilder) -> HostBuilder {
     let host = kept_by_the_process(host.allow_state_loss(true));
-    let host = host.gate_timeout(Duration::from_secs(2)).quiesce_timeout(Duration::from_secs(1));
-    host.hook_timeout(Duration::from_secs(1))
+    let host = host.gate_timeout(Duration::from_secs(4)).quiesce_timeout(Duration::from_secs(2));
+    host.hook_timeout(Duration::from_secs(2))
 }
 
 /// The choices that are on the disk.
@@ -151,8 +152,13 @@ fn wait_to_be_killed(home: &Path) {
     }
 }
 
+/// Held by who begins a process: for a moment that has all files of this one open, and
+/// with them the locks on data directories.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Which version serves after that, and how many rows there are.
 fn after_a_kill_when(moment: &str) -> (String, u64) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut harness = Harness::with(lossy);
     deploy(&mut harness, 1);
     deploy_example(&mut harness, "one-way", "2.1.0");
