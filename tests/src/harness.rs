@@ -238,3 +238,11 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
         std::thread::sleep(LOOK_EVERY);
     }
 }
+
+/// Whether a thread of this process has the name.
+pub fn has_thread(wanted: &str) -> bool {
+    let threads = fs::read_dir("/proc/self/task").expect("Linux tells");
+    threads.filter_map(Result::ok).any(|thread| {
+        fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == wanted)
+    })
+}

@@ -8,8 +8,8 @@ use replug_host::{
 use replug_tests::{
     artifacts,
     disk::HangingDisk,
-    harness::{Harness, How, PATIENCE, wait_until},
-    sessions::{audit, call, deploy, deploy_example, kept_by_the_process, name, on_probation, swept, table},
+    harness::{Harness, How, PATIENCE, has_thread, wait_until},
+    sessions::{audit, call, deploy, kept_by_the_process, name, on_probation, swept, table},
 };
 use std::{
     env, fs,
@@ -43,14 +43,6 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether a thread of this process has the name.
-fn has_thread(wanted: &str) -> bool {
-    let threads = fs::read_dir("/proc/self/task").expect("Linux tells");
-    threads.filter_map(Result::ok).any(|thread| {
-        fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == wanted)
-    })
 }
 
 /// What the process below logs; its files take nothing.
@@ -339,36 +331,4 @@ fn a_host_that_ends_waits_for_a_plugin_that_goes_back() {
     let (events, home) = ends.join().expect("does not panic");
     assert!(!events.iter().any(|event| of_problem(&event.kind).is_some()), "{events:#?}");
     Harness::again(home, kept_by_the_process).published("sessions@1.0.0");
-}
-
-/// Once, the choice before was put back at once: a process that was killed when the
-/// store had taken a commit, and before that was taken back, began with a version
-/// that was not to lose its rows.
-#[test]
-fn a_choice_that_was_refused_at_the_gate_stays_until_its_tables_are_as_they_were() {
-    let _alone = alone();
-    let mut harness = Harness::with(|host| kept_by_the_process(host.allow_state_loss(true)));
-    deploy(&mut harness, 1);
-    let sessions = harness.plugin("sessions");
-    deploy_example(&mut harness, "one-way", "2.1.0");
-    call(&sessions, "fill", r#"{"from": 0, "count": 10}"#);
-    let choices = harness.data_dir().join("choices.json");
-    let is_kept = || fs::read_to_string(&choices).is_ok_and(|kept| kept.contains("1.0.0"));
-
-    let in_the_way = sessions.lease("a test").expect("serves");
-    let refused = harness.host.activate(&name(), Some("1.0.0".parse().expect("a version")));
-    wait_until("the choice", is_kept);
-    let disk = hang(&harness);
-    match refused.wait() {
-        Err(HostError::Failed(failure)) => assert_eq!(failure.code, "gate.quiesce_timeout", "{failure}"),
-        other => panic!("{other:?}"),
-    }
-    assert!(is_kept(), "its tables are not as they were");
-    let again = harness.host.activate(&name(), Some("2.1.0".parse().expect("a version")));
-    // What is asked after it is answered.
-    harness.host.save_state().wait().expect("there is none");
-    assert!(is_kept(), "the other choice waits");
-    drop((in_the_way, disk));
-    again.wait().expect("serves");
-    assert!(!is_kept() && fs::read_to_string(&choices).expect("is there").contains("2.1.0"));
 }

@@ -2,12 +2,13 @@
 //! operator chose, and which were gone back from.
 //!
 //! One small file in the data directory, replaced as a whole: written beside its
-//! place, synced, renamed. A choice is written when its version serves, or is about
-//! to, before rows are committed for it and before it is answered; one that was
-//! refused then goes when all that was done for it is undone. Going back acts first and
-//! is written before it is answered, too. Rows and snapshots are
-//! not here, and neither is what served: that follows from the files that are
-//! present and from this.
+//! place, synced, renamed. A choice is written when its version serves, before it is
+//! answered. One for whose version rows are committed before it serves is written
+//! before that, beside the choice that stands until then; as long as both are there,
+//! a host that starts looks at the tables which of them it is. Going back acts first
+//! and is written before it is answered, too. Rows and snapshots are not here, and
+//! neither is what served: that follows from the files that are present and from
+//! this.
 
 use crate::{
     failure::{Code, Failure},
@@ -30,10 +31,35 @@ use std::{
 pub(super) struct Choice {
     /// The version that an operator chose.
     pub(super) chosen: Option<Version>,
+    /// The choice before, while it is open which of the two it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) before: Option<Before>,
     /// The file of the version that was gone back to, which stays.
     pub(super) stays: Option<Digest>,
     /// The files of versions that were gone back from.
     pub(super) left: BTreeSet<Digest>,
+}
+
+/// The choice before one for whose version rows are being committed, or were and it
+/// is being undone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Before {
+    /// The version that an operator chose.
+    pub(super) chosen: Option<Version>,
+    /// What is committed, by table. The later choice is the one as soon as one of
+    /// these commits is on the disk, since then rows of the other version are void.
+    pub(super) commits: BTreeMap<String, TableCommit>,
+}
+
+/// What a commit makes of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TableCommit {
+    /// The schema that is committed.
+    pub(super) schema: u32,
+    /// The last generation before: what it wrote in a later schema is void.
+    pub(super) generation: u32,
 }
 
 /// The file's content.
@@ -155,6 +181,10 @@ mod tests {
         let path = folder.path().join("choices.json");
         let choice = Choice {
             chosen: Some(Version::new(1, 2, 3)),
+            before: Some(Before {
+                chosen: None,
+                commits: BTreeMap::from([("rows".to_owned(), TableCommit { schema: 1, generation: 7 })]),
+            }),
             stays: Some(Digest::of(b"stays")),
             left: BTreeSet::from([Digest::of(b"left")]),
         };
@@ -164,6 +194,17 @@ mod tests {
         assert_eq!(again.all(), BTreeMap::from([(name(), choice)]));
         again.keep(|| vec![(name(), Choice::default())]).expect("is written");
         assert!(Choices::open(path).expect("is read").all().is_empty());
+    }
+
+    #[test]
+    fn a_file_without_a_choice_before_is_read_as_hosts_before_have_written_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("choices.json");
+        let saved =
+            br#"{"format": 1, "plugins": {"sessions": {"chosen": "1.2.3", "stays": null, "left": []}}}"#;
+        fs::write(&path, saved).expect("is written");
+        let choice = Choice { chosen: Some(Version::new(1, 2, 3)), ..Choice::default() };
+        assert_eq!(Choices::open(path.clone()).expect("is read").all(), BTreeMap::from([(name(), choice)]));
     }
 
     #[test]

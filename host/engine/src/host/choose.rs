@@ -1,8 +1,10 @@
 //! An operator's choice of a version.
 
 use super::{
+    choices::{Before, TableCommit},
     control::Control,
     shared::Shared,
+    versions::Versions,
     waiting::{Asked, Done},
 };
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
     failure::Code,
     id::{PluginName, VersionId},
     pipeline::{DeployError, Reach},
-    service::Serving,
+    service::{Serving, TableOf},
 };
 use semver::Version;
 
@@ -36,7 +38,7 @@ impl Control {
             }
             None => before,
         };
-        self.shared.hold_choice(name, Some(before.clone()));
+        self.shared.of_choice(name, |versions| versions.hold_choice(before.clone()));
         let reconciled = self.reconcile(name);
         self.asked.insert(name.clone(), Asked { before, done });
         self.answer_if_done(name, reconciled);
@@ -72,10 +74,7 @@ impl Control {
         reconciled: Result<(), FailureReport>,
     ) -> Result<VersionId, FailureReport> {
         if let Err(failure) = reconciled {
-            let is_undone = self.undone.contains_key(name);
-            if let Some(versions) = self.shared.catalog().get_mut(name.as_str()) {
-                versions.withdraw_choice(before, is_undone);
-            }
+            self.shared.of_choice(name, |versions| versions.withdraw_choice(before));
             // One that was refused at the gate is on the disk, and what comes next
             // takes its time. That it cannot be kept is told at the end.
             let _ = self.shared.keep_choices();
@@ -84,7 +83,7 @@ impl Control {
             let _ = self.reconcile(name);
             return Err(failure);
         }
-        self.shared.hold_choice(name, None);
+        self.shared.of_choice(name, Versions::take_choice);
         let active = self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active().cloned());
         active.ok_or_else(|| unknown(format!("no version of {name} can be activated")))
     }
@@ -92,9 +91,7 @@ impl Control {
     /// Nothing is left of what a refused version did to tables: what is on the disk of
     /// the choice of it goes, too.
     pub(super) fn settle_choice(&mut self, name: &PluginName) {
-        let was_in_doubt =
-            self.shared.catalog().get_mut(name.as_str()).is_some_and(|versions| versions.settle_choice());
-        if was_in_doubt {
+        if self.shared.of_choice(name, Versions::settle_choice) {
             self.keep_choices();
         }
     }
@@ -103,14 +100,42 @@ impl Control {
         self.shared.catalog().get(name.as_str()).is_some_and(|versions| versions.is_in_doubt())
     }
 
-    /// Keeps the choice of a version whose tables are committed behind the gate: a
-    /// disk is not waited for while callers wait.
+    /// Keeps the choice of a version whose tables are committed behind the gate, beside
+    /// the one that stands: a disk is not waited for while callers wait.
     pub(super) fn keep_choice_for_gate(&self, reach: &Reach<'_>, new: &Serving) -> Result<(), DeployError> {
         if !reach.commits_at_gate(new) {
             return Ok(());
         }
-        let kept = self.shared.carry_out_choice(&new.id().name);
-        kept.map_err(|failure| DeployError::Unkept(failure.message))
+        let name = &new.id().name;
+        if self.is_in_doubt(name) {
+            let message = "a commit for the choice before could not be taken back".to_owned();
+            return Err(DeployError::Unkept(message));
+        }
+        let commits = new.tables().uncommitted();
+        let commits = commits
+            .into_iter()
+            .map(|(table, schema, generation)| (table, TableCommit { schema, generation }))
+            .collect();
+        self.shared.of_choice(name, |versions| versions.doubt_choice(commits));
+        self.shared.keep_choices().map_err(|failure| {
+            self.shared.of_choice(name, Versions::settle_choice);
+            DeployError::Unkept(failure.message)
+        })
+    }
+
+    /// Finds out which choice stands where a host before has left that open, once the
+    /// plugin's tables are read. Returns whether it is another one than was thought.
+    pub(super) fn decide_choice(&self, name: &PluginName) -> bool {
+        let mut catalog = self.shared.catalog();
+        let Some(versions) = catalog.get_mut(name.as_str()) else { return false };
+        let Some(Before { commits, .. }) = versions.found_in_doubt() else { return false };
+        let tables = self.shared.directory.tables.of(name);
+        let is_carried_out = tables.iter().any(|TableOf { table, .. }| {
+            let due = commits.get(table.name());
+            due.is_some_and(|due| table.record().is_committed(due.schema, due.generation))
+        });
+        versions.decide_choice(is_carried_out);
+        !is_carried_out
     }
 
     /// Notes the choice; returns the one before.
@@ -134,20 +159,22 @@ impl Control {
 }
 
 impl Shared {
-    /// The choice of a plugin's version comes into force, before rows are committed
-    /// for it: whoever finds them so is to find the choice.
+    /// What serves is the choice of the plugin's version, and nothing is in doubt.
     ///
     /// # Errors
     /// It cannot be kept.
     pub(super) fn carry_out_choice(&self, name: &PluginName) -> Result<(), FailureReport> {
-        self.hold_choice(name, None);
+        self.of_choice(name, Versions::take_choice);
         self.keep_choices()
     }
 
-    fn hold_choice(&self, name: &PluginName, before: Option<Option<Version>>) {
-        if let Some(versions) = self.catalog().get_mut(name.as_str()) {
-            versions.hold_choice(before);
-        }
+    /// Does something to the choice of a plugin's version, if the plugin is known.
+    pub(super) fn of_choice<T: Default>(
+        &self,
+        name: &PluginName,
+        what: impl FnOnce(&mut Versions) -> T,
+    ) -> T {
+        self.catalog().get_mut(name.as_str()).map(what).unwrap_or_default()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     control::{Control, micros, nanos},
     options::RemovalPolicy,
-    versions::Arrival,
+    versions::{Arrival, Versions},
     waiting::{Next, Prepared, Then},
 };
 use crate::{
@@ -44,6 +44,8 @@ impl Control {
                     self.retire(name);
                     break;
                 }
+                // Then it may be another one that is wanted.
+                Step::Deploy(id) if self.tables_are_loaded(&id) && self.decide_choice(name) => {}
                 Step::Deploy(id) => {
                     let Err(error) = self.deploy(&id) else { break };
                     first_failure = first_failure.and(Err(self.not_deployed(&id, &error)));
@@ -284,9 +286,13 @@ impl Control {
     }
 
     /// Ends a version that does not get to serve. What it wrote to its tables
-    /// while it was activated does not count.
+    /// while it was activated does not count. Only a commit leaves the choice of it in
+    /// doubt: whatever else is undone takes as long as its disk likes.
     pub(super) fn give_up(&mut self, refused: Refused) -> DeployError {
-        let Refused { error, version, hangs } = refused;
+        let Refused { error, version, hangs, commit_begun } = refused;
+        if !commit_begun {
+            self.shared.of_choice(&version.payload().id().name, Versions::settle_choice);
+        }
         self.take_back_writes(version.payload());
         self.unload(version.retire(), hangs);
         *error

@@ -13,7 +13,6 @@ use super::{
     job::Job,
     shared::Shared,
     sweeps::{Pauses, Swept},
-    undoing::Undoing,
     waiting::{Asked, Descending, DescentProgress, DescentWork, Prepared, Trying},
 };
 use crate::{
@@ -237,11 +236,11 @@ impl Control {
     }
 
     /// Whether a thread is at work on tables, for a deployment that waited for it or
-    /// because a plugin went back.
+    /// because a plugin went back; or is to be, as soon as one can be had.
     pub(super) fn has_jobs(&self) -> bool {
         self.given_up.iter().any(|work| !work.job.is_done())
             || self.loads.values().any(|load| !load.job.is_done())
-            || self.undone.values().any(Undoing::is_at_work)
+            || self.undone.values().any(|undoing| !undoing.is_done())
             || self.commits.values().any(|committing| !committing.job.is_done())
             || !self.shared.ways_back().under_way.is_empty()
     }

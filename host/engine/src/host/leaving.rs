@@ -186,11 +186,12 @@ impl Control {
             }
             thread::sleep(LOOK_EVERY);
         }
-        // They hold tables, which are closed next.
+        // They hold tables, which are closed next, and choices wait for them.
         while self.has_jobs() && Instant::now() < until {
             thread::sleep(LOOK_EVERY);
+            // What there was no thread for is begun now.
+            self.end_undone();
         }
-        // And choices wait for them.
         self.end_undone();
         self.shared.directory.stop();
         // They write to what is closed next.

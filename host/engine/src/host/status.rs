@@ -208,8 +208,8 @@ pub struct SweepStatus {
 pub struct UnloadingStatus {
     /// `name@semver+digest8`.
     pub id: String,
-    /// What it is at: draining, saving, stopping, dropping, detaching, closing; or
-    /// hanging, in a hook that began before.
+    /// What it is at: draining, saving, stopping, dropping, releasing its tables,
+    /// detaching, closing; or hanging, in a hook that began before.
     pub stage: String,
     /// For how long, in microseconds.
     pub since_us: u64,

@@ -178,7 +178,11 @@ impl Control {
         let leaves = self.shared.unloads().iter().any(|unloading| {
             let runs = matches!(
                 unloading.status().stage,
-                UnloadStage::Hanging | UnloadStage::Draining | UnloadStage::Stopping | UnloadStage::Dropping
+                UnloadStage::Hanging
+                    | UnloadStage::Draining
+                    | UnloadStage::Stopping
+                    | UnloadStage::Dropping
+                    | UnloadStage::Releasing
             );
             runs && unloading.id.name == *name && unloading.id != *serving
         });

@@ -127,7 +127,12 @@ impl Control {
         match begun {
             Ok(event) => EventLog::tell(&event),
             Err(NotPublished { version, reason }) => {
-                return Err(self.give_up(Refused { error: Box::new(reason.into()), version, hangs: None }));
+                return Err(self.give_up(Refused {
+                    error: Box::new(reason.into()),
+                    version,
+                    hangs: None,
+                    commit_begun: false,
+                }));
             }
         }
         Ok(())

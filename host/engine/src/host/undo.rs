@@ -4,7 +4,7 @@
 //! thread of its own, and the plugin's next deployment waits for that. Where no
 //! thread can be had it is begun later.
 
-use super::{control::Control, job::Job};
+use super::{control::Control, job::Job, undoing::Undoing};
 use crate::{
     clock::monotonic_ns,
     dispatch::Holder,
@@ -26,7 +26,12 @@ impl Control {
         let entry = self.shared.directory.entry(&id.name);
         let serving = entry.slot.look(Holder::new("tables", monotonic_ns()));
         let to = serving.map(|serving| Arc::clone(serving.tables()));
-        self.undo_of(&id, move || tables.undo(to.as_deref()));
+        self.undo_of(&id, move || {
+            let undone = tables.undo(to.as_deref());
+            // Also where nothing was left to be undone: its commit may not have been taken
+            // back, or not on the disk yet.
+            undone.and(tables.wait_for_records())
+        });
     }
 
     /// Runs what takes back what a version wrote, and says if it cannot.
@@ -37,14 +42,16 @@ impl Control {
     ) {
         let (of, shared) = (id.clone(), Arc::clone(&self.shared));
         self.undo(&id.name, move || {
-            if let Err(problem) = undo() {
-                shared.event(Some(&of), EventKind::StateProblem { failure: FailureReport::of(&problem) });
+            let undone = undo();
+            if let Err(problem) = &undone {
+                shared.event(Some(&of), EventKind::StateProblem { failure: FailureReport::of(problem) });
             }
+            undone.is_ok()
         });
     }
 
-    /// Runs what leaves tables as they were.
-    pub(super) fn undo(&mut self, name: &PluginName, undo: impl FnOnce() + Send + 'static) {
+    /// Runs what leaves tables as they were, and says whether they are then.
+    pub(super) fn undo(&mut self, name: &PluginName, undo: impl FnOnce() -> bool + Send + 'static) {
         self.undone.entry(name.clone()).or_default().add(Box::new(undo));
         if let Err(error) = self.begin_undoing(name) {
             let message = format!("no thread yet to take back what a version wrote to its tables: {error}");
@@ -73,10 +80,19 @@ impl Control {
             // That there is no thread was said.
             let _ = self.begin_undoing(&name);
         }
-        let done: Vec<PluginName> =
-            self.undone.extract_if(.., |_, undoing| undoing.is_done()).map(|(name, _)| name).collect();
-        for name in done {
-            self.settle_choice(&name);
+        let done: Vec<(PluginName, Undoing)> =
+            self.undone.extract_if(.., |_, undoing| undoing.is_done()).collect();
+        for (name, undoing) in done {
+            match undoing.end() {
+                Some(true) => self.settle_choice(&name),
+                // What is on the disk of the tables is open, and so is the choice: until
+                // another one is carried out, or the next start.
+                Some(false) => {}
+                None => {
+                    let message = format!("the tables of {name} may not be as they were: that panicked");
+                    self.problem(Code::HostThread, message);
+                }
+            }
             let reconciled = self.reconcile(&name);
             self.answer_if_done(&name, reconciled);
         }

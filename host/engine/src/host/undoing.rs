@@ -10,13 +10,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Work that takes something back. May wait for a disk.
-pub(super) type Undo = Box<dyn FnOnce() + Send>;
+/// Work that takes something back, and says whether that is done. May wait for a disk.
+pub(super) type Undo = Box<dyn FnOnce() -> bool + Send>;
 
 /// What is being taken back of a plugin's tables.
 #[derive(Default)]
 pub(super) struct Undoing {
-    jobs: Vec<Job<()>>,
+    jobs: Vec<Job<bool>>,
     /// In the order in which it came.
     waiting: Vec<Undo>,
 }
@@ -31,13 +31,13 @@ impl Undoing {
     ///
     /// # Errors
     /// There is none; what was not begun still waits.
-    pub(super) fn begin(&mut self, start: impl Fn(Undo) -> io::Result<Job<()>>) -> io::Result<()> {
+    pub(super) fn begin(&mut self, start: impl Fn(Undo) -> io::Result<Job<bool>>) -> io::Result<()> {
         while !self.waiting.is_empty() {
             let undo = Arc::new(Mutex::new(Some(self.waiting.remove(0))));
             let inside = Arc::clone(&undo);
             let take =
                 |undo: &Mutex<Option<Undo>>| undo.lock().unwrap_or_else(PoisonError::into_inner).take();
-            match start(Box::new(move || take(&inside).into_iter().for_each(|undo| undo()))) {
+            match start(Box::new(move || take(&inside).is_none_or(|undo| undo()))) {
                 Ok(job) => self.jobs.push(job),
                 Err(error) => {
                     // What was to be the thread's has gone, and this with it were it not shared.
@@ -54,8 +54,15 @@ impl Undoing {
         self.waiting.is_empty() && !self.is_at_work()
     }
 
+    /// Whether all was taken back, once it is done; none if that is not known, because
+    /// something panicked.
+    pub(super) fn end(self) -> Option<bool> {
+        let ends: Vec<Option<bool>> = self.jobs.into_iter().map(Job::join).collect();
+        ends.into_iter().try_fold(true, |all, end| end.map(|end| all && end))
+    }
+
     /// Whether a thread is at it.
-    pub(super) fn is_at_work(&self) -> bool {
+    fn is_at_work(&self) -> bool {
         self.jobs.iter().any(|job| !job.is_done())
     }
 }
@@ -78,6 +85,7 @@ mod tests {
             let done = Arc::clone(&done);
             undoing.add(Box::new(move || {
                 done.fetch_add(1, SeqCst);
+                true
             }));
         }
         let refused = undoing.begin(|undo| {
@@ -91,6 +99,20 @@ mod tests {
             assert!(Instant::now() < until, "it is done");
             thread::yield_now();
         }
-        assert_eq!(done.load(SeqCst), 2);
+        assert_eq!((done.load(SeqCst), undoing.end()), (2, Some(true)));
+    }
+
+    /// Once, whatever came of it, it was taken for done.
+    #[test]
+    fn what_failed_or_panicked_is_not_undone() {
+        let end = |undos: [fn() -> bool; 2]| {
+            let mut undoing = Undoing::default();
+            undos.into_iter().for_each(|undo| undoing.add(Box::new(undo)));
+            undoing.begin(|undo| Job::start("undo", channel::bounded(1).0, undo)).expect("there are threads");
+            undoing.end()
+        };
+        assert_eq!(end([|| true, || true]), Some(true));
+        assert_eq!(end([|| false, || true]), Some(false));
+        assert_eq!(end([|| true, || panic!("as it should")]), None);
     }
 }

@@ -3,7 +3,10 @@
 //!
 //! long: what is wanted follows from all that is known of the versions of a plugin, which stands here once.
 
-use super::{backoff::Backoff, choices::Choice};
+use super::{
+    backoff::Backoff,
+    choices::{Before, Choice, TableCommit},
+};
 use crate::{
     id::{Digest, VersionId},
     pipeline::Candidate,
@@ -28,9 +31,12 @@ pub(super) struct Versions {
     pinned: Option<Version>,
     /// The choice before, while the one that was made is being carried out.
     before: Option<Option<Version>>,
-    /// A choice that was refused, and for which rows may be committed on the disk as
-    /// long as that is being undone.
-    in_doubt: Option<Option<Version>>,
+    /// A choice for which rows may be committed on the disk, and which does not stand:
+    /// it is not carried out yet, or was refused and is being undone.
+    in_doubt: Option<Doubt>,
+    /// The choice before `pinned`, if a host before has left it open which of them it
+    /// is, and this one has not looked yet.
+    found: Option<Before>,
     active: Option<VersionId>,
     /// The version that serves a share of the calls beside it.
     trial: Option<VersionId>,
@@ -47,6 +53,12 @@ pub(super) struct Versions {
     backoff: Backoff<Digest>,
     /// Until when the version that serves is kept, its file being gone.
     gone_until: Option<Instant>,
+}
+
+/// See [`Before`].
+struct Doubt {
+    chosen: Option<Version>,
+    commits: BTreeMap<String, TableCommit>,
 }
 
 /// A version whose file is there.
@@ -119,9 +131,10 @@ pub(super) enum Removed {
 impl Versions {
     /// No files yet, and what was decided before.
     pub(super) fn kept(choice: Choice) -> Self {
-        let Choice { chosen, stays, left } = choice;
+        let Choice { chosen, before, stays, left } = choice;
         Versions {
             pinned: chosen,
+            found: before,
             stays,
             refused: left.clone(),
             unseen: left.clone(),
@@ -132,9 +145,15 @@ impl Versions {
 
     /// What has to be known when a host starts again.
     pub(super) fn choice(&self) -> Choice {
-        let held = self.in_doubt.as_ref().or(self.before.as_ref());
-        let chosen = held.unwrap_or(&self.pinned).clone();
-        Choice { chosen, stays: self.stays, left: self.left.clone() }
+        let stands = self.before.as_ref().unwrap_or(&self.pinned).clone();
+        let (chosen, before) = match (&self.in_doubt, &self.found) {
+            (Some(Doubt { chosen, commits }), _) if *chosen != stands => {
+                (chosen.clone(), Some(Before { chosen: stands, commits: commits.clone() }))
+            }
+            (None, Some(found)) => (stands, Some(found.clone())),
+            _ => (stands, None),
+        };
+        Choice { chosen, before, stays: self.stays, left: self.left.clone() }
     }
 }
 
@@ -382,32 +401,53 @@ impl Versions {
         self.pinned = version;
     }
 
-    /// A choice is being carried out, or has been now: until then it is the one
-    /// before that outlives the host, since whether this one can be had is open.
-    pub(super) fn hold_choice(&mut self, before: Option<Option<Version>>) {
-        self.before = before;
+    /// A choice is being carried out: as long as it is open whether it can be had, the
+    /// one before outlives the host.
+    pub(super) fn hold_choice(&mut self, before: Option<Version>) {
+        self.before = Some(before);
     }
 
-    /// The choice was refused, and the one `before` it stands again. If it had come
-    /// into force, and what was done for it `is_undone` only now, it outlives the host
-    /// until it is [settled](Self::settle_choice): whoever finds rows committed for
-    /// it is to find it, too.
-    pub(super) fn withdraw_choice(&mut self, before: Option<Version>, is_undone: bool) {
-        if self.before.take().is_none() && is_undone {
-            self.in_doubt = Some(self.pinned.clone());
-        }
+    /// The choice was carried out, for what serves now or for what serves already:
+    /// nothing of any other is in doubt.
+    pub(super) fn take_choice(&mut self) {
+        (self.before, self.found, self.in_doubt) = (None, None, None);
+    }
+
+    /// Rows are about to be committed for the choice: from now on both outlive the
+    /// host, until it is clear [which of them](Self::settle_choice) stands. Whoever
+    /// finds rows committed for it is to find it, too.
+    pub(super) fn doubt_choice(&mut self, commits: BTreeMap<String, TableCommit>) {
+        self.in_doubt = Some(Doubt { chosen: self.pinned.clone(), commits });
+    }
+
+    /// The choice was refused, and the one `before` it stands again.
+    pub(super) fn withdraw_choice(&mut self, before: Option<Version>) {
+        self.before = None;
         let may_be_tried = |present: &Present| !self.refused.contains(&present.id.digest);
         self.pinned = before.filter(|version| self.present.get(version).is_some_and(may_be_tried));
     }
 
-    /// Nothing of a choice that was refused is left. Whether there was one.
+    /// All rows are as the choice that stands has them. Whether that was in doubt.
     pub(super) fn settle_choice(&mut self) -> bool {
         self.in_doubt.take().is_some()
     }
 
-    /// Whether another choice than the one that was made last outlives the host yet.
+    /// Whether a choice that does not stand outlives the host yet.
     pub(super) fn is_in_doubt(&self) -> bool {
         self.in_doubt.is_some()
+    }
+
+    /// What a host before has left in doubt. Not what an operator has chosen since.
+    pub(super) fn found_in_doubt(&self) -> Option<&Before> {
+        self.found.as_ref().filter(|_| self.before.is_none())
+    }
+
+    /// That is decided: the later choice `is_carried_out`, or the one before stands.
+    pub(super) fn decide_choice(&mut self, is_carried_out: bool) {
+        let Some(Before { chosen, .. }) = self.found.take() else { return };
+        if !is_carried_out {
+            self.pinned = chosen;
+        }
     }
 
     /// The version is not tried again until its file changes.

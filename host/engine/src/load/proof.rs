@@ -23,6 +23,8 @@ pub enum Pin {
     SignalHandler(i32),
     /// A hook did not return, so that its code still runs.
     HookRuns(&'static str),
+    /// Its tables are being changed, and their disk does not go on.
+    Tables,
     /// A thread has begun with the destructors of the plugin's thread-locals and
     /// not ended.
     Destructors,
@@ -45,6 +47,7 @@ impl fmt::Display for Pin {
             Pin::Wakers => f.write_str("a thread of the host is in one of its wakers"),
             Pin::SignalHandler(signal) => write!(f, "it handles signal {signal}"),
             Pin::HookRuns(hook) => write!(f, "its hook {hook} has not returned"),
+            Pin::Tables => f.write_str("its tables wait for their disk"),
             Pin::Destructors => {
                 f.write_str("a thread has not come to the end of its thread-local destructors")
             }

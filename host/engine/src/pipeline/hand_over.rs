@@ -52,7 +52,7 @@ pub(super) fn hand_over<'a>(
     let budget = means.gate_timeout / 10 * 9;
     let transfer = match Transfer::plan(entry, old, &version, budget, means) {
         Ok(transfer) => transfer,
-        Err(Failed { error, hangs, .. }) => return Err(Refused { error, version, hangs }),
+        Err(Failed { error, hangs, .. }) => return Err(Refused { hangs, ..Refused::new(version, *error) }),
     };
     means.worker.stand_by();
     let begun = Instant::now();

@@ -204,18 +204,21 @@ impl Descent {
     }
 
     /// The version is not let in: images are left in the committed schema again.
-    /// May wait for a disk.
-    pub(crate) fn give_up(&self) {
+    /// May wait for a disk. Returns whether they are, on the disk too.
+    pub(crate) fn give_up(&self) -> bool {
         let mut is_over = lock(&self.is_over);
         if std::mem::replace(&mut *is_over, true) {
-            return;
+            return true;
         }
+        let mut is_undone = true;
         for Down { table, .. } in &self.tables {
-            if let Err(error) = table.cancel_downgrade() {
+            if let Err(error) = table.cancel_downgrade().and_then(|()| table.wait_for_record()) {
                 // Its images are more than is needed, and that is all.
                 tracing::error!(table = table.name(), %error, "a downgrade was given up");
+                is_undone = false;
             }
         }
+        is_undone
     }
 }
 

@@ -44,8 +44,10 @@ pub(crate) fn take_over<'a>(
     let has_state = old.as_ref().map_or(Ok(false), |old| has_state(old, &version));
     let allow_loss = means.policy.allow_loss;
     // Nobody writes behind the gate: what is lost is known there and not before.
+    let mut commit_begun = false;
     let mut commit = |new: &Serving, until: Instant| {
         if passage == Passage::Gated {
+            commit_begun = true;
             losses = commit_behind_gate(new.tables(), descent, allow_loss, until)?;
         }
         Ok(())
@@ -61,7 +63,8 @@ pub(crate) fn take_over<'a>(
             first_start_or_stateless(entry, version, means)
         }
     };
-    Ok(Taken { losses, may_go_back, ..taken? })
+    let taken = taken.map_err(|refused| Refused { commit_begun, ..refused })?;
+    Ok(Taken { losses, may_go_back, ..taken })
 }
 
 /// Whether state goes from one version to the other.

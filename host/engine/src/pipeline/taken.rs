@@ -132,16 +132,18 @@ pub(crate) struct Refused {
     pub(crate) version: Version<Serving>,
     /// Its hook that has not returned; it uses the version until it does.
     pub(crate) hangs: Option<Hook>,
+    /// A commit of its tables was begun: it may be on the disk, or get there yet.
+    pub(crate) commit_begun: bool,
 }
 
 impl Refused {
     pub(super) fn new(version: Version<Serving>, error: impl Into<DeployError>) -> Self {
-        Refused { error: Box::new(error.into()), version, hangs: None }
+        Refused { error: Box::new(error.into()), version, hangs: None, commit_begun: false }
     }
 
     pub(super) fn overdue<T>(version: Version<Serving>, overdue: Overdue<T>) -> Self {
         let hangs = overdue.hanging_hook();
-        Refused { error: Box::new(overdue.into()), version, hangs }
+        Refused { error: Box::new(overdue.into()), version, hangs, commit_begun: false }
     }
 }
 

@@ -342,7 +342,7 @@ impl Failed {
                 if let Err(overdue) = means.worker.run(&progress, move || thaw(&old)) {
                     tracing::error!(error = %overdue.error, "the old version did not thaw");
                 }
-                Refused { error, version, hangs }
+                Refused { hangs, ..Refused::new(version, *error) }
             }
         }
     }

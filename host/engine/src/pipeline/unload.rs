@@ -1,4 +1,4 @@
-//! The end of a version: drain, stop, drop, detach, close, prove.
+//! The end of a version: drain, stop, drop, release, detach, close, prove.
 //!
 //! long: every step of an unload stands here once, in their order.
 //!
@@ -51,6 +51,8 @@ pub(crate) enum UnloadStage {
     Draining,
     Stopping,
     Dropping,
+    /// Its tables are told that it writes no more, which waits for who changes them.
+    Releasing,
     Detaching,
     Closing,
     Unloaded,
@@ -63,6 +65,7 @@ impl UnloadStage {
             UnloadStage::Draining => "draining",
             UnloadStage::Stopping => "stopping",
             UnloadStage::Dropping => "dropping",
+            UnloadStage::Releasing => "releasing",
             UnloadStage::Detaching => "detaching",
             UnloadStage::Closing => "closing",
             UnloadStage::Unloaded => "unloaded",
@@ -180,13 +183,14 @@ impl Unloading {
     }
 
     /// Reports code of the version that has not returned in time as what keeps
-    /// it: a hook, or the destructor of a thread-local.
+    /// it: a hook, or the destructor of a thread-local. Or the disk of its tables.
     pub(crate) fn look_for_hanging_code(&self) {
         let mut status = self.shared.lock();
         let UnloadOptions { hook_timeout, detach_timeout, .. } = self.shared.options;
         let (pin, timeout) = match status.stage {
             UnloadStage::Stopping => (Pin::HookRuns(Hook::Stop.as_str()), hook_timeout),
             UnloadStage::Dropping => (Pin::HookRuns(Hook::Drop.as_str()), hook_timeout),
+            UnloadStage::Releasing => (Pin::Tables, hook_timeout),
             UnloadStage::Detaching => (Pin::Destructors, detach_timeout + RECHECK),
             _ => return,
         };
@@ -312,6 +316,7 @@ impl Shared {
         if let Err(error) = unsafe { serving.destroy() } {
             tracing::warn!(version = %self.id, %error, "the instance did not drop cleanly");
         }
+        self.enter(UnloadStage::Releasing);
         serving.tables().leave();
     }
 

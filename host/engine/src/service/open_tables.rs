@@ -133,6 +133,11 @@ impl OpenTables {
         self.take_back(to, |_| true)
     }
 
+    /// Waits until its tables are on their disks as they are here.
+    pub(crate) fn wait_for_records(&self) -> Result<(), TableError> {
+        self.all().iter().map(|open| open.view.table().wait_for_record()).fold(Ok(()), Result::and)
+    }
+
     fn count_as_writer(&self, writing: Writing) {
         let mut opening = lock(&self.open);
         match (opening.writing, writing) {
@@ -149,13 +154,16 @@ impl OpenTables {
         opening.writing = writing;
     }
 
+    /// Of all tables, also where the store of one has failed; the first error is
+    /// returned.
     fn take_back(&self, to: Option<&OpenTables>, is_due: impl Fn(u32) -> bool) -> Result<(), TableError> {
-        self.all().iter().try_for_each(|open| {
+        let take_back = |open: &Arc<OpenTable>| {
             let table = open.view.table();
             let theirs = to.and_then(|to| to.find(table.name())).map(|theirs| theirs.view.schema());
             let schema = theirs.unwrap_or_else(|| table.record().base);
             if is_due(schema) { table.roll_back(open.view.generation(), schema) } else { Ok(()) }
-        })
+        };
+        self.all().iter().map(take_back).fold(Ok(()), Result::and)
     }
 
     /// Makes the schemas of this version the ones that can be gone back to: in all
@@ -171,6 +179,19 @@ impl OpenTables {
         let tables = self.all();
         let tables = tables.iter().map(|open| (Arc::clone(open.view.table()), open.view.schema()));
         Table::commit_all_unless(&tables.collect::<Vec<_>>(), decision)
+    }
+
+    /// The tables in which committing this version would change something, with its
+    /// schema and the last generation that there is.
+    pub(crate) fn uncommitted(&self) -> Vec<(String, u32, u32)> {
+        let all = self.all();
+        let due = all.iter().filter_map(|open| {
+            let (table, schema) = (open.view.table(), open.view.schema());
+            let record = table.record();
+            let is_due = !record.is_committed(schema, record.generation);
+            is_due.then(|| (table.name().to_owned(), schema, record.generation))
+        });
+        due.collect()
     }
 
     /// Whether their stores take changes, as far as is known.

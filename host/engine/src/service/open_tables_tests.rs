@@ -8,7 +8,7 @@ use super::{
 use crate::{
     failure::{Code, Failure},
     id::PluginName,
-    table::{Limits, Write},
+    table::{Change, Journal, JournalError, Limits, Ticket, Write},
     table_store::{TableStore, TableStoreOptions},
 };
 use replug_abi::Durability;
@@ -291,4 +291,42 @@ fn how_a_version_fits_follows_from_the_committed_schema_and_its_steps() {
     assert_eq!(fit(4, &[(3, 4), (4, 3), (3, 2)]), Fit::Later);
     assert_eq!(fit(4, &[(3, 4), (4, 3)]), Fit::OneWay);
     assert_eq!(fit(1, &[]), Fit::Earlier);
+}
+
+/// A store that fails when there is something to be taken back.
+struct FailsLater;
+
+impl Journal for FailsLater {
+    fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError> {
+        match change {
+            Change::Control(record) if !record.voids.is_empty() => Err(Arc::from(Box::from("no room"))),
+            _ => Ok(Ticket::NONE),
+        }
+    }
+
+    fn wait(&self, _: Ticket) -> Result<(), JournalError> {
+        Ok(())
+    }
+}
+
+/// Once, the first store that failed was the end of it, and what a refused version had
+/// written to the tables behind it counted.
+#[test]
+fn what_a_version_wrote_is_taken_back_where_it_can_be_also_behind_a_store_that_failed() {
+    let tables = tables();
+    let open_both = |schema| {
+        let version = OpenTables::new(&name(), &tables);
+        let _both =
+            ["first", "then"].map(|name| version.open(&Spec { name, ..spec(schema, &[]) }).expect("opens"));
+        version
+    };
+    let serves = open_both(1);
+    serves.activate().expect("writes");
+    serves.commit().expect("is the first");
+    let refused = open_both(2);
+    refused.activate().expect("writes");
+    let [first, then] = ["first", "then"].map(|name| refused.find(name).expect("is open"));
+    first.view().table().attach(Arc::new(FailsLater)).expect("takes the record");
+    assert_eq!(refused.undo(Some(&serves)).expect_err("no room").code(), Code::TableStoreFailed);
+    assert_eq!(then.view().table().record().voids.len(), 1);
 }

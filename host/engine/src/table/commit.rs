@@ -37,8 +37,10 @@ impl Table {
     /// is durable there.
     ///
     /// A crash in between leaves the stores of some as if they were committed, and
-    /// so does one that fails later of what it has taken. Whichever version starts
-    /// then reads all rows: each table says by itself what its rows are.
+    /// so does one that fails later of what it has taken. Each table says by itself
+    /// what its rows are, and so a version of a later schema reads all of them. Down
+    /// from one that leaves no images it is another matter: what that wrote is void
+    /// where the commit is on the disk, for whichever version starts.
     ///
     /// # Errors
     /// [`TableError::StoreFailed`]: none is committed.
@@ -46,9 +48,9 @@ impl Table {
         Table::commit_all_unless(tables, &Decision::default()).map(drop)
     }
 
-    /// The same unless it is given up before all of it is written down. What is given
-    /// up writes nothing any more but what takes it back, and that before anybody else
-    /// changes these tables. Returns whether they are committed.
+    /// The same unless it is given up before all of it is written down that a disk may
+    /// keep waiting. What is given up writes nothing any more but what takes it back, and
+    /// that before anybody else changes these tables. Returns whether they are committed.
     ///
     /// # Errors
     /// As above.
@@ -63,21 +65,34 @@ impl Table {
         // One order for all who do this with the tables of a plugin, so that none of
         // them waits for another.
         tables.sort_by_key(|(table, _)| table.name());
-        let mut written = Vec::with_capacity(tables.len());
-        for (table, schema) in tables {
-            match Pending::write(table, *schema, decision) {
-                Ok(Some(pending)) => written.push(pending),
-                Ok(None) => break,
-                Err(error) => {
-                    written.into_iter().for_each(Pending::take_back);
-                    return Err(error);
-                }
-            }
+        let (queued, direct): (Vec<_>, Vec<_>) = tables.into_iter().partition(|(table, _)| table.is_queued());
+        let mut written = Vec::with_capacity(queued.len() + direct.len());
+        let is_given_up = || decision.is_taken();
+        let mut outcome = write_all(&direct, is_given_up, &mut written);
+        let is_made = outcome.is_ok() && decision.take();
+        if is_made {
+            // Only now: what is queued may be on the disk before it is taken back, and
+            // with it what the version that serves on has written behind it. It is waited
+            // for no longer than it takes to queue it.
+            outcome = write_all(&queued, || false, &mut written);
         }
-        let is_made = decision.take();
-        written.into_iter().for_each(if is_made { Pending::make } else { Pending::take_back });
-        Ok(is_made)
+        let is_whole = is_made && outcome.is_ok();
+        written.into_iter().for_each(if is_whole { Pending::make } else { Pending::take_back });
+        outcome.map(|()| is_made)
     }
+}
+
+/// Writes tables down until it is given up.
+fn write_all<'a>(
+    tables: &[&'a (Arc<Table>, u32)],
+    is_given_up: impl Fn() -> bool,
+    written: &mut Vec<Pending<'a>>,
+) -> Result<(), TableError> {
+    for (table, schema) in tables {
+        let Some(pending) = Pending::write(table, *schema, &is_given_up)? else { break };
+        written.push(pending);
+    }
+    Ok(())
 }
 
 /// A commit of one table that is written down, and not made yet.
@@ -89,11 +104,15 @@ struct Pending<'a> {
 
 impl<'a> Pending<'a> {
     /// None if it was given up.
-    fn write(table: &'a Table, schema: u32, decision: &Decision) -> Result<Option<Self>, TableError> {
+    fn write(
+        table: &'a Table,
+        schema: u32,
+        is_given_up: impl Fn() -> bool,
+    ) -> Result<Option<Self>, TableError> {
         let changing = table.changing();
         // Under the lock: whoever gave it up may have had that meanwhile, and would not
         // find what is written now.
-        if decision.is_taken() {
+        if is_given_up() {
             return Ok(None);
         }
         let mut control = Control::clone(&table.control());

@@ -40,6 +40,14 @@ pub struct Void {
 }
 
 impl Record {
+    /// Whether a version of this schema is committed, and nothing counts that was
+    /// written in a later one up to this generation.
+    pub(crate) fn is_committed(&self, schema: u32, generation: u32) -> bool {
+        let void = Void { first: 1, last: generation, above: schema };
+        let is_void = || self.newest <= schema || self.voids.iter().any(|known| known.covers(&void));
+        self.base == schema && self.downgrade_to == 0 && is_void()
+    }
+
     /// The schema that every row can be read in: that of the committed version,
     /// or the one that is being gone back to. 0 before the first commit.
     pub fn floor(&self) -> u32 {
@@ -280,6 +288,22 @@ mod tests {
         assert_eq!(control.record.voids, [Void { first: 1, last: 4, above: 1 }]);
         control.forget_voids(1);
         assert_eq!((control.record.voids.len(), control.record.newest), (0, 3), "version 3 is at work");
+    }
+
+    #[test]
+    fn a_commit_is_seen_in_the_record_also_where_its_schema_was_the_committed_one() {
+        let mut control = control(2);
+        let serving = control.begin(3);
+        assert!(!control.record.is_committed(2, serving), "rows of 3 count");
+        let before = control.clone();
+        control.begin(2);
+        control.commit(2);
+        assert!(control.record.is_committed(2, serving));
+        control.record.downgrade_to = 1;
+        assert!(!control.record.is_committed(2, serving) && !control.record.is_committed(3, serving));
+        control = before;
+        control.commit(3);
+        assert!(control.record.is_committed(3, serving) && !control.record.is_committed(2, serving));
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! that lock is given back. Whoever has changed the control and then goes
 //! through the shards meets each writer either before it, and then sees its
 //! row, or after it, and then the writer has seen the new control.
+//!
+//! long: the few ways in which a table changes stand here once.
 
 use crate::table::control::{Control, Limits, Record};
 use crate::table::error::TableError;
@@ -18,6 +20,7 @@ use parking_lot::{Mutex, MutexGuard};
 use replug_abi::TableSize;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 /// Named rows that outlive the versions of the plugin that owns them.
@@ -34,6 +37,8 @@ pub struct Table {
     /// Held to change the control, so that no change is lost.
     changing: Mutex<()>,
     ledger: OnceLock<Ledger>,
+    /// The ticket of the record that the journal was told last, by whoever held that.
+    told: AtomicU64,
 }
 
 impl Table {
@@ -230,6 +235,7 @@ impl Table {
             control: ArcSwap::from_pointee(Control::new(Record::default(), limits)),
             changing: Mutex::new(()),
             ledger: OnceLock::new(),
+            told: AtomicU64::new(Ticket::NONE.0),
         }
     }
 
@@ -273,6 +279,11 @@ impl Table {
         self.ledger.get().map_or(Ok(()), Ledger::sound).map_err(|error| self.store_failed(error))
     }
 
+    /// Whether its store takes changes without waiting for a disk.
+    pub(super) fn is_queued(&self) -> bool {
+        self.ledger.get().is_some_and(Ledger::is_queued)
+    }
+
     /// Until this is dropped nobody else changes the control.
     pub(super) fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock()
@@ -280,7 +291,19 @@ impl Table {
 
     /// Tells the journal which rows count, or will.
     pub(super) fn write_down(&self, record: &Record) -> Result<(), TableError> {
-        self.append(&Change::Control(record)).map(drop)
+        let ticket = self.append(&Change::Control(record))?;
+        // Relaxed: it stands for nothing but itself.
+        self.told.store(ticket.0, Relaxed);
+        Ok(())
+    }
+
+    /// Waits until the record is as durable as the table promises.
+    ///
+    /// # Errors
+    /// It never will be, or the store has failed since.
+    pub(crate) fn wait_for_record(&self) -> Result<(), TableError> {
+        self.wait(Ticket(self.told.load(Relaxed)))?;
+        self.is_sound()
     }
 
     /// Makes a change that is written down.

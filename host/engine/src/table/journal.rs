@@ -38,6 +38,12 @@ pub trait Journal: Send + Sync {
     /// The change was not taken. The table refuses all further writes.
     fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError>;
 
+    /// Whether what is appended is queued, so that not even a disk that hangs keeps it
+    /// waiting.
+    fn is_queued(&self) -> bool {
+        false
+    }
+
     /// Waits while so much is queued that more should not be. Called before a
     /// change of a row is made, without locks, on any thread.
     fn wait_for_room(&self) {}
@@ -86,6 +92,10 @@ impl Ledger {
     pub(super) fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError> {
         self.sound()?;
         self.journal.append(change).map_err(|error| self.fail(error))
+    }
+
+    pub(super) fn is_queued(&self) -> bool {
+        self.journal.is_queued()
     }
 
     pub(super) fn wait_for_room(&self) {

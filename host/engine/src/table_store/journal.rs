@@ -40,6 +40,10 @@ impl Journal for TableJournal {
         self.lane.append(self.table, write(change)).map_err(TableStoreError::into_journal_error)
     }
 
+    fn is_queued(&self) -> bool {
+        matches!(self.lane, Lane::Grouped(_))
+    }
+
     fn wait_for_room(&self) {
         // What takes its changes at once has no queue.
         if let Lane::Grouped(committer) = &self.lane {

@@ -269,6 +269,7 @@ fn a_commit_of_several_tables_counts_in_none_of_them_before_all_stores_have_it()
 struct GivingUp {
     decision: Decision,
     bases: Mutex<Vec<u32>>,
+    is_queued: bool,
 }
 
 impl Journal for GivingUp {
@@ -278,6 +279,10 @@ impl Journal for GivingUp {
             _ = *base == 2 && self.decision.take();
         }
         Ok(Ticket::NONE)
+    }
+
+    fn is_queued(&self) -> bool {
+        self.is_queued
     }
 
     fn wait(&self, _: Ticket) -> Result<(), JournalError> {
@@ -299,4 +304,50 @@ fn a_commit_of_several_tables_that_is_given_up_goes_no_further_and_is_taken_back
     assert!(!Table::commit_all_unless(&both, &journal.decision).expect("room"));
     assert_eq!(tables.each_ref().map(|table| table.record().base), [1, 1]);
     assert_eq!(*journal.bases.lock(), [1, 1, 2, 1], "one was asked, and told that it is not so");
+}
+
+/// Takes changes, and keeps the first only.
+#[derive(Default)]
+struct KeepsOne(Mutex<u64>);
+
+impl Journal for KeepsOne {
+    fn append(&self, _: &Change<'_>) -> Result<Ticket, JournalError> {
+        let mut taken = self.0.lock();
+        *taken += 1;
+        Ok(Ticket(*taken))
+    }
+
+    fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {
+        if ticket.0 > 1 { Err(Arc::from(Box::from("no room"))) } else { Ok(()) }
+    }
+}
+
+/// Once, what was queued for a disk was taken for undone.
+#[test]
+fn a_record_is_waited_for_as_it_was_written_last() {
+    let table = super::super::Restore::new("rows", Limits::NONE).finish(Some(Arc::new(KeepsOne::default())));
+    table.commit(1).expect("is queued");
+    table.wait_for_record().expect("is kept");
+    table.commit(2).expect("is queued");
+    assert_eq!(table.wait_for_record().expect_err("is not kept").code(), Code::TableStoreFailed);
+    assert_eq!(table.commit(3).expect_err("is over").code(), Code::TableStoreFailed);
+}
+
+/// Once, tables were written in the order of their names: one that is queued was on
+/// the disk before another's was given up, and with it rows of the version that served
+/// on, which were void after a crash.
+#[test]
+fn a_commit_that_may_be_given_up_is_queued_nowhere() {
+    let queued = Arc::new(GivingUp { is_queued: true, ..GivingUp::default() });
+    let direct = Arc::new(GivingUp::default());
+    let [first, then] = [("first", &queued), ("then", &direct)]
+        .map(|(name, journal)| super::super::Restore::new(name, Limits::NONE).finish(Some(journal.clone())));
+    let commit = |schema, decision: &Decision| {
+        Table::commit_all_unless(&[(Arc::clone(&first), schema), (Arc::clone(&then), schema)], decision)
+    };
+    assert!(commit(1, &Decision::default()).expect("room"));
+    assert!(!commit(2, &direct.decision).expect("room"));
+    assert_eq!((&*queued.bases.lock(), &*direct.bases.lock()), (&vec![1], &vec![1, 2, 1]));
+    assert!(commit(2, &Decision::default()).expect("room"));
+    assert_eq!((first.record().base, then.record().base), (2, 2));
 }
