@@ -344,15 +344,12 @@ mod tests {
     unsafe extern "C" fn cancel(_: Pending) -> Status {
         Status::UNSUPPORTED
     }
-
     unsafe extern "C" fn current_chain(_: *const c_void) -> u64 {
         77
     }
-
     unsafe extern "C" fn find(_: *const c_void, _: RStr<'_>) -> *const c_void {
         std::ptr::null()
     }
-
     unsafe extern "C" fn error(_: *const c_void, _: Part, _: RSlice<'_, u8>) -> Status {
         Status::UNSUPPORTED
     }
