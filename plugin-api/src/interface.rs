@@ -110,8 +110,8 @@
 //! whose arguments are borrowed for the call and whose results go to an out
 //! argument. Later minors append functions behind the one that is marked as the
 //! last of the prefix. A function that can panic catches it with
-//! [`std::panic::catch_unwind`] and answers [`Status::PANIC`]. One that says an
-//! error to a sink answers with one then, and not with OK after all.
+//! [`std::panic::catch_unwind`] and answers [`Status::PANIC`]. A status has no
+//! words: what a caller is to know of an error goes to an out argument.
 //!
 //! A host that calls the row through [`TypedInterface`], which it then implements
 //! itself, hands the plugin's [`Instance`] over as the first argument;

@@ -180,6 +180,16 @@ impl Harness {
         })
     }
 
+    /// The same for a version that was loaded once only, and may be gone by now:
+    /// what is told of one that was refused and of its end comes in either order.
+    pub fn gone(&mut self, version: &str) {
+        let is_gone =
+            |event: &Arc<Event>| matches!(event.kind, EventKind::Unloaded { .. }) && is(event, version);
+        if !self.seen.iter().any(is_gone) {
+            self.unloaded(version);
+        }
+    }
+
     /// Waits until a version is refused by its own doing.
     pub fn not_deployed(&mut self, version: &str) -> FailureReport {
         let event = self.expect(&format!("refusing {version}"), |event| {

@@ -47,7 +47,7 @@ fn the_old_version_thaws_and_the_refused_one_runs_no_further_hook() {
     assert_eq!(harness.not_deployed("hostile@2.0.0").code, "hook.timeout");
     assert!(trace.has("1.0.0 Freeze") && trace.has("1.0.0 Thaw"), "it serves on as it did before");
     fs::write(&end, b"").expect("writes");
-    harness.unloaded("hostile@2.0.0");
+    harness.gone("hostile@2.0.0");
     assert!(trace.has("2.0.0 Stop"), "what was prepared is stopped");
     assert!(!trace.has("2.0.0 Activate"), "a hook began that nobody waited for");
 }
@@ -80,7 +80,7 @@ fn a_hand_over_that_takes_too_long_is_given_up_before_callers_are_refused() {
     let count = harness.plugin("hostile").call("count", b"").expect("counts");
     assert_eq!(count.text(), Ok(&*added.to_string()));
     fs::write(&end, b"").expect("writes");
-    harness.unloaded("hostile@2.0.0");
+    harness.gone("hostile@2.0.0");
 }
 
 /// Once, each retry made callers wait for as long as they are made to, for what

@@ -125,7 +125,7 @@ fn a_step_up_that_fails_panics_or_hangs_behind_the_gate_is_a_pause_and_nothing_e
             was_frozen_and_thaws(&trace, "1.0.0");
             caller.stop();
             hostile::kept(&harness, "1.0.0");
-            harness.unloaded("hostile@2.0.0");
+            harness.gone("hostile@2.0.0");
         }
     }
 }

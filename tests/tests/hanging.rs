@@ -56,7 +56,7 @@ fn a_freeze_that_hangs_makes_callers_of_its_plugin_wait_and_nobody_else() {
     let answer = waiting.join().expect("does not panic").expect("was only delayed");
     assert_eq!(answer.text(), Ok("6"));
     hostile::release(&harness);
-    harness.unloaded("hostile@2.0.0");
+    harness.gone("hostile@2.0.0");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn an_export_that_hangs_delays_no_call_at_all() {
     assert!(failure.message.contains("export"), "{failure}");
     hostile::kept(&harness, "1.0.0");
     hostile::release(&harness);
-    harness.unloaded("hostile@2.0.0");
+    harness.gone("hostile@2.0.0");
 }
 
 /// Once, a hand-over that had been given up went on when its hook returned: the

@@ -13,6 +13,7 @@ use replug_tests::{
     artifacts,
     harness::{Harness, How},
 };
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A host that knows `I`, and serves a plugin of `pairs`.
 fn serving<I: TypedInterface + ?Sized>(example: &str, version: &str) -> Harness {
@@ -339,6 +340,30 @@ fn an_error_and_a_panic_of_the_plugin_are_error_values_and_count_as_failures() {
     assert_eq!(again.to_string(), "plugin every panicked in pairs.every.panic: ");
     assert_eq!(plugin.counters().errors, 5);
     assert_eq!(every.call(|every| every.half(2)), Ok(1));
+}
+
+#[test]
+fn errors_of_calls_inside_of_each_other_keep_their_words() {
+    let harness = serving::<dyn Every>("every", "every@1.0.0");
+    let every = harness.plugin("every").typed::<dyn Every>().expect("is registered");
+    let outer = every.call(|outer| {
+        let inner = every.call(|inner| inner.panic("inner")).expect_err("panics");
+        assert_eq!(inner.to_string(), "plugin every panicked in pairs.every.panic: inner");
+        outer.quote("\"").map(drop)
+    });
+    assert_eq!(outer.expect_err("is refused").to_string(), "plugin every: every.quoted: \"");
+}
+
+#[test]
+fn a_closure_that_panics_keeps_no_version() {
+    let mut harness = serving::<dyn v1_2::Store>("store-v1-0", "store@1.0.0");
+    let store = harness.plugin("store").typed::<dyn v1_2::Store>().expect("is registered");
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        store.call(|store| -> Result<(), Fault> { panic!("at {}", store.get(1)?) })
+    }));
+    assert!(panicked.is_err());
+    harness.deploy(&artifacts::example("pairs", "store-v1-2"), "later.so", "store@1.2.0");
+    harness.unloaded("store@1.0.0");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn a_step_up_that_fails_panics_or_hangs_leaves_the_old_version_and_its_state() {
         let mut harness = hostile::counting(config, |options| options.hook_timeout(HOOK_TIMEOUT));
         let failure = hostile::refused_and_kept(&mut harness, code);
         assert!(failure.message.contains("migrate"), "{failure}");
-        harness.unloaded("hostile@2.0.0");
+        harness.gone("hostile@2.0.0");
     }
 }
 

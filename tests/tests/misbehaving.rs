@@ -84,7 +84,7 @@ fn a_version_that_spawns_and_then_fails_to_prepare_leaves() {
         let mut harness = started(config);
         hostile::drop_version(&harness, 2);
         harness.not_deployed("hostile@2.0.0");
-        harness.unloaded("hostile@2.0.0");
+        harness.gone("hostile@2.0.0");
     }
 }
 

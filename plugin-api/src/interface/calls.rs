@@ -110,9 +110,7 @@ pub fn missing(method: &'static str, since: InterfaceVersion) -> Fault {
 /// Why a call has no result. It takes with it what was said last on this thread,
 /// whatever its status is, so that nothing of it is told of a later call: a
 /// function says an error right before it answers with one, and begins with the
-/// code, which ends what was said before. A row made by hand that says an error
-/// and then succeeds leaves its words to one that fails without any; to look for
-/// them after each success would be in the way of every call.
+/// code, which ends what was said before.
 #[cold]
 #[inline(never)]
 fn fault(method: &'static str, status: Status) -> Fault {

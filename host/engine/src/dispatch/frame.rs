@@ -60,7 +60,8 @@ impl<'a, P: Payload> Entered<'a, P> {
 }
 
 /// A call in progress, for a closure that ends it: when this is dropped, on any of
-/// its ways. The lifetime keeps it from leaving the closure, so that frames nest.
+/// its ways. The lifetime keeps it from leaving the closure; that it ends after the
+/// calls that are made inside of it, the closure's author promises.
 pub(crate) struct Running<'c, P> {
     frame: Frame,
     call: PhantomData<(&'c P, *const ())>,

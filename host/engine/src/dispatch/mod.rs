@@ -13,12 +13,12 @@
 //! it is still live, adds one to the thread's own counter for that version,
 //! and runs. One question guards the way in, whether that hazard is empty: it is
 //! not inside of another call, whose place is the next one up; for a thread
-//! without a record and in a process without membarrier it never is; and others
-//! fill it to make the thread come by the cold path (a kick). So the hazard is all
-//! that a call writes about itself: what stands there between calls, `idle`, is
-//! read when it is emptied, and a kick that meets a call is in force after it. A
-//! counter of zero is the other way out: the thread's first call on a version, or
-//! a marker (no version, closed gate, split), whose counters are never raised.
+//! without a record and in a process without membarrier it never is; and what a
+//! call leaves there when it ends, `idle`, is told by others who make the thread
+//! come by the cold path (a kick). So the hazard is all that a call writes about
+//! itself, and nobody else writes it. A counter of zero is the other way out: the
+//! thread's first call on a version, or a marker (no version, closed gate, split),
+//! whose counters are never raised.
 //!
 //! **Publishing** stores the pointer, issues the heavy barrier, and only then
 //! may hazards be read: a call that is not seen there has not validated yet,
@@ -48,7 +48,7 @@
 //! | in a slot, or in an arm of one | begin | are taken | more and more |
 //! | closed | of chains in flight begin | likewise | |
 //! | sealed, retired | finish | are dropped | |
-//! | drained | none | none | detach: on their next call anywhere, at [`pass_by`], at their end; or are abandoned |
+//! | drained | none | none | detach: on their next call anywhere or the one after it, at [`pass_by`], at their end; or are abandoned |
 //! | finished | | | none |
 //!
 //! Whatever handle is dropped on the way leaves its version in memory. Code
@@ -71,7 +71,6 @@
 //! | entry: claimed | compare-exchange, Acquire | the other claimant's | detach and abandon exclude each other |
 //! | entry: given back | Release | Acquire in `is_attached` | destructors are done, counts folded |
 //! | version detachable, then kick | Release, swap AcqRel on `idle` | swap AcqRel in `settle` | who is kicked knows what for |
-//! | kick, into an empty hazard | compare-exchange, AcqRel | Acquire in `frames` | no hazard is overwritten, and what the last call did stays ordered |
 //! | root tag's number, then the tag | Release | tag, then number, Acquire | a number that fits fits the tag |
 //! | record into the list | compare-exchange, AcqRel | Acquire in `all` | its fields are there |
 //! | record free | Release | compare-exchange, Acquire in `acquire` | the thread before is done with it |

@@ -7,9 +7,9 @@
 //! thread ends, the next new thread takes it over. The list only grows, so it
 //! is walked without a lock.
 //!
-//! Only the owning thread writes its record, but for `idle` and the place that it
-//! is for, through which others ask it to come by the cold path, and for the entry
-//! of a drained version that is abandoned. The file is long so that who writes what, and
+//! Only the owning thread writes its record, but for `idle`, through which others ask
+//! it to come by the cold path, and for the entry of a drained version that is
+//! abandoned. The file is long so that who writes what, and
 //! when, can be checked in one place.
 //!
 //! long: the record and its hazards are one invariant; half of it is its argument.
@@ -38,6 +38,7 @@ const OPEN: *mut Header = ptr::null_mut();
 const COLD: *mut Header = ptr::without_provenance_mut(2);
 /// Likewise: the thread is asked to detach from drained versions, on its way.
 const KICKED: *mut Header = ptr::without_provenance_mut(4);
+const _: () = assert!(align_of::<Header>() > 4, "the marks of a hazard are in bits that no address has");
 /// How often an ending thread looks for versions that its own destructors
 /// called into, before it writes the rest off.
 const EXIT_ROUNDS: usize = 8;
@@ -77,7 +78,7 @@ unsafe impl Send for ThreadRecord {}
 
 /// The hot path's view.
 impl ThreadRecord {
-    /// This thread's record, or [`UNREGISTERED`], whose limit is zero.
+    /// This thread's record, or [`UNREGISTERED`], whose hot path is closed.
     #[inline(always)]
     pub(super) fn current() -> &'static ThreadRecord {
         // SAFETY: the cell only ever holds the address of `UNREGISTERED` or of
@@ -275,16 +276,13 @@ impl ThreadRecord {
         }
     }
 
-    /// Asks the thread to come by the cold path, and detach there.
+    /// Asks the thread to come by the cold path, and detach there. Its place is its
+    /// own: the next call to end closes it, and the one after that comes by.
     pub(super) fn kick(&self) {
         // AcqRel: partner is the swap in `settle`, which thereby sees the
         // version marked as detachable. A swap and not a store, so that two
         // who kick are both seen.
         self.idle.swap(KICKED, Ordering::AcqRel);
-        // A thread in a call leaves `idle` there when it returns. A compare-exchange,
-        // so that no hazard is ever lost; AcqRel, so that the place goes on telling
-        // what the call before did.
-        let _ = self.hazards[0].compare_exchange(OPEN, KICKED, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Detaches this thread from drained versions, if it was asked to and is
@@ -294,8 +292,6 @@ impl ThreadRecord {
         if !is_kicked || self.depth() != 0 || self.settling.swap(true, Ordering::Relaxed) {
             return;
         }
-        // The place first: who kicks between the two closes it once too often, and
-        // not once too little.
         self.hazards[0].store(idle(), Ordering::Release);
         // Partner: `kick`. Who kicks after this is served the next time.
         self.idle.swap(idle(), Ordering::AcqRel);

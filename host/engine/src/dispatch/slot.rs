@@ -14,7 +14,7 @@
 
 use super::barrier::{Asymmetric, Barrier};
 use super::chain::ChainToken;
-use super::counters::Counters;
+use super::counters::{Counters, bump};
 use super::frame::{Entered, Frame, FrameKind, Running};
 use super::gate::{GatePlace, GateRefused, Places, Waiter};
 use super::lease::{Holder, Lease};
@@ -190,7 +190,8 @@ impl<P: Payload> Slot<P> {
     /// on, waits for it, up to the slot's timeout per hand-over.
     #[inline(always)]
     pub fn enter<R>(&self, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
-        self.enter_by_sequence_or_else(|running| Ok(call(running.entered())), Err)
+        // SAFETY: ended when the closure returns.
+        unsafe { self.enter_by_sequence_or_else(|running| Ok(call(running.entered())), Err) }
     }
 
     /// [`enter`](Self::enter) with a say in where the call goes while two
@@ -204,14 +205,18 @@ impl<P: Payload> Slot<P> {
         route: Route<'_>,
         call: impl FnOnce(Entered<'_, P>) -> R,
     ) -> Result<R, Refused> {
-        self.enter_routed_or_else(route, |running| Ok(call(running.entered())), Err)
+        // SAFETY: ended when the closure returns.
+        unsafe { self.enter_routed_or_else(route, |running| Ok(call(running.entered())), Err) }
     }
 
     /// [`enter_routed`](Self::enter_routed), with what is made of a refusal, and of
     /// the call's own end. For calls that may fail by themselves: one result instead
     /// of one in another, and no question after the end which of the two it was.
+    ///
+    /// # Safety
+    /// `call` ends what it is given after all calls that it makes itself: they nest.
     #[inline(always)]
-    pub(crate) fn enter_routed_or_else<R>(
+    pub(crate) unsafe fn enter_routed_or_else<R>(
         &self,
         route: Route<'_>,
         call: impl FnOnce(Running<'_, P>) -> R,
@@ -228,8 +233,11 @@ impl<P: Payload> Slot<P> {
     }
 
     /// The same as [`enter`](Self::enter) goes.
+    ///
+    /// # Safety
+    /// As for [`enter_routed_or_else`](Self::enter_routed_or_else).
     #[inline(always)]
-    pub(crate) fn enter_by_sequence_or_else<R>(
+    pub(crate) unsafe fn enter_by_sequence_or_else<R>(
         &self,
         call: impl FnOnce(Running<'_, P>) -> R,
         refused: impl FnOnce(Refused) -> R,
@@ -445,6 +453,9 @@ impl<P: Payload> Slot<P> {
             let shared = unsafe { header.as_ref() }.shared();
             shared.take_lease();
             shared.count_call();
+            // For the watchdog: a call inside of which leases are taken is not stuck.
+            // SAFETY: as above.
+            bump(&record.entry(unsafe { header.as_ref() }.index()).other_entries);
             // SAFETY: where `admit` stored it.
             unsafe { record.empty(depth) };
             // SAFETY: just counted, and a version of this slot.

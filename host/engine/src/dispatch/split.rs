@@ -50,7 +50,7 @@ impl<P: Payload> Slot<P> {
         if let Some(reason) = refused {
             return Err(NotPublished { version: challenger, reason });
         }
-        // Release: partner is the Acquire in `protect` and in `enter_split`;
+        // Release: partner is the Acquire in `protect` and in `choose`;
         // shows the table. Nobody leaves, so no barrier follows.
         self.live.swap(marker(&SPLIT), Ordering::AcqRel);
         control.challenger = Some(challenger.0);

@@ -646,6 +646,21 @@ fn looking_counts_nothing_and_waits_for_nothing_whatever_the_gate_does() {
 }
 
 #[test]
+fn a_call_inside_of_which_leases_are_taken_is_busy_and_not_stuck() {
+    let slot = slot_with(1, Duration::from_secs(1));
+    let stuck = slot.enter(|call| {
+        let id = call.version();
+        let of_ours = |stuck: Vec<StuckCall>| stuck.into_iter().filter(|call| call.version == id).count();
+        let earlier = Scan::take();
+        let idle = of_ours(Scan::take().stuck_since(&earlier));
+        drop(slot.lease(Holder::new("test", 0)).expect("live"));
+        (idle, of_ours(Scan::take().stuck_since(&earlier)))
+    });
+    assert_eq!(stuck, Ok((1, 0)));
+    finish(slot.withdraw().expect("live"));
+}
+
+#[test]
 fn the_watchdog_sees_calls_that_do_not_return_and_no_others() {
     let slot = slot_with(1, AMPLE);
     let SlotState::Live(stuck) = slot.state() else {

@@ -124,7 +124,8 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
         let refused = |refused| Err(self.refused(refused));
-        self.entry.slot.enter_by_sequence_or_else(|running| self.run(running, use_it), refused)
+        // SAFETY: `run` ends it after the closure in which others are made.
+        unsafe { self.entry.slot.enter_by_sequence_or_else(|running| self.run(running, use_it), refused) }
     }
 
     /// [`call`](Self::call) with a say in which version it is while two of them
@@ -139,7 +140,8 @@ impl<I: TypedInterface + ?Sized> Typed<I> {
         use_it: impl for<'call> FnOnce(I::Proxy<'call>) -> Result<R, Fault>,
     ) -> Result<R, Box<CallError>> {
         let refused = |refused| Err(self.refused(refused));
-        self.entry.slot.enter_routed_or_else(route, |running| self.run(running, use_it), refused)
+        // SAFETY: as in `call`.
+        unsafe { self.entry.slot.enter_routed_or_else(route, |running| self.run(running, use_it), refused) }
     }
 
     #[inline(always)]

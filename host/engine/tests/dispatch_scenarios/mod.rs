@@ -410,34 +410,61 @@ impl Payload for Lean {
 /// one caller that runs at the publisher's side: most times in an optimised
 /// build, seldom in a debug build, always under Miri.
 pub(crate) fn a_version_is_drained_only_when_nobody_can_still_enter_it() {
-    take_turns(1, std::hint::spin_loop);
-    take_turns(CALLERS, thread::yield_now);
+    take_turns(1, std::hint::spin_loop, From::Outside);
+    take_turns(CALLERS, thread::yield_now, From::Outside);
+    take_turns(1, std::hint::spin_loop, From::Inside);
+    take_turns(1, std::hint::spin_loop, From::Kicked);
 }
 
-fn take_turns(callers: u64, wait: fn()) {
+/// Where the callers call from.
+#[derive(Clone, Copy, PartialEq)]
+enum From {
+    /// They do nothing else.
+    Outside,
+    /// A call of another slot.
+    Inside,
+    /// Threads that were asked to detach from another version.
+    Kicked,
+}
+
+fn take_turns(callers: u64, wait: fn(), from: From) {
     let lean = || {
         let serving = Box::leak(Box::new(AtomicBool::new(true)));
         Version::new(Lean(serving)).expect("few live at once")
     };
-    let slot = Slot::new(DEADLINE);
+    let (slot, beside) = (Slot::new(DEADLINE), Slot::new(DEADLINE));
     slot.publish(lean()).expect("open");
+    beside.publish(lean()).expect("open");
     let stop = AtomicBool::new(false);
     let mut turns = 0;
+    let ask = || {
+        slot.enter(|call| {
+            let serving = call.payload().0;
+            // Longer than a store takes to become visible.
+            (0..8).any(|_| !serving.load(Relaxed))
+        })
+    };
     thread::scope(|scope| {
         for _ in 0..callers {
             scope.spawn(|| {
+                beside.enter(|_| ()).expect("live");
                 while !stop.load(Relaxed) {
-                    let is_gone = slot.enter(|call| {
-                        let serving = call.payload().0;
-                        // Longer than a store takes to become visible.
-                        (0..8).any(|_| !serving.load(Relaxed))
-                    });
+                    let is_gone = match from {
+                        From::Inside => beside.enter(|_| ask()).expect("live"),
+                        From::Outside | From::Kicked => ask(),
+                    };
                     if is_gone != Ok(false) {
                         eprintln!("a version was taken away from a call");
                         std::process::abort();
                     }
                 }
             });
+        }
+        while beside.counters().calls < callers {
+            thread::yield_now();
+        }
+        if from == From::Kicked {
+            leave(beside.withdraw().expect("live"));
         }
         let mut spare = lean();
         let end = Instant::now() + LOAD;
@@ -458,4 +485,20 @@ fn take_turns(callers: u64, wait: fn()) {
     });
     assert!(turns > ENOUGH, "only {turns} turns: nothing was stressed");
     drop(slot.withdraw());
+    drop(beside.withdraw());
+}
+
+/// Has all threads detach by themselves.
+fn leave(mut left: Retired<Lean>) {
+    let drained = loop {
+        match left.try_drained() {
+            Ok(drained) => break drained,
+            Err(not_yet) => left = not_yet,
+        }
+        thread::yield_now();
+    };
+    while drained.detach_threads() > 0 {
+        thread::yield_now();
+    }
+    drop(drained.finish().expect("all detached"));
 }
