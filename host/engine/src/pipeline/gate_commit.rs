@@ -34,14 +34,14 @@ pub(super) fn commit_behind_gate(
     let (inside, (done, outcome)) = (Arc::clone(&decision), channel::bounded(1));
     let work = move || {
         // Nobody waits for it any more if it was too late.
-        let _ = done.send(commit(&tables, &downs, allow_loss, &inside));
+        commit(&tables, &downs, allow_loss, &inside, |committed| _ = done.send(committed));
     };
     thread::Builder::new().name("replug-gate".to_owned()).spawn(work).map_err(DeployError::Thread)?;
     let committed = match outcome.recv_deadline(until) {
         Err(RecvTimeoutError::Timeout) if decision.take() => {
             return Err(DeployError::SlowStore { waited: begun.elapsed() });
         }
-        // It is being made, which waits for nothing.
+        // It is being made, which waits for nothing; nor does it to say that it cannot be.
         Err(RecvTimeoutError::Timeout) => outcome.recv().ok(),
         Err(RecvTimeoutError::Disconnected) => None,
         Ok(committed) => Some(committed),
@@ -54,11 +54,20 @@ fn commit(
     downs: &[Down],
     allow_loss: bool,
     decision: &Decision,
-) -> Result<Vec<Loss>, DeployError> {
-    reads_all_rows(tables)?;
-    let losses =
-        downs.iter().filter_map(|down| down.loss(allow_loss).transpose()).collect::<Result<_, _>>()?;
-    if tables.commit_unless(decision)? { Ok(losses) } else { Err(DeployError::Overtaken) }
+    tell: impl FnOnce(Result<Vec<Loss>, DeployError>),
+) {
+    let losses = reads_all_rows(tables)
+        .and_then(|()| downs.iter().filter_map(|down| down.loss(allow_loss).transpose()).collect());
+    match losses {
+        Err(error) => tell(Err(error)),
+        Ok(losses) => tables.commit_unless(decision, |made| {
+            tell(match made {
+                Ok(true) => Ok(losses),
+                Ok(false) => Err(DeployError::Overtaken),
+                Err(error) => Err(error.into()),
+            });
+        }),
+    }
 }
 
 #[cfg(test)]

@@ -169,16 +169,20 @@ impl OpenTables {
     /// Makes the schemas of this version the ones that can be gone back to: in all
     /// of its tables, or in none.
     pub(crate) fn commit(&self) -> Result<(), TableError> {
-        self.commit_unless(&Decision::default()).map(drop)
+        Table::commit_all(&self.with_schemas())
     }
 
-    /// The same unless it is given up meanwhile. Returns whether they are.
-    pub(crate) fn commit_unless(&self, decision: &Decision) -> Result<bool, TableError> {
-        // Also where the schema is the committed one already: what is void then
-        // was not before.
-        let tables = self.all();
-        let tables = tables.iter().map(|open| (Arc::clone(open.view.table()), open.view.schema()));
-        Table::commit_all_unless(&tables.collect::<Vec<_>>(), decision)
+    /// The same unless it is given up meanwhile. Tells whether they are, before what
+    /// failed is taken back.
+    pub(crate) fn commit_unless(&self, decision: &Decision, tell: impl FnOnce(Result<bool, TableError>)) {
+        Table::commit_all_unless(&self.with_schemas(), decision, tell);
+    }
+
+    // Also where the schema is the committed one already: what is void then was not
+    // before.
+    fn with_schemas(&self) -> Vec<(Arc<Table>, u32)> {
+        let of = |open: &Arc<OpenTable>| (Arc::clone(open.view.table()), open.view.schema());
+        self.all().iter().map(of).collect()
     }
 
     /// The tables in which committing this version would change something, with its

@@ -3,12 +3,15 @@
 //!
 //! Each table has a store of its own, or shares one, and each can fail by
 //! itself; nothing here makes one write of them. Nothing counts in memory before
-//! all of them have taken it, and nobody changes one of the tables meanwhile.
+//! all of them have taken it, and nobody changes one of the tables meanwhile. Until it
+//! is decided, and taken back where it is not made, the stores are told no rows: what
+//! is acknowledged after a commit that came to nothing stands behind it on every disk,
+//! and so is not void for whoever finds the commit after a crash.
 
 use crate::table::control::Control;
 use crate::table::core::Table;
 use crate::table::error::TableError;
-use parking_lot::MutexGuard;
+use parking_lot::{MutexGuard, RwLockWriteGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -40,24 +43,68 @@ impl Table {
     /// so does one that fails later of what it has taken. Each table says by itself
     /// what its rows are, and so a version of a later schema reads all of them. Down
     /// from one that leaves no images it is another matter: what that wrote is void
-    /// where the commit is on the disk, for whichever version starts.
+    /// where the commit is on the disk, for whichever version starts. Where such a
+    /// commit cannot be taken back, none of the tables in which it has rows void takes
+    /// any more.
     ///
     /// # Errors
     /// [`TableError::StoreFailed`]: none is committed.
     pub fn commit_all(tables: &[(Arc<Table>, u32)]) -> Result<(), TableError> {
-        Table::commit_all_unless(tables, &Decision::default()).map(drop)
+        let mut outcome = Ok(false);
+        Table::commit_all_unless(tables, &Decision::default(), |told| outcome = told);
+        outcome.map(drop)
     }
 
     /// The same unless it is given up before all of it is written down that a disk may
     /// keep waiting. What is given up writes nothing any more but what takes it back, and
-    /// that before anybody else changes these tables. Returns whether they are committed.
+    /// that before anybody else changes these tables.
+    ///
+    /// Tells once whether they are committed, as soon as that is clear: taking back what
+    /// failed may wait for a disk, too.
     ///
     /// # Errors
     /// As above.
     pub(crate) fn commit_all_unless(
         tables: &[(Arc<Table>, u32)],
         decision: &Decision,
-    ) -> Result<bool, TableError> {
+        tell: impl FnOnce(Result<bool, TableError>),
+    ) {
+        let mut held = match Held::all(tables, decision) {
+            Ok(Some(held)) => held,
+            Ok(None) => return tell(Ok(false)),
+            Err(error) => return tell(Err(error)),
+        };
+        let is_queued = |held: &Held<'_>| held.table.is_queued();
+        let mut outcome = Held::write(held.iter_mut().filter(|held| !is_queued(held)), || decision.is_taken());
+        let is_made = outcome.is_ok() && decision.take();
+        if is_made {
+            // Only now: it is waited for no longer than it takes to queue it.
+            outcome = Held::write(held.iter_mut().filter(|held| is_queued(held)), || false);
+        }
+        if is_made && outcome.is_ok() {
+            held.into_iter().for_each(Held::make);
+            return tell(Ok(true));
+        }
+        // What could not be queued is nowhere; what a disk has not taken may be on it.
+        let unclear = outcome.as_ref().err().filter(|_| !is_made).cloned();
+        tell(outcome.map(|()| false));
+        Held::take_back(&held, unclear);
+    }
+}
+
+/// A table that nobody else changes, and whose store is told no rows.
+struct Held<'a> {
+    table: &'a Table,
+    /// What it will be.
+    control: Control,
+    is_written: bool,
+    changing: MutexGuard<'a, ()>,
+    _rows: RwLockWriteGuard<'a, ()>,
+}
+
+impl<'a> Held<'a> {
+    /// All of them; none if it was given up meanwhile.
+    fn all(tables: &'a [(Arc<Table>, u32)], decision: &Decision) -> Result<Option<Vec<Self>>, TableError> {
         for (table, _) in tables {
             table.is_sound()?;
         }
@@ -65,74 +112,63 @@ impl Table {
         // One order for all who do this with the tables of a plugin, so that none of
         // them waits for another.
         tables.sort_by_key(|(table, _)| table.name());
-        let (queued, direct): (Vec<_>, Vec<_>) = tables.into_iter().partition(|(table, _)| table.is_queued());
-        let mut written = Vec::with_capacity(queued.len() + direct.len());
-        let is_given_up = || decision.is_taken();
-        let mut outcome = write_all(&direct, is_given_up, &mut written);
-        let is_made = outcome.is_ok() && decision.take();
-        if is_made {
-            // Only now: what is queued may be on the disk before it is taken back, and
-            // with it what the version that serves on has written behind it. It is waited
-            // for no longer than it takes to queue it.
-            outcome = write_all(&queued, || false, &mut written);
+        let mut all = Vec::with_capacity(tables.len());
+        for (table, schema) in tables {
+            let (changing, rows) = (table.changing(), table.keep_rows_back());
+            // Under the locks: whoever gave it up may have had them meanwhile.
+            if decision.is_taken() {
+                return Ok(None);
+            }
+            let mut control = Control::clone(&table.control());
+            control.commit(*schema);
+            all.push(Held { table, control, is_written: false, changing, _rows: rows });
         }
-        let is_whole = is_made && outcome.is_ok();
-        written.into_iter().for_each(if is_whole { Pending::make } else { Pending::take_back });
-        outcome.map(|()| is_made)
+        Ok(Some(all))
     }
-}
 
-/// Writes tables down until it is given up.
-fn write_all<'a>(
-    tables: &[&'a (Arc<Table>, u32)],
-    is_given_up: impl Fn() -> bool,
-    written: &mut Vec<Pending<'a>>,
-) -> Result<(), TableError> {
-    for (table, schema) in tables {
-        let Some(pending) = Pending::write(table, *schema, &is_given_up)? else { break };
-        written.push(pending);
-    }
-    Ok(())
-}
-
-/// A commit of one table that is written down, and not made yet.
-struct Pending<'a> {
-    table: &'a Table,
-    control: Control,
-    changing: MutexGuard<'a, ()>,
-}
-
-impl<'a> Pending<'a> {
-    /// None if it was given up.
-    fn write(
-        table: &'a Table,
-        schema: u32,
+    /// Writes them down until it is given up.
+    fn write<'b>(
+        all: impl Iterator<Item = &'b mut Self>,
         is_given_up: impl Fn() -> bool,
-    ) -> Result<Option<Self>, TableError> {
-        let changing = table.changing();
-        // Under the lock: whoever gave it up may have had that meanwhile, and would not
-        // find what is written now.
-        if is_given_up() {
-            return Ok(None);
+    ) -> Result<(), TableError>
+    where
+        'a: 'b,
+    {
+        for held in all {
+            if is_given_up() {
+                break;
+            }
+            if held.control.record != held.table.control().record {
+                held.table.write_down(&held.control.record)?;
+                held.is_written = true;
+            }
         }
-        let mut control = Control::clone(&table.control());
-        control.commit(schema);
-        if control.record != table.control().record {
-            table.write_down(&control.record)?;
-        }
-        Ok(Some(Pending { table, control, changing }))
+        Ok(())
     }
 
     fn make(self) {
         self.table.set_control(self.control, &self.changing);
     }
 
-    fn take_back(self) {
-        let before = self.table.control();
-        if self.control.record != before.record
-            && let Err(error) = self.table.write_down(&before.record)
-        {
-            tracing::error!(table = self.table.name(), %error, "the store has a commit that was not made");
+    /// Has the stores forget it again. Where one may not, it may be taken for made after
+    /// a crash: what would be void then is not written any more.
+    fn take_back(all: &[Self], unclear: Option<TableError>) {
+        let taken_back = all.iter().filter(|held| held.is_written).map(|held| {
+            let table = held.table;
+            let back = table.write_down(&table.control().record).and_then(|()| table.wait_for_record());
+            back.inspect_err(|error| {
+                tracing::error!(table = table.name(), %error, "the store has a commit that was not made");
+            })
+        });
+        let taken_back = taken_back.fold(Ok(()), Result::and);
+        let Some(why) = taken_back.err().or(unclear) else { return };
+        for held in all.iter().filter(|held| held.voids_rows()) {
+            held.table.end_store(&why);
         }
+    }
+
+    /// Whether rows that count would be void by it.
+    fn voids_rows(&self) -> bool {
+        self.control.record.voids != self.table.control().record.voids
     }
 }

@@ -16,7 +16,7 @@ use crate::table::row::Row;
 use crate::table::shards::{Shard, Shards};
 use crate::table::usage::{Full, Usage};
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 use replug_abi::TableSize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,6 +36,9 @@ pub struct Table {
     control: ArcSwap<Control>,
     /// Held to change the control, so that no change is lost.
     changing: Mutex<()>,
+    /// Held while the journal is told a row, and against that while it is open whether
+    /// what it was told of the control is taken back.
+    telling: RwLock<()>,
     ledger: OnceLock<Ledger>,
     /// The ticket of the record that the journal was told last, by whoever held that.
     told: AtomicU64,
@@ -234,6 +237,7 @@ impl Table {
             usage: Usage::default(),
             control: ArcSwap::from_pointee(Control::new(Record::default(), limits)),
             changing: Mutex::new(()),
+            telling: RwLock::new(()),
             ledger: OnceLock::new(),
             told: AtomicU64::new(Ticket::NONE.0),
         }
@@ -289,6 +293,18 @@ impl Table {
         self.changing.lock()
     }
 
+    /// Until this is dropped the journal is told no rows: who writes one waits.
+    pub(super) fn keep_rows_back(&self) -> RwLockWriteGuard<'_, ()> {
+        self.telling.write()
+    }
+
+    /// Has the store take nothing any more, as if it had failed.
+    pub(super) fn end_store(&self, why: &TableError) {
+        if let Some(ledger) = self.ledger.get() {
+            ledger.end(Arc::new(why.clone()));
+        }
+    }
+
     /// Tells the journal which rows count, or will.
     pub(super) fn write_down(&self, record: &Record) -> Result<(), TableError> {
         let ticket = self.append(&Change::Control(record))?;
@@ -333,7 +349,7 @@ impl Table {
         let old = shard.find(place, key);
         self.usage.exchange(old, new.as_ref(), limits).map_err(|full| self.full(full, limits))?;
         let change = new.as_ref().map_or(Change::Remove { key }, |row| Change::Put(row.parts()));
-        let ticket = match self.append(&change) {
+        let ticket = match self.append_rows(&change) {
             Ok(ticket) => ticket,
             Err(error) => {
                 // Back to what it was, which has room by definition.
@@ -372,7 +388,7 @@ impl Table {
             return Err(self.not_active());
         }
         let existed = self.size().rows > 0;
-        let ticket = self.append(&Change::Clear)?;
+        let ticket = self.append_rows(&Change::Clear)?;
         self.usage.reset();
         let rows: Vec<_> = shards.iter_mut().map(|shard| shard.take_all()).collect();
         // Freeing the rows takes its time; nobody has to wait for it.
@@ -391,6 +407,11 @@ impl Table {
         if let Some(ledger) = self.ledger.get() {
             ledger.wait_for_room();
         }
+    }
+
+    fn append_rows(&self, change: &Change<'_>) -> Result<Ticket, TableError> {
+        let _telling = self.ledger.get().map(|_| self.telling.read());
+        self.append(change)
     }
 
     fn append(&self, change: &Change<'_>) -> Result<Ticket, TableError> {

@@ -120,6 +120,11 @@ impl Ledger {
         self.failed.get().map_or(Ok(()), |error| Err(Arc::clone(error)))
     }
 
+    /// Takes nothing any more.
+    pub(super) fn end(&self, why: JournalError) {
+        self.fail(why);
+    }
+
     /// Keeps the first failure, and gives it to whoever asks.
     fn fail(&self, error: JournalError) -> JournalError {
         Arc::clone(self.failed.get_or_init(|| error))

@@ -5,7 +5,7 @@ use super::super::Void;
 use super::*;
 use crate::failure::{Code, Failure};
 
-fn durable(room: Option<usize>) -> (Arc<Table>, Arc<MemoryJournal>) {
+pub(super) fn durable(room: Option<usize>) -> (Arc<Table>, Arc<MemoryJournal>) {
     let journal = Arc::new(MemoryJournal { room, ..MemoryJournal::default() });
     (super::super::Restore::new("rows", Limits::NONE).finish(Some(journal.clone())), journal)
 }
@@ -203,109 +203,6 @@ fn records_that_no_table_writes_are_refused() {
     assert_eq!(restore.finish(None).record(), good);
 }
 
-/// Once, the tables before the one whose store failed were committed, and what the
-/// version wrote that served on counted no more.
-#[test]
-fn a_commit_of_several_tables_is_one_of_none_when_a_store_fails() {
-    for is_known in [true, false] {
-        // Two activations fit in, and no commit.
-        let ((first, journal), (second, _)) = (durable(None), durable(Some(2)));
-        let old = [&first, &second].map(|table| Version::start(table, 2, false));
-        first.commit(2).expect("room");
-        old[0].put(b"a", &[1, 2]).expect("room");
-        let _new = [&first, &second].map(|table| Version::start(table, 1, false));
-        if is_known {
-            second.commit(2).expect_err("no room");
-        }
-        let before = (first.record(), journal.kept.lock().len());
-        let refused = Table::commit_all(&[(Arc::clone(&first), 1), (Arc::clone(&second), 1)]);
-        assert_eq!(refused.expect_err("no room").code(), Code::TableStoreFailed);
-        assert_eq!((first.record(), journal.restored(None).record()), (before.0.clone(), before.0));
-        assert_eq!(journal.kept.lock().len() > before.1, !is_known, "it was tried and taken back");
-        assert_eq!(old[0].get(b"a").expect("counts").map(|(_, value)| value), Some(vec![1, 2]));
-    }
-}
-
-/// Refuses commits, and says what another table has as committed when it is asked.
-struct Refusing {
-    other: Arc<Table>,
-    seen: Mutex<Vec<u32>>,
-}
-
-impl Journal for Refusing {
-    fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError> {
-        if let Change::Control(Record { base: 2, .. }) = change {
-            self.seen.lock().push(self.other.record().base);
-            return Err(Arc::from(Box::from("no room")));
-        }
-        Ok(Ticket::NONE)
-    }
-
-    fn wait(&self, _: Ticket) -> Result<(), JournalError> {
-        Ok(())
-    }
-}
-
-/// Once, a sweep could put away rows of the version that serves on, by a commit that
-/// was taken back a moment later.
-#[test]
-fn a_commit_of_several_tables_counts_in_none_of_them_before_all_stores_have_it() {
-    let first = durable(None).0;
-    let refusing = Arc::new(Refusing { other: Arc::clone(&first), seen: Mutex::default() });
-    let then = super::super::Restore::new("then", Limits::NONE).finish(Some(refusing.clone()));
-    for table in [&first, &then] {
-        table.commit(1).expect("room");
-    }
-    for order in [[&first, &then], [&then, &first]] {
-        let both = order.map(|table| (Arc::clone(table), 2));
-        Table::commit_all(&both).expect_err("no room");
-        assert_eq!((first.record().base, then.record().base), (1, 1));
-    }
-    assert_eq!(*refusing.seen.lock(), [1], "asked once, and nothing counted yet");
-}
-
-/// Gives a commit up when it is asked to take it, and counts what it is told.
-#[derive(Default)]
-struct GivingUp {
-    decision: Decision,
-    bases: Mutex<Vec<u32>>,
-    is_queued: bool,
-}
-
-impl Journal for GivingUp {
-    fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError> {
-        if let Change::Control(Record { base, .. }) = change {
-            self.bases.lock().push(*base);
-            _ = *base == 2 && self.decision.take();
-        }
-        Ok(Ticket::NONE)
-    }
-
-    fn is_queued(&self) -> bool {
-        self.is_queued
-    }
-
-    fn wait(&self, _: Ticket) -> Result<(), JournalError> {
-        Ok(())
-    }
-}
-
-/// Once, it was asked for at the end only, and all stores were told a commit that
-/// they were then told to forget.
-#[test]
-fn a_commit_of_several_tables_that_is_given_up_goes_no_further_and_is_taken_back() {
-    let journal = Arc::new(GivingUp::default());
-    let tables = ["first", "then"]
-        .map(|name| super::super::Restore::new(name, Limits::NONE).finish(Some(journal.clone())));
-    for table in &tables {
-        table.commit(1).expect("room");
-    }
-    let both = tables.each_ref().map(|table| (Arc::clone(table), 2));
-    assert!(!Table::commit_all_unless(&both, &journal.decision).expect("room"));
-    assert_eq!(tables.each_ref().map(|table| table.record().base), [1, 1]);
-    assert_eq!(*journal.bases.lock(), [1, 1, 2, 1], "one was asked, and told that it is not so");
-}
-
 /// Takes changes, and keeps the first only.
 #[derive(Default)]
 struct KeepsOne(Mutex<u64>);
@@ -331,23 +228,4 @@ fn a_record_is_waited_for_as_it_was_written_last() {
     table.commit(2).expect("is queued");
     assert_eq!(table.wait_for_record().expect_err("is not kept").code(), Code::TableStoreFailed);
     assert_eq!(table.commit(3).expect_err("is over").code(), Code::TableStoreFailed);
-}
-
-/// Once, tables were written in the order of their names: one that is queued was on
-/// the disk before another's was given up, and with it rows of the version that served
-/// on, which were void after a crash.
-#[test]
-fn a_commit_that_may_be_given_up_is_queued_nowhere() {
-    let queued = Arc::new(GivingUp { is_queued: true, ..GivingUp::default() });
-    let direct = Arc::new(GivingUp::default());
-    let [first, then] = [("first", &queued), ("then", &direct)]
-        .map(|(name, journal)| super::super::Restore::new(name, Limits::NONE).finish(Some(journal.clone())));
-    let commit = |schema, decision: &Decision| {
-        Table::commit_all_unless(&[(Arc::clone(&first), schema), (Arc::clone(&then), schema)], decision)
-    };
-    assert!(commit(1, &Decision::default()).expect("room"));
-    assert!(!commit(2, &direct.decision).expect("room"));
-    assert_eq!((&*queued.bases.lock(), &*direct.bases.lock()), (&vec![1], &vec![1, 2, 1]));
-    assert!(commit(2, &Decision::default()).expect("room"));
-    assert_eq!((first.record().base, then.record().base), (2, 2));
 }

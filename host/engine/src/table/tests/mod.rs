@@ -4,6 +4,7 @@
 //! derived as, a step down takes it off, so that a value says which fields were
 //! lost on its way.
 
+mod committing;
 mod durable;
 mod model;
 mod rules;
