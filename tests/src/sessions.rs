@@ -29,6 +29,11 @@ pub fn kept_by_the_process(host: HostBuilder) -> HostBuilder {
     host.config("sessions", json!({"durability": "process"}))
 }
 
+/// Has the tables be kept by the disk.
+pub fn kept_by_the_disk(host: HostBuilder) -> HostBuilder {
+    host.config("sessions", json!({"durability": "disk"}))
+}
+
 /// Drops a version, `major`.0.0, and waits until it serves.
 pub fn deploy(harness: &mut Harness, major: u32) {
     let library = artifacts::plugin(&format!("sessions-v{major}"));

@@ -9,13 +9,13 @@ use replug_host::{
 use replug_tests::{
     disk::{HangingDisk, take_no_seals},
     harness::{Harness, has_thread, wait_until},
-    sessions::{audit, call, deploy, deploy_example, kept_by_the_process, name},
+    sessions::{audit, call, deploy, deploy_example, kept_by_the_disk, kept_by_the_process, name},
 };
 use std::{
     env, fs,
     future::IntoFuture,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError},
     task::{Context, Poll, Waker},
     thread,
@@ -38,10 +38,13 @@ const WRITTEN: &str = "written";
 const UNSEALED: &str = "unsealed";
 /// It hangs with the commit, and works again: all of it is taken back.
 const TAKEN_BACK: &str = "taken back";
+/// The tables are kept by the disk, which hangs: the commit is queued for it.
+const QUEUED: &str = "queued";
 
 /// Goes back although rows are lost; callers wait for so long only.
-fn lossy(host: HostBuilder) -> HostBuilder {
-    let host = kept_by_the_process(host.allow_state_loss(true));
+fn lossy(host: HostBuilder, moment: &str) -> HostBuilder {
+    let host = host.allow_state_loss(true);
+    let host = if moment == QUEUED { kept_by_the_disk(host) } else { kept_by_the_process(host) };
     let host = host.gate_timeout(Duration::from_secs(4)).quiesce_timeout(Duration::from_secs(2));
     host.hook_timeout(Duration::from_secs(2))
 }
@@ -71,7 +74,7 @@ fn child_is_refused_at_the_gate_and_waits_to_be_killed() {
     let Some(home) = env::var_os(HOME).map(PathBuf::from) else { return };
     let moment = env::var(MOMENT).expect("is told");
     let host = Host::builder(home.join("plugins")).data_dir(home.join("data"));
-    let host = lossy(host).start().expect("starts");
+    let host = lossy(host, &moment).start().expect("starts");
     wait_until("2.1.0 to be swept", || {
         let status = host.status();
         let tables = status.plugin("sessions").map(|sessions| &*sessions.tables).unwrap_or_default();
@@ -83,7 +86,11 @@ fn child_is_refused_at_the_gate_and_waits_to_be_killed() {
     let mut refused = activate(&host, "1.0.0");
     wait_until("the choice", || choices(&home).contains("1.0.0"));
     let mut disk = HangingDisk::below(&home.join("data/tables/sessions"));
-    let in_the_way = (moment == NOT_BEGUN).then_some(in_the_way);
+    let _in_the_way = (moment == NOT_BEGUN).then_some(in_the_way);
+    if moment == QUEUED {
+        wait_until("the answer", || answered(&mut refused).is_some_and(|chosen| chosen.is_ok()));
+        wait_to_be_killed(&home);
+    }
     if moment != NOT_BEGUN {
         // Each of two tables is told that there is another version.
         disk.let_through(2);
@@ -115,7 +122,17 @@ fn child_is_refused_at_the_gate_and_waits_to_be_killed() {
             is_told |= matches!(&event.kind, EventKind::StateProblem { failure } if failure.code == code);
         }
         assert!(is_told);
-        assert!(choices(&home).contains("1.0.0"), "{}", choices(&home));
+        // What comes of another attempt says nothing of what is on the disk.
+        let refused = host.activate(&name(), Some("1.0.0".parse().expect("a version"))).wait();
+        assert!(matches!(&refused, Err(HostError::Failed(told)) if told.code == code), "{refused:?}");
+        host.snapshots().restore(&name(), None).wait().expect_err("there is none");
+        assert!(choices(&home).contains("\"before\""), "{}", choices(&home));
+        wait_to_be_killed(&home);
+    }
+    if moment == TAKEN_BACK {
+        disk.let_through(1);
+        disk.works_again();
+        wait_until("the choice before", || !choices(&home).contains("1.0.0"));
         wait_to_be_killed(&home);
     }
     let mut again = activate(&host, "2.1.0");
@@ -133,19 +150,14 @@ fn child_is_refused_at_the_gate_and_waits_to_be_killed() {
         });
         assert_eq!(pins, ["its tables wait for their disk"], "no hook of it runs");
     }
-    if moment == WRITTEN || moment == TAKEN_BACK {
+    if moment == WRITTEN {
         disk.let_through(1);
     }
-    if moment == TAKEN_BACK {
-        disk.works_again();
-        wait_until("the answer", || answered(&mut again).is_some_and(|again| again.is_ok()));
-        assert!(!choices(&home).contains("1.0.0"), "{}", choices(&home));
-    }
+    // With what is in the way.
     wait_to_be_killed(&home);
-    drop(in_the_way);
 }
 
-fn wait_to_be_killed(home: &Path) {
+fn wait_to_be_killed(home: &Path) -> ! {
     fs::write(home.join("moment"), b"").expect("room");
     loop {
         thread::park();
@@ -156,9 +168,29 @@ fn wait_to_be_killed(home: &Path) {
 /// with them the locks on data directories.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Which version serves after that, and how many rows there are.
-fn after_a_kill_when(moment: &str) -> (String, u64) {
+/// Killed at the latest when this is dropped.
+struct Doomed(Child);
+
+impl Drop for Doomed {
+    fn drop(&mut self) {
+        // It may have ended by itself, and then its status is there.
+        _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+/// What a host finds that is started after that.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    /// The version that serves.
+    serves: &'static str,
+    rows: u64,
+    /// Whether the later choice stands, where that was open.
+    decided: Option<bool>,
+}
+
+fn after_a_kill_when(moment: &'static str) -> Found {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let lossy = |host| lossy(host, moment);
     let mut harness = Harness::with(lossy);
     deploy(&mut harness, 1);
     deploy_example(&mut harness, "one-way", "2.1.0");
@@ -166,27 +198,32 @@ fn after_a_kill_when(moment: &str) -> (String, u64) {
     let home = harness.shutdown().1;
     let mut child = Command::new(env::current_exe().expect("this test"));
     child.args(["--exact", "child_is_refused_at_the_gate_and_waits_to_be_killed", "--nocapture"]);
-    let mut child =
-        child.env(HOME, home.path()).env(MOMENT, moment).stdout(Stdio::null()).spawn().expect("runs");
+    let child = child.env(HOME, home.path()).env(MOMENT, moment).stdout(Stdio::null()).spawn();
+    let mut child = Doomed(child.expect("runs"));
     let has_come = home.path().join("moment");
-    wait_until("the moment", || has_come.exists() || child.try_wait().expect("runs").is_some());
+    wait_until("the moment", || has_come.exists() || child.0.try_wait().expect("runs").is_some());
     assert!(has_come.exists(), "the child failed {moment}");
-    child.kill().expect("runs yet");
-    child.wait().expect("is gone");
+    child.0.kill().expect("runs yet");
+    drop(child);
 
     let mut harness = Harness::again(home, lossy);
-    let mut serves = None;
+    let (mut serves, mut decided) = ("", None);
     harness.expect("a version to serve", |event| {
-        let is_published = matches!(event.kind, EventKind::Published { .. });
-        serves = event
-            .version
-            .as_ref()
-            .filter(|_| is_published)
-            .and_then(|id| id.split('+').next())
-            .map(str::to_owned);
-        serves.is_some()
+        match &event.kind {
+            EventKind::ChoiceDecided { stands, chosen, before, .. } => {
+                assert_eq!((chosen.as_deref(), before), (Some("1.0.0"), &None));
+                decided = Some(*stands);
+            }
+            EventKind::Published { .. } => {
+                let id = event.version.clone().expect("it has a name");
+                let version = ["1.0.0", "2.1.0"].into_iter().find(|version| id.contains(version));
+                serves = version.expect("there are no others");
+            }
+            _ => {}
+        }
+        !serves.is_empty()
     });
-    (serves.expect("it has a name"), audit(&harness.plugin("sessions")).0)
+    Found { serves, rows: audit(&harness.plugin("sessions")).0, decided }
 }
 
 /// Once, the choice was kept until all was undone although nothing was committed, and
@@ -194,13 +231,15 @@ fn after_a_kill_when(moment: &str) -> (String, u64) {
 /// that had been refused.
 #[test]
 fn a_choice_that_was_refused_before_its_rows_were_committed_is_gone_at_once() {
-    assert_eq!(after_a_kill_when(NOT_BEGUN), ("sessions@2.1.0".to_owned(), 10));
+    let found = Found { serves: "2.1.0", rows: 10, decided: None };
+    assert_eq!(after_a_kill_when(NOT_BEGUN), found);
 }
 
 /// Likewise.
 #[test]
 fn a_choice_whose_commit_did_not_get_to_the_disk_does_not_stand() {
-    assert_eq!(after_a_kill_when(BEGUN), ("sessions@2.1.0".to_owned(), 10));
+    let found = Found { serves: "2.1.0", rows: 10, decided: Some(false) };
+    assert_eq!(after_a_kill_when(BEGUN), found);
 }
 
 /// Once, the choice before was put back at once: a process that was killed when the
@@ -208,13 +247,24 @@ fn a_choice_whose_commit_did_not_get_to_the_disk_does_not_stand() {
 /// that was not to lose its rows.
 #[test]
 fn a_choice_whose_commit_is_on_the_disk_stands_until_that_is_taken_back() {
-    assert_eq!(after_a_kill_when(WRITTEN), ("sessions@1.0.0".to_owned(), 0));
-    assert_eq!(after_a_kill_when(TAKEN_BACK), ("sessions@2.1.0".to_owned(), 10));
+    let found = Found { serves: "1.0.0", rows: 0, decided: Some(true) };
+    assert_eq!(after_a_kill_when(WRITTEN), found);
+    let found = Found { serves: "2.1.0", rows: 10, decided: None };
+    assert_eq!(after_a_kill_when(TAKEN_BACK), found);
 }
 
 /// Once, it was settled with the choice before when nothing more could be done: that
 /// began with tables in which all its rows were void, and nobody had been told.
 #[test]
 fn a_choice_whose_commit_cannot_be_taken_back_stands_and_that_is_told() {
-    assert_eq!(after_a_kill_when(UNSEALED), ("sessions@1.0.0".to_owned(), 0));
+    let found = Found { serves: "1.0.0", rows: 0, decided: Some(true) };
+    assert_eq!(after_a_kill_when(UNSEALED), found);
+}
+
+/// What is kept by the disk is waited for by nobody: the version serves, and the choice
+/// is kept without what is open.
+#[test]
+fn a_choice_whose_commit_is_queued_for_a_disk_that_hangs_is_carried_out() {
+    let found = Found { serves: "1.0.0", rows: 0, decided: None };
+    assert_eq!(after_a_kill_when(QUEUED), found);
 }

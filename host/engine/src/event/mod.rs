@@ -208,6 +208,18 @@ pub enum EventKind {
         /// How long it took, in milliseconds.
         millis: u64,
     },
+    /// A host before ended while it was open which of two choices of a version stands:
+    /// rows were being committed for the later one. Its tables have decided.
+    ChoiceDecided {
+        /// The plugin.
+        plugin: String,
+        /// The later choice; none for the highest version.
+        chosen: Option<String>,
+        /// The choice before; none for the highest version.
+        before: Option<String>,
+        /// Whether the later one stands: its rows are committed.
+        stands: bool,
+    },
     /// An earlier version does not see rows of a table as they are; this was
     /// allowed.
     TableLoss {
@@ -288,6 +300,7 @@ impl EventKind {
             EventKind::StateProblem { .. } => "state_problem",
             EventKind::TablesCommitted => "tables_committed",
             EventKind::TableSwept { .. } => "table_swept",
+            EventKind::ChoiceDecided { .. } => "choice_decided",
             EventKind::TableLoss { .. } => "table_loss",
             EventKind::Draining { .. } => "draining",
             EventKind::Drained { .. } => "drained",

@@ -8,7 +8,7 @@ use super::{
     waiting::{Asked, Done},
 };
 use crate::{
-    event::FailureReport,
+    event::{EventKind, FailureReport},
     failure::Code,
     id::{PluginName, VersionId},
     pipeline::{DeployError, Reach},
@@ -38,7 +38,7 @@ impl Control {
             }
             None => before,
         };
-        self.shared.of_choice(name, |versions| versions.hold_choice(before.clone()));
+        self.shared.of_choice(name, |versions| versions.standing().hold(before.clone()));
         let reconciled = self.reconcile(name);
         self.asked.insert(name.clone(), Asked { before, done });
         self.answer_if_done(name, reconciled);
@@ -83,7 +83,7 @@ impl Control {
             let _ = self.reconcile(name);
             return Err(failure);
         }
-        self.shared.of_choice(name, Versions::take_choice);
+        self.shared.of_choice(name, |versions| versions.standing().take());
         let active = self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active().cloned());
         active.ok_or_else(|| unknown(format!("no version of {name} can be activated")))
     }
@@ -91,25 +91,29 @@ impl Control {
     /// Nothing is left of what a refused version did to tables: what is on the disk of
     /// the choice of it goes, too.
     pub(super) fn settle_choice(&mut self, name: &PluginName) {
-        if self.shared.of_choice(name, Versions::settle_choice) {
+        if self.shared.of_choice(name, |versions| versions.standing().settle()) {
             self.keep_choices();
         }
     }
 
+    fn serves(&self, name: &PluginName) -> bool {
+        self.shared.catalog().get(name.as_str()).is_some_and(|versions| versions.active().is_some())
+    }
+
     fn is_in_doubt(&self, name: &PluginName) -> bool {
-        self.shared.catalog().get(name.as_str()).is_some_and(|versions| versions.is_in_doubt())
+        self.shared.of_choice(name, |versions| versions.standing().is_in_doubt())
     }
 
     /// Keeps the choice of a version whose tables are committed behind the gate, beside
-    /// the one that stands: a disk is not waited for while callers wait.
+    /// the one that stands: a disk is not waited for while callers wait. Without a
+    /// version that serves there is no gate.
     pub(super) fn keep_choice_for_gate(&self, reach: &Reach<'_>, new: &Serving) -> Result<(), DeployError> {
-        if !reach.commits_at_gate(new) {
+        let name = &new.id().name;
+        if !self.serves(name) || !reach.commits_at_gate(new) {
             return Ok(());
         }
-        let name = &new.id().name;
         if self.is_in_doubt(name) {
-            let message = "a commit for the choice before could not be taken back".to_owned();
-            return Err(DeployError::Unkept(message));
+            return Err(DeployError::InDoubt);
         }
         let commits = new.tables().uncommitted();
         let commits = commits
@@ -118,24 +122,33 @@ impl Control {
             .collect();
         self.shared.of_choice(name, |versions| versions.doubt_choice(commits));
         self.shared.keep_choices().map_err(|failure| {
-            self.shared.of_choice(name, Versions::settle_choice);
+            self.shared.of_choice(name, |versions| versions.standing().settle());
             DeployError::Unkept(failure.message)
         })
     }
 
     /// Finds out which choice stands where a host before has left that open, once the
-    /// plugin's tables are read. Returns whether it is another one than was thought.
-    pub(super) fn decide_choice(&self, name: &PluginName) -> bool {
-        let mut catalog = self.shared.catalog();
-        let Some(versions) = catalog.get_mut(name.as_str()) else { return false };
-        let Some(Before { commits, .. }) = versions.found_in_doubt() else { return false };
+    /// plugin's tables are read. Returns whether that was found out now.
+    pub(super) fn decide_choice(&mut self, name: &PluginName) -> bool {
+        let found = self.shared.of_choice(name, |versions| versions.standing().found_in_doubt().cloned());
+        let Some(Before { commits, .. }) = found else { return false };
         let tables = self.shared.directory.tables.of(name);
-        let is_carried_out = tables.iter().any(|TableOf { table, .. }| {
+        let stands = tables.iter().any(|TableOf { table, .. }| {
             let due = commits.get(table.name());
             due.is_some_and(|due| table.record().is_committed(due.schema, due.generation))
         });
-        versions.decide_choice(is_carried_out);
-        !is_carried_out
+        let before = self.shared.of_choice(name, |versions| {
+            let chosen = versions.choice().chosen;
+            versions.decide_choice(stands).map(|before| (chosen, before.chosen))
+        });
+        let Some((chosen, before)) = before else { return false };
+        if !stands && let Some(asked) = self.asked.get_mut(name) {
+            asked.before.clone_from(&before);
+        }
+        let [chosen, before] = [chosen, before].map(|version| version.map(|version| version.to_string()));
+        let plugin = name.to_string();
+        self.shared.event(None, EventKind::ChoiceDecided { plugin, chosen, before, stands });
+        true
     }
 
     /// Notes the choice; returns the one before.
@@ -164,7 +177,7 @@ impl Shared {
     /// # Errors
     /// It cannot be kept.
     pub(super) fn carry_out_choice(&self, name: &PluginName) -> Result<(), FailureReport> {
-        self.of_choice(name, Versions::take_choice);
+        self.of_choice(name, |versions| versions.standing().take());
         self.keep_choices()
     }
 

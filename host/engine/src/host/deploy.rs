@@ -3,7 +3,7 @@
 use super::{
     control::{Control, micros, nanos},
     options::RemovalPolicy,
-    versions::{Arrival, Versions},
+    versions::Arrival,
     waiting::{Next, Prepared, Then},
 };
 use crate::{
@@ -44,7 +44,7 @@ impl Control {
                     self.retire(name);
                     break;
                 }
-                // Then it may be another one that is wanted.
+                // Then it may be another one that is wanted, and else it is tried again.
                 Step::Deploy(id) if self.tables_are_loaded(&id) && self.decide_choice(name) => {}
                 Step::Deploy(id) => {
                     let Err(error) = self.deploy(&id) else { break };
@@ -291,7 +291,7 @@ impl Control {
     pub(super) fn give_up(&mut self, refused: Refused) -> DeployError {
         let Refused { error, version, hangs, commit_begun } = refused;
         if !commit_begun {
-            self.shared.of_choice(&version.payload().id().name, Versions::settle_choice);
+            self.shared.of_choice(&version.payload().id().name, |versions| versions.standing().settle());
         }
         self.take_back_writes(version.payload());
         self.unload(version.retire(), hangs);

@@ -8,6 +8,7 @@ mod options;
 mod outcome;
 mod backoff;
 mod first_files;
+mod standing;
 mod versions;
 mod catalog;
 mod status;

@@ -77,7 +77,7 @@ impl Control {
         let is_new = self.committed.get(name) != Some(serving.id());
         if is_new || !tables.is_committed() {
             // A store that has failed does not take it, which was said.
-            if (is_new || tables.are_sound())
+            if (is_new || tables.are_sound().is_ok())
                 && let Err(error) = self.begin_commit(serving.id(), tables)
             {
                 tracing::warn!(plugin = %name, %error, "the tables are committed later");
@@ -130,10 +130,7 @@ impl Control {
         if !serving.manifest().state.tables || serving.tables().is_committed_for(next) {
             return Ok(true);
         }
-        if !serving.tables().are_sound() {
-            // Its store failed, which was said.
-            return Err(DeployError::TablesInUse);
-        }
+        serving.tables().are_sound()?;
         self.end_ways_back(entry, serving.id())?;
         self.commit_at.remove(&entry.name);
         self.begin_commit(serving.id(), serving.tables())?;

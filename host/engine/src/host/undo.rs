@@ -87,10 +87,12 @@ impl Control {
                 Some(true) => self.settle_choice(&name),
                 // What is on the disk of the tables is open, and so is the choice: until
                 // another one is carried out, or the next start.
-                Some(false) => {}
-                None => {
-                    let message = format!("the tables of {name} may not be as they were: that panicked");
-                    self.problem(Code::HostThread, message);
+                not_undone => {
+                    self.shared.of_choice(&name, |versions| versions.standing().keep_doubt());
+                    if not_undone.is_none() {
+                        let message = format!("the tables of {name} may not be as they were: that panicked");
+                        self.problem(Code::HostThread, message);
+                    }
                 }
             }
             let reconciled = self.reconcile(&name);

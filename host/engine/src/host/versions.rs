@@ -6,6 +6,7 @@
 use super::{
     backoff::Backoff,
     choices::{Before, Choice, TableCommit},
+    standing::Standing,
 };
 use crate::{
     id::{Digest, VersionId},
@@ -29,14 +30,8 @@ pub(super) const GONE_GRACE: Duration = Duration::from_millis(100);
 pub(super) struct Versions {
     present: BTreeMap<Version, Present>,
     pinned: Option<Version>,
-    /// The choice before, while the one that was made is being carried out.
-    before: Option<Option<Version>>,
-    /// A choice for which rows may be committed on the disk, and which does not stand:
-    /// it is not carried out yet, or was refused and is being undone.
-    in_doubt: Option<Doubt>,
-    /// The choice before `pinned`, if a host before has left it open which of them it
-    /// is, and this one has not looked yet.
-    found: Option<Before>,
+    /// What stands of choices beside that.
+    standing: Standing,
     active: Option<VersionId>,
     /// The version that serves a share of the calls beside it.
     trial: Option<VersionId>,
@@ -53,12 +48,6 @@ pub(super) struct Versions {
     backoff: Backoff<Digest>,
     /// Until when the version that serves is kept, its file being gone.
     gone_until: Option<Instant>,
-}
-
-/// See [`Before`].
-struct Doubt {
-    chosen: Option<Version>,
-    commits: BTreeMap<String, TableCommit>,
 }
 
 /// A version whose file is there.
@@ -134,7 +123,7 @@ impl Versions {
         let Choice { chosen, before, stays, left } = choice;
         Versions {
             pinned: chosen,
-            found: before,
+            standing: Standing::found(before),
             stays,
             refused: left.clone(),
             unseen: left.clone(),
@@ -145,14 +134,7 @@ impl Versions {
 
     /// What has to be known when a host starts again.
     pub(super) fn choice(&self) -> Choice {
-        let stands = self.before.as_ref().unwrap_or(&self.pinned).clone();
-        let (chosen, before) = match (&self.in_doubt, &self.found) {
-            (Some(Doubt { chosen, commits }), _) if *chosen != stands => {
-                (chosen.clone(), Some(Before { chosen: stands, commits: commits.clone() }))
-            }
-            (None, Some(found)) => (stands, Some(found.clone())),
-            _ => (stands, None),
-        };
+        let (chosen, before) = self.standing.outlives(&self.pinned);
         Choice { chosen, before, stays: self.stays, left: self.left.clone() }
     }
 }
@@ -401,53 +383,27 @@ impl Versions {
         self.pinned = version;
     }
 
-    /// A choice is being carried out: as long as it is open whether it can be had, the
-    /// one before outlives the host.
-    pub(super) fn hold_choice(&mut self, before: Option<Version>) {
-        self.before = Some(before);
+    /// What stands of choices beside the one that was made last.
+    pub(super) fn standing(&mut self) -> &mut Standing {
+        &mut self.standing
     }
 
-    /// The choice was carried out, for what serves now or for what serves already:
-    /// nothing of any other is in doubt.
-    pub(super) fn take_choice(&mut self) {
-        (self.before, self.found, self.in_doubt) = (None, None, None);
-    }
-
-    /// Rows are about to be committed for the choice: from now on both outlive the
-    /// host, until it is clear [which of them](Self::settle_choice) stands. Whoever
-    /// finds rows committed for it is to find it, too.
+    /// Rows are about to be committed for the choice.
     pub(super) fn doubt_choice(&mut self, commits: BTreeMap<String, TableCommit>) {
-        self.in_doubt = Some(Doubt { chosen: self.pinned.clone(), commits });
+        self.standing.doubt(self.pinned.clone(), commits);
     }
 
     /// The choice was refused, and the one `before` it stands again.
     pub(super) fn withdraw_choice(&mut self, before: Option<Version>) {
-        self.before = None;
+        self.standing.withdraw();
         let may_be_tried = |present: &Present| !self.refused.contains(&present.id.digest);
         self.pinned = before.filter(|version| self.present.get(version).is_some_and(may_be_tried));
     }
 
-    /// All rows are as the choice that stands has them. Whether that was in doubt.
-    pub(super) fn settle_choice(&mut self) -> bool {
-        self.in_doubt.take().is_some()
-    }
-
-    /// Whether a choice that does not stand outlives the host yet.
-    pub(super) fn is_in_doubt(&self) -> bool {
-        self.in_doubt.is_some()
-    }
-
-    /// What a host before has left in doubt. Not what an operator has chosen since.
-    pub(super) fn found_in_doubt(&self) -> Option<&Before> {
-        self.found.as_ref().filter(|_| self.before.is_none())
-    }
-
-    /// That is decided: the later choice `is_carried_out`, or the one before stands.
-    pub(super) fn decide_choice(&mut self, is_carried_out: bool) {
-        let Some(Before { chosen, .. }) = self.found.take() else { return };
-        if !is_carried_out {
-            self.pinned = chosen;
-        }
+    /// What a host before has left open is decided, and was this; what is chosen may be
+    /// another version now.
+    pub(super) fn decide_choice(&mut self, is_carried_out: bool) -> Option<Before> {
+        self.standing.decide(is_carried_out, &mut self.pinned)
     }
 
     /// The version is not tried again until its file changes.

@@ -77,6 +77,8 @@ pub(crate) enum DeployError {
     Save(#[source] StoreError),
     #[error("its tables are not committed, since the choice of it cannot be kept: {0}")]
     Unkept(String),
+    #[error("its tables are not committed, since a commit for the choice before could not be taken back")]
+    InDoubt,
     #[error("saved state cannot be used: {0}")]
     Restore(#[source] StoreError),
     #[error("{calls} calls and {} leases{} did not end within {} ms", holders.len(), names(holders), waited.as_millis())]
@@ -133,7 +135,8 @@ impl DeployError {
             DeployError::Gate(_)
             | DeployError::SharedState
             | DeployError::OneWay { .. }
-            | DeployError::Unkept(_) => Stage::Publish,
+            | DeployError::Unkept(_)
+            | DeployError::InDoubt => Stage::Publish,
             DeployError::TableStore(_) | DeployError::Thread(_) | DeployError::Panicked => Stage::Prepare,
             DeployError::TablesInUse | DeployError::Overtaken => Stage::HandOver,
             DeployError::Open(_) | DeployError::Table(_) => Stage::Activate,
@@ -165,6 +168,7 @@ impl Failure for DeployError {
             DeployError::BrokenStep { .. } => Code::StateMigrate,
             DeployError::Save(error) | DeployError::Restore(error) => error.code(),
             DeployError::Unkept(_) => Code::StateStore,
+            DeployError::InDoubt => Code::TableStoreFailed,
             DeployError::Quiesce { .. } => Code::GateQuiesceTimeout,
             DeployError::OverBudget { .. } | DeployError::SlowStore { .. } => Code::GateBudget,
             DeployError::Gate(error) => error.code(),

@@ -199,8 +199,11 @@ impl OpenTables {
     }
 
     /// Whether their stores take changes, as far as is known.
-    pub(crate) fn are_sound(&self) -> bool {
-        self.all().iter().all(|open| open.view.table().is_sound().is_ok())
+    ///
+    /// # Errors
+    /// One has failed.
+    pub(crate) fn are_sound(&self) -> Result<(), TableError> {
+        self.all().iter().try_for_each(|open| open.view.table().is_sound())
     }
 
     /// Whether its schemas are the committed ones.

@@ -75,7 +75,8 @@ impl Table {
             Err(error) => return tell(Err(error)),
         };
         let is_queued = |held: &Held<'_>| held.table.is_queued();
-        let mut outcome = Held::write(held.iter_mut().filter(|held| !is_queued(held)), || decision.is_taken());
+        let mut outcome =
+            Held::write(held.iter_mut().filter(|held| !is_queued(held)), || decision.is_taken());
         let is_made = outcome.is_ok() && decision.take();
         if is_made {
             // Only now: it is waited for no longer than it takes to queue it.
