@@ -6,7 +6,8 @@
 //! swapping going on in a host that nobody calls. What swapping costs the
 //! machine is thus in both arms, and what it costs the callers in one. The two
 //! versions are not equally fast, so each half of the control arm's callers has
-//! one of them: in both arms half of the time is spent in either. That no caller
+//! one of them: in both arms half of the time is spent in either. Within a round
+//! the arms take turns, so that a phase of the machine falls into both. That no caller
 //! is made to wait is also counted: by how often the kernel saw it give its core
 //! away of its own accord. Three hosts and their callers have more threads than
 //! the C library has arenas on two cores (8 each), and callers that were given the
@@ -22,7 +23,7 @@ use replug_tests::{
     artifacts,
     harness::{Harness, How, is},
     load::unlimited,
-    report::{Cell, Limit, Report, median, percentile, rounds},
+    report::{Cell, Limit, Report, median, percentile},
 };
 use std::{
     process::ExitCode,
@@ -37,6 +38,9 @@ use std::{
 
 const ROUNDS: usize = 5;
 const SWAPS: usize = 1_000;
+/// How often the arms change places in a round: a turn takes seconds, and the
+/// machine's phases take minutes.
+const TURNS: usize = 10;
 /// As many as the machine has cores, since more would measure its scheduler.
 const CALLERS: usize = 2;
 /// More arenas of the C library's allocator than there are threads.
@@ -66,30 +70,40 @@ fn stateless(report: &mut Report) {
     let called = swapped.plugin("markdown");
     let quiet = beside.each_ref().map(|harness| harness.plugin("markdown"));
     let (mut swaps, mut uncounted) = (Swaps::default(), Swaps::default());
-    let swapped = std::cell::RefCell::new(&mut swapped);
-    let (mut waits, mut waits_beside) = (Vec::new(), Vec::new());
-    let measured = rounds(
-        ROUNDS,
-        &mut [
-            ("called", &mut || {
-                p999_while(slice::from_ref(&called), &mut waits, || swaps.make(&mut swapped.borrow_mut()))
-            }),
-            ("control", &mut || {
-                p999_while(&quiet, &mut waits_beside, || uncounted.make(&mut swapped.borrow_mut()))
-            }),
-        ],
-    );
+    let (mut ratios, mut seen) = (Vec::new(), [Seen::default(), Seen::default()]);
+    // The first one warms up.
+    for round in 0..=ROUNDS {
+        let mut arms = [Calls::none(), Calls::none()];
+        for turn in 0..TURNS {
+            for arm in [turn % 2, 1 - turn % 2] {
+                let (plugins, swaps) = match arm {
+                    0 => (slice::from_ref(&called), &mut swaps),
+                    _ => (&quiet[..], &mut uncounted),
+                };
+                arms[arm].add(&calls_while(plugins, || swaps.make(&mut swapped, SWAPS / TURNS)));
+            }
+        }
+        if round == 0 {
+            (swaps, uncounted) = (Swaps::default(), Swaps::default());
+            continue;
+        }
+        for (seen, calls) in seen.iter_mut().zip(&arms) {
+            seen.p999_ns.push(calls.p999_ns());
+            seen.waits.push(calls.waits as f64 / SWAPS as f64);
+        }
+        ratios.push(arms[0].p999_ns() / arms[1].p999_ns());
+    }
     report.table(&format!("p99.9 of calls while {SWAPS} swaps are made, median of {ROUNDS} rounds"));
-    for (name, waits) in [("called", &waits), ("control", &waits_beside)] {
-        let us = measured.median(name) / 1e3;
-        report.row(&[("arm", name.into()), ("us", us.into()), ("waits per swap", median(waits).into())]);
+    for (name, seen) in ["called", "control"].into_iter().zip(&seen) {
+        let (us, waits) = (median(&seen.p999_ns) / 1e3, median(&seen.waits));
+        report.row(&[("arm", name.into()), ("us", us.into()), ("waits per swap", waits.into())]);
     }
     swaps.report(report);
-    let ratio = measured.median_ratio("called", "control");
+    let ratio = median(&ratios);
     let stored = median(&swaps.of(|stages| stages.publish_ns as f64));
     report.target("pointer stored after the command", stored / 1e3, "us", Limit::AtMost(1.0));
     report.target("callers' p99.9 over the control arm's", ratio, "ratio", Limit::AtMost(1.2));
-    let waits = median(&waits) - median(&waits_beside);
+    let waits = median(&seen[0].waits) - median(&seen[1].waits);
     report.target("callers' waits over the control arm's", waits, "per swap", Limit::AtMost(WAITS_MAX));
 }
 
@@ -105,6 +119,14 @@ fn markdown(versions: &[&str]) -> Harness {
     harness
 }
 
+/// What callers saw in an arm, by round.
+#[derive(Default)]
+struct Seen {
+    p999_ns: Vec<f64>,
+    /// Per swap.
+    waits: Vec<f64>,
+}
+
 /// What the engine says of the swaps that were made.
 #[derive(Default)]
 struct Swaps {
@@ -115,8 +137,8 @@ struct Swaps {
 impl Swaps {
     /// Goes from one version to the other and back, each time until the one
     /// that left is unmapped.
-    fn make(&mut self, harness: &mut Harness) {
-        for _ in 0..SWAPS {
+    fn make(&mut self, harness: &mut Harness, swaps: usize) {
+        for _ in 0..swaps {
             let active = harness.plugin("markdown").version().expect("one serves");
             let next = if active.version.to_string() == VERSIONS[0] { VERSIONS[1] } else { VERSIONS[0] };
             harness.activate("markdown", next).expect("activates");
@@ -147,12 +169,36 @@ impl Swaps {
     }
 }
 
-/// The 99.9th percentile of the calls made while `body` makes its swaps, in
-/// nanoseconds; how often callers waited, per swap, is added to `waits`. Callers
-/// take the plugins in turns.
-fn p999_while(plugins: &[Plugin], waits: &mut Vec<f64>, body: impl FnOnce()) -> f64 {
+/// How long calls took, in nanoseconds, and how often callers waited.
+struct Calls {
+    times: Histogram<u64>,
+    waits: u64,
+}
+
+/// Longer than any call, in nanoseconds; what is longer counts as this.
+const LONGEST_NS: u64 = 60_000_000_000;
+
+impl Calls {
+    fn none() -> Calls {
+        // With bounds, since one without them records nothing above 2 us as it is.
+        let times = Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("three digits are within its range");
+        Calls { times, waits: 0 }
+    }
+
+    fn add(&mut self, more: &Calls) {
+        self.times.add(&more.times).expect("the same bounds");
+        self.waits += more.waits;
+    }
+
+    fn p999_ns(&self) -> f64 {
+        self.times.value_at_quantile(0.999) as f64
+    }
+}
+
+/// The calls made while `body` makes its swaps. Callers take the plugins in turns.
+fn calls_while(plugins: &[Plugin], body: impl FnOnce()) -> Calls {
     let done = AtomicBool::new(false);
-    let (times, waited) = thread::scope(|scope| {
+    thread::scope(|scope| {
         let callers: Vec<_> = plugins
             .iter()
             .cycle()
@@ -161,31 +207,25 @@ fn p999_while(plugins: &[Plugin], waits: &mut Vec<f64>, body: impl FnOnce()) -> 
             .collect();
         body();
         done.store(true, Ordering::Release);
-        let seen = callers.into_iter().map(|caller| caller.join().expect("does not panic"));
-        let all = seen.reduce(|(mut times, waited), (more, others)| {
-            times.add(more).expect("the same bounds");
-            (times, waited + others)
-        });
-        all.expect("there are callers")
-    });
-    waits.push(waited as f64 / SWAPS as f64);
-    times.value_at_quantile(0.999) as f64
+        let mut all = Calls::none();
+        for caller in callers {
+            all.add(&caller.join().expect("does not panic"));
+        }
+        all
+    })
 }
 
-/// Longer than any call, in nanoseconds; what is longer counts as this.
-const LONGEST_NS: u64 = 60_000_000_000;
-
-/// How long each call took, and how often this thread waited.
-fn time_calls(plugin: &Plugin, done: &AtomicBool) -> (Histogram<u64>, u64) {
-    // With bounds, since one without them records nothing above 2 us as it is.
-    let mut times = Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("three digits are within its range");
+/// The calls of this thread.
+fn time_calls(plugin: &Plugin, done: &AtomicBool) -> Calls {
+    let mut calls = Calls::none();
     let waits = voluntary_switches();
     while !done.load(Ordering::Acquire) {
         let begun = Instant::now();
         plugin.call("render", TEXT).expect("no call fails");
-        times.saturating_record(begun.elapsed().as_nanos() as u64);
+        calls.times.saturating_record(begun.elapsed().as_nanos() as u64);
     }
-    (times, voluntary_switches() - waits)
+    calls.waits = voluntary_switches() - waits;
+    calls
 }
 
 /// How often this thread has given its core away of its own accord, which is to
