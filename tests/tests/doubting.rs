@@ -9,7 +9,7 @@ use replug_host::{
 use replug_tests::{
     disk::{HangingDisk, take_no_seals},
     harness::{Harness, has_thread, wait_until},
-    sessions::{audit, call, deploy, deploy_example, kept_by_the_disk, kept_by_the_process, name},
+    sessions::{audit, call, deploy, deploy_example, kept_by_the_disk, kept_by_the_process, name, swept},
 };
 use std::{
     env, fs,
@@ -127,6 +127,10 @@ fn child_is_refused_at_the_gate_and_waits_to_be_killed() {
         assert!(matches!(&refused, Err(HostError::Failed(told)) if told.code == code), "{refused:?}");
         host.snapshots().restore(&name(), None).wait().expect_err("there is none");
         assert!(choices(&home).contains("\"before\""), "{}", choices(&home));
+        // Nor does that what is asked for serves already.
+        let open = host.activate(&name(), Some("2.1.0".parse().expect("a version"))).wait();
+        assert!(matches!(&open, Err(HostError::Failed(told)) if told.code == code), "{open:?}");
+        assert!(choices(&home).contains("\"before\""), "{}", choices(&home));
         wait_to_be_killed(&home);
     }
     if moment == TAKEN_BACK {
@@ -211,7 +215,8 @@ fn after_a_kill_when(moment: &'static str) -> Found {
     harness.expect("a version to serve", |event| {
         match &event.kind {
             EventKind::ChoiceDecided { stands, chosen, before, .. } => {
-                assert_eq!((chosen.as_deref(), before), (Some("1.0.0"), &None));
+                assert_eq!(chosen.as_deref(), Some("1.0.0"));
+                assert_ne!(before.as_deref(), Some("1.0.0"));
                 decided = Some(*stands);
             }
             EventKind::Published { .. } => {
@@ -223,6 +228,10 @@ fn after_a_kill_when(moment: &'static str) -> Found {
         }
         !serves.is_empty()
     });
+    if serves == "1.0.0" {
+        // Until its commit counts it finds rows that it cannot read.
+        swept(&harness, 1);
+    }
     Found { serves, rows: audit(&harness.plugin("sessions")).0, decided }
 }
 

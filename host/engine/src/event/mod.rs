@@ -211,8 +211,6 @@ pub enum EventKind {
     /// A host before ended while it was open which of two choices of a version stands:
     /// rows were being committed for the later one. Its tables have decided.
     ChoiceDecided {
-        /// The plugin.
-        plugin: String,
         /// The later choice; none for the highest version.
         chosen: Option<String>,
         /// The choice before; none for the highest version.

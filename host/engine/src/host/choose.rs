@@ -34,7 +34,7 @@ impl Control {
             Some(Asked { before, done }) => {
                 let message = format!("another choice for {name} was made before this one was carried out");
                 let _ = done.send(Err(FailureReport::with_code(Code::DeploySuperseded, message)));
-                before
+                self.shared.of_choice(name, |versions| versions.standing().held()).unwrap_or(before)
             }
             None => before,
         };
@@ -83,9 +83,13 @@ impl Control {
             let _ = self.reconcile(name);
             return Err(failure);
         }
-        self.shared.of_choice(name, |versions| versions.standing().take());
+        self.shared.of_choice(name, |versions| versions.standing().release());
         let active = self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active().cloned());
-        active.ok_or_else(|| unknown(format!("no version of {name} can be activated")))
+        let active = active.ok_or_else(|| unknown(format!("no version of {name} can be activated")))?;
+        match self.is_in_doubt(name) {
+            true => Err(FailureReport::of(&DeployError::InDoubt)),
+            false => Ok(active),
+        }
     }
 
     /// Nothing is left of what a refused version did to tables: what is on the disk of
@@ -129,7 +133,7 @@ impl Control {
 
     /// Finds out which choice stands where a host before has left that open, once the
     /// plugin's tables are read. Returns whether that was found out now.
-    pub(super) fn decide_choice(&mut self, name: &PluginName) -> bool {
+    pub(super) fn decide_choice(&self, name: &PluginName) -> bool {
         let found = self.shared.of_choice(name, |versions| versions.standing().found_in_doubt().cloned());
         let Some(Before { commits, .. }) = found else { return false };
         let tables = self.shared.directory.tables.of(name);
@@ -142,12 +146,9 @@ impl Control {
             versions.decide_choice(stands).map(|before| (chosen, before.chosen))
         });
         let Some((chosen, before)) = before else { return false };
-        if !stands && let Some(asked) = self.asked.get_mut(name) {
-            asked.before.clone_from(&before);
-        }
         let [chosen, before] = [chosen, before].map(|version| version.map(|version| version.to_string()));
-        let plugin = name.to_string();
-        self.shared.event(None, EventKind::ChoiceDecided { plugin, chosen, before, stands });
+        let kind = EventKind::ChoiceDecided { chosen, before, stands };
+        self.shared.events.write(Some(name.to_string()), None, kind);
         true
     }
 

@@ -290,9 +290,15 @@ impl Control {
     /// doubt: whatever else is undone takes as long as its disk likes.
     pub(super) fn give_up(&mut self, refused: Refused) -> DeployError {
         let Refused { error, version, hangs, commit_begun } = refused;
-        if !commit_begun {
-            self.shared.of_choice(&version.payload().id().name, |versions| versions.standing().settle());
-        }
+        self.shared.of_choice(&version.payload().id().name, |versions| {
+            let standing = versions.standing();
+            match &*error {
+                // Nobody took it back.
+                DeployError::Panicked => standing.keep_doubt(),
+                _ if !commit_begun => _ = standing.settle(),
+                _ => {}
+            }
+        });
         self.take_back_writes(version.payload());
         self.unload(version.retire(), hangs);
         *error

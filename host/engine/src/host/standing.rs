@@ -38,13 +38,19 @@ impl Standing {
         self.before = Some(before);
     }
 
-    /// The choice was refused, and what is chosen is the one before again.
-    pub(super) fn withdraw(&mut self) {
-        self.before = None;
+    /// What a choice took the place of that is still being carried out.
+    pub(super) fn held(&self) -> Option<Option<Version>> {
+        self.before.clone()
     }
 
-    /// The choice was carried out, for what serves now or for what serves already:
-    /// nothing of any other is in doubt.
+    /// The choice stands, since what it asks for serves already, or was refused. What it
+    /// took the place of, if that is not known better.
+    pub(super) fn release(&mut self) -> Option<Option<Version>> {
+        self.before.take()
+    }
+
+    /// The version that was chosen is let in: its rows are what counts, and nothing of
+    /// another choice is in doubt.
     pub(super) fn take(&mut self) {
         *self = Standing::default();
     }
@@ -139,7 +145,7 @@ mod tests {
         let mut standing = Standing::default();
         standing.hold(version(1));
         standing.doubt(version(2), commits());
-        standing.withdraw();
+        assert_eq!(standing.release(), Some(version(1)));
         assert_eq!(standing.outlives(&version(1)), (version(2), Some(left_open(version(1)))));
         assert!(standing.settle() && !standing.settle());
         assert_eq!(standing.outlives(&version(1)), (version(1), None));
@@ -148,10 +154,12 @@ mod tests {
     /// Once, the next attempt of all settled it, whose own end says nothing of what is on
     /// the disk.
     #[test]
-    fn what_could_not_be_undone_stays_in_doubt_until_a_choice_is_carried_out() {
+    fn what_could_not_be_undone_stays_in_doubt_until_another_version_is_let_in() {
         let mut standing = Standing::default();
         standing.doubt(version(2), commits());
         standing.keep_doubt();
+        standing.hold(version(1));
+        assert_eq!(standing.release(), Some(version(1)), "another choice, of what serves already");
         assert!(!standing.settle() && standing.is_in_doubt());
         assert_eq!(standing.outlives(&version(1)), (version(2), Some(left_open(version(1)))));
         standing.take();

@@ -130,7 +130,7 @@ impl Control {
         if !serving.manifest().state.tables || serving.tables().is_committed_for(next) {
             return Ok(true);
         }
-        serving.tables().are_sound()?;
+        serving.tables().are_sound().map_err(DeployError::Unsound)?;
         self.end_ways_back(entry, serving.id())?;
         self.commit_at.remove(&entry.name);
         self.begin_commit(serving.id(), serving.tables())?;

@@ -393,9 +393,10 @@ impl Versions {
         self.standing.doubt(self.pinned.clone(), commits);
     }
 
-    /// The choice was refused, and the one `before` it stands again.
+    /// The choice was refused, and the one before it stands again, which was this if
+    /// nothing has been found out since.
     pub(super) fn withdraw_choice(&mut self, before: Option<Version>) {
-        self.standing.withdraw();
+        let before = self.standing.release().unwrap_or(before);
         let may_be_tried = |present: &Present| !self.refused.contains(&present.id.digest);
         self.pinned = before.filter(|version| self.present.get(version).is_some_and(may_be_tried));
     }

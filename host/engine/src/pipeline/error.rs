@@ -77,8 +77,13 @@ pub(crate) enum DeployError {
     Save(#[source] StoreError),
     #[error("its tables are not committed, since the choice of it cannot be kept: {0}")]
     Unkept(String),
-    #[error("its tables are not committed, since a commit for the choice before could not be taken back")]
+    #[error(
+        "which version is chosen is open until the next start, since a commit for a refused choice could not be taken back"
+    )]
     InDoubt,
+    /// The store of a table that the version which serves has, also if none of its own.
+    #[error(transparent)]
+    Unsound(TableError),
     #[error("saved state cannot be used: {0}")]
     Restore(#[source] StoreError),
     #[error("{calls} calls and {} leases{} did not end within {} ms", holders.len(), names(holders), waited.as_millis())]
@@ -131,6 +136,7 @@ impl DeployError {
             | DeployError::Restore(_)
             | DeployError::Quiesce { .. }
             | DeployError::OverBudget { .. }
+            | DeployError::Unsound(_)
             | DeployError::SlowStore { .. } => Stage::HandOver,
             DeployError::Gate(_)
             | DeployError::SharedState
@@ -162,7 +168,7 @@ impl Failure for DeployError {
             DeployError::Unswept { .. } => Code::TableUnswept,
             DeployError::TablesInUse | DeployError::Overtaken => Code::GateBusy,
             DeployError::Open(error) => error.code(),
-            DeployError::Table(error) => error.code(),
+            DeployError::Table(error) | DeployError::Unsound(error) => error.code(),
             DeployError::TableStore(error) => error.code(),
             DeployError::Thread(_) | DeployError::Panicked => Code::HostThread,
             DeployError::BrokenStep { .. } => Code::StateMigrate,

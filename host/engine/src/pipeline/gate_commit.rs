@@ -2,8 +2,8 @@
 //! at the gate.
 //!
 //! It may wait for a disk, and callers must not: so it has a thread of its own, and
-//! a time. Before the thread writes to a table, and when it has written to all, it
-//! asks whether that is still wanted; if it came too late the gate is open again on
+//! a time. Before the thread writes to a table, and before what is queued for a disk
+//! is, it asks whether that is still wanted; if it came too late the gate is open again on
 //! the version before, and the commit is taken back where it was written. Until it
 //! is, nobody else changes these tables.
 

@@ -335,9 +335,12 @@ impl Shared {
 
     /// Waits for threads to pass by; gives up those that do not.
     fn detach(&self, mut drained: Drained<Serving>) -> Serving {
+        let mut is_nudged = false;
         let all = poll_until(self.options.detach_timeout, || {
-            self.nudge.send();
-            drained.detach_threads() == 0
+            let left = drained.detach_threads();
+            // Once: each time takes a core from a caller, whom the rest waits for.
+            is_nudged = is_nudged || left == 0 || self.nudge.send();
+            left == 0
         });
         if !all {
             let abandoned = drained.abandon();

@@ -179,12 +179,12 @@ impl Worker {
 pub(crate) struct Nudge(Option<Sender<Order>>);
 
 impl Nudge {
-    pub(crate) fn send(&self) {
-        let Some(orders) = &self.0 else { return };
-        // Full: it has work, and passes by after it. Gone: it has detached.
-        match orders.try_send(Order::PassBy) {
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-        }
+    /// Whether the worker passes by later than this, or has no need to.
+    pub(crate) fn send(&self) -> bool {
+        let Some(orders) = &self.0 else { return true };
+        // Full: what is queued may be an order that it does not pass by after. Gone: it
+        // has detached.
+        !matches!(orders.try_send(Order::PassBy), Err(TrySendError::Full(_)))
     }
 }
 

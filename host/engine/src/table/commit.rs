@@ -3,10 +3,12 @@
 //!
 //! Each table has a store of its own, or shares one, and each can fail by
 //! itself; nothing here makes one write of them. Nothing counts in memory before
-//! all of them have taken it, and nobody changes one of the tables meanwhile. Until it
-//! is decided, and taken back where it is not made, the stores are told no rows: what
-//! is acknowledged after a commit that came to nothing stands behind it on every disk,
-//! and so is not void for whoever finds the commit after a crash.
+//! all of them have taken it, and nobody changes one of the tables meanwhile.
+//!
+//! A commit may void what a version at work writes. Until such a one is decided, and
+//! taken back where it is not made, the stores of those tables are told no rows: what
+//! is written after a commit that came to nothing stands behind it in every store, and
+//! so is not void for whoever finds the commit when the process was killed.
 
 use crate::table::control::Control;
 use crate::table::core::Table;
@@ -14,6 +16,10 @@ use crate::table::error::TableError;
 use parking_lot::{MutexGuard, RwLockWriteGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+/// How often is looked whether a commit that waits for a row to be written is given up.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
 
 /// Whether a commit that somebody waits for is made or given up: whichever of the
 /// two threads is first decides.
@@ -44,8 +50,8 @@ impl Table {
     /// what its rows are, and so a version of a later schema reads all of them. Down
     /// from one that leaves no images it is another matter: what that wrote is void
     /// where the commit is on the disk, for whichever version starts. Where such a
-    /// commit cannot be taken back, none of the tables in which it has rows void takes
-    /// any more.
+    /// commit cannot be taken back, no table takes anything any more in which a version
+    /// at work would write in vain.
     ///
     /// # Errors
     /// [`TableError::StoreFailed`]: none is committed.
@@ -93,14 +99,15 @@ impl Table {
     }
 }
 
-/// A table that nobody else changes, and whose store is told no rows.
+/// A table that nobody else changes.
 struct Held<'a> {
     table: &'a Table,
     /// What it will be.
     control: Control,
     is_written: bool,
     changing: MutexGuard<'a, ()>,
-    _rows: RwLockWriteGuard<'a, ()>,
+    /// Where a version at work would write in vain by it: its store is told no rows.
+    rows: Option<RwLockWriteGuard<'a, ()>>,
 }
 
 impl<'a> Held<'a> {
@@ -115,14 +122,19 @@ impl<'a> Held<'a> {
         tables.sort_by_key(|(table, _)| table.name());
         let mut all = Vec::with_capacity(tables.len());
         for (table, schema) in tables {
-            let (changing, rows) = (table.changing(), table.keep_rows_back());
-            // Under the locks: whoever gave it up may have had them meanwhile.
+            let changing = table.changing();
+            let mut control = Control::clone(&table.control());
+            control.commit(*schema);
+            let mut rows = None;
+            // Whoever writes a row may wait for a disk.
+            while control.has_void_writers() && rows.is_none() && !decision.is_taken() {
+                rows = table.keep_rows_back(LOOK_AFTER);
+            }
+            // Under the lock: whoever gave it up may have had that meanwhile.
             if decision.is_taken() {
                 return Ok(None);
             }
-            let mut control = Control::clone(&table.control());
-            control.commit(*schema);
-            all.push(Held { table, control, is_written: false, changing, _rows: rows });
+            all.push(Held { table, control, is_written: false, changing, rows });
         }
         Ok(Some(all))
     }
@@ -163,13 +175,8 @@ impl<'a> Held<'a> {
         });
         let taken_back = taken_back.fold(Ok(()), Result::and);
         let Some(why) = taken_back.err().or(unclear) else { return };
-        for held in all.iter().filter(|held| held.voids_rows()) {
+        for held in all.iter().filter(|held| held.rows.is_some()) {
             held.table.end_store(&why);
         }
-    }
-
-    /// Whether rows that count would be void by it.
-    fn voids_rows(&self) -> bool {
-        self.control.record.voids != self.table.control().record.voids
     }
 }

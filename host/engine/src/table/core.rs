@@ -22,13 +22,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Named rows that outlive the versions of the plugin that owns them.
 ///
 /// Versions read and write through a [`View`](super::View) of their own. What is
 /// here is the host's side: which version is committed, which writes count.
-/// All of it may be used on any thread. Only [`Table::wait`] waits for a journal,
-/// and writes of rows do while that has far too much to do.
+/// All of it may be used on any thread. Only [`Table::wait`] waits for a journal;
+/// writes of rows do while that has far too much to do, and while a commit that would
+/// have them be in vain is open.
 pub struct Table {
     pub(super) name: Arc<str>,
     pub(super) shards: Shards,
@@ -293,9 +295,10 @@ impl Table {
         self.changing.lock()
     }
 
-    /// Until this is dropped the journal is told no rows: who writes one waits.
-    pub(super) fn keep_rows_back(&self) -> RwLockWriteGuard<'_, ()> {
-        self.telling.write()
+    /// Until this is dropped the journal is told no rows: who writes one waits. None
+    /// while one is being told for so long.
+    pub(super) fn keep_rows_back(&self, patience: Duration) -> Option<RwLockWriteGuard<'_, ()>> {
+        self.telling.try_write_for(patience)
     }
 
     /// Has the store take nothing any more, as if it had failed.

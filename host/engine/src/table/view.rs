@@ -28,8 +28,8 @@ const NOT_YET: u32 = 0;
 ///
 /// Reads work at once, writes from [`activate`](Self::activate) to
 /// [`leave`](Self::leave). All functions may be called on any thread. Only
-/// [`wait`](Self::wait) waits for a disk, and writes do while it has far too much
-/// to do.
+/// [`wait`](Self::wait) waits for a disk; writes do while it has far too much to do,
+/// and while a commit that would have them be in vain is open.
 ///
 /// ```
 /// use replug_host::table::{Limits, NewImage, Table, View, Write, WriteOutcome};

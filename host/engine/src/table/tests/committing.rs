@@ -214,7 +214,7 @@ fn rows_wait_until_a_commit_that_is_given_up_is_taken_back_in_all_tables() {
     thread::scope(|scope| {
         let (wrote, writers) = (&wrote, &writers);
         scope.spawn(move || {
-            begun.recv().expect("it is committed");
+            begun.recv_timeout(Duration::from_secs(20)).expect("it is committed");
             thread::scope(|scope| {
                 for writer in writers {
                     scope.spawn(move || {
@@ -229,6 +229,31 @@ fn rows_wait_until_a_commit_that_is_given_up_is_taken_back_in_all_tables() {
     let told = |journal: &Mutex<Vec<Told>>| journal.lock().split_off(1);
     assert_eq!(told(&direct.1.told), [Told::Base(1), Told::Base(2), Told::Row]);
     assert_eq!(told(&queued.1.told), [Told::Row], "it was not queued yet");
+}
+
+/// Once, rows of all of a plugin's tables waited for each of its commits.
+#[test]
+fn rows_wait_for_no_commit_by_which_none_is_void() {
+    let (begin, begun) = channel::bounded::<()>(1);
+    let (wrote, has_written) = channel::bounded::<()>(1);
+    let direct = scripted("direct", false, move |base| {
+        if base == 3 {
+            begin.send(()).expect("the writer waits");
+            has_written.recv_timeout(Duration::from_secs(20)).expect("is written meanwhile");
+        }
+        Ok(())
+    });
+    let writer = Version::start(&direct.0, 3, true);
+    let tables = [(Arc::clone(&direct.0), 3)];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            begun.recv_timeout(Duration::from_secs(20)).expect("it is committed");
+            writer.put(b"row", &[1, 2, 3]).expect("is taken");
+            wrote.send(()).expect("room");
+        });
+        assert!(commit(&tables, &Decision::default()).expect("is committed"));
+    });
+    assert_eq!(direct.1.told.lock().split_off(1), [Told::Base(3), Told::Row]);
 }
 
 /// Once, whoever waited behind the gate waited until a commit was taken back, on a disk
