@@ -18,7 +18,10 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::process::ExitStatusExt,
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -27,6 +30,9 @@ use std::{
 const SWEEP_EVERY: u64 = 10;
 /// How long a kill waits for decisions, which a busy disk holds up.
 const DECISIONS_PATIENCE: Duration = Duration::from_secs(3);
+/// Held by who begins a process, and by who has a store open: for a moment a process
+/// that begins has all files of this one, and with them the locks on stores.
+static ALONE: Mutex<()> = Mutex::new(());
 /// The signal that nothing survives.
 const SIGKILL: i32 = 9;
 
@@ -114,7 +120,7 @@ impl Kills {
                     *word == Word::Load
                 });
                 if !loaded {
-                    eprintln!("host {run} did not begin to work");
+                    eprintln!("{}: host {run} did not begin to work", self.durability);
                     self.failed += 1;
                 }
                 let (decisions, work) = (dice.below(4), dice.below(300_000));
@@ -139,7 +145,7 @@ impl Kills {
             // It was faster.
             Ended::Well if moment == Moment::End => {}
             Ended::Well | Ended::Badly => {
-                eprintln!("host {run} ended by itself at {moment:?}");
+                eprintln!("{}: host {run} ended by itself at {moment:?}", self.durability);
                 self.failed += 1;
             }
         }
@@ -158,7 +164,7 @@ impl Kills {
         let is_well = victim.wait(&mut self.ledger);
         self.ledger.killed();
         let Some((sessions, by_user, failed)) = swept.filter(|_| ended && is_well) else {
-            eprintln!("host {run} did not sweep its tables and end");
+            eprintln!("{}: host {run} did not sweep its tables and end", self.durability);
             self.failed += 1;
             return;
         };
@@ -169,6 +175,7 @@ impl Kills {
     /// What should not be in the store when everything was swept into these
     /// schemas.
     fn look_into(&self, schemas: [(&str, u32); 2]) -> u64 {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = self.home.path().join("data/tables/sessions");
         let opened = match TableStore::open(&folder, TableStoreOptions::default()) {
             Ok(opened) => opened,
@@ -275,12 +282,14 @@ enum Ended {
 
 impl Running {
     fn start(role: Role) -> Running {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut child = Command::new(env::current_exe().expect("own path"))
             .args(role.words())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("another process of this program");
+        drop(alone);
         let mut said = BufReader::new(child.stdout.take().expect("it is piped"));
         let (heard, words) = channel();
         thread::spawn(move || {

@@ -1,8 +1,8 @@
 //! `scripts/soak state --count N --seconds N`: what plugins keep in tables, and
 //! what was decided about their versions, through kills and beside each other.
 //!
-//! First hosts are killed, `N` with tables kept by the process and `N` with
-//! tables kept by the disk, while sessions are opened, touched and closed and
+//! First hosts are killed, `N` with tables kept by the process and beside them `N`
+//! with tables kept by the disk, while sessions are opened, touched and closed and
 //! versions 1, 2 and 3 are chosen, tried, gone back from and committed. Whatever
 //! was acknowledged has to be there when the next host has started, in the shape
 //! of the version that serves, which has to be the one that was decided on last.
@@ -23,7 +23,7 @@ mod sharing;
 use kills::Kills;
 use replug_tests::report::Report;
 use sharing::Sharing;
-use std::{env, process::ExitCode, time::Duration};
+use std::{env, process::ExitCode, thread, time::Duration};
 use victim::Role;
 
 const COUNT: u64 = 100;
@@ -63,8 +63,12 @@ fn usage() -> ExitCode {
 
 fn soak(count: u64, seconds: u64) -> ExitCode {
     let mut report = Report::new("soak state");
-    for durability in ["process", "disk"] {
-        let kills = Kills::run(durability, count);
+    // Beside each other: hosts wait for disks and clocks most of the time.
+    let kinds = thread::scope(|scope| {
+        let runs = ["process", "disk"].map(|kept_by| scope.spawn(move || Kills::run(kept_by, count)));
+        runs.map(|run| run.join().expect("does not panic"))
+    });
+    for kills in kinds {
         kills.print(&mut report);
         kills.judge(&mut report, count);
     }
