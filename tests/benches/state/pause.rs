@@ -4,11 +4,15 @@
 //!
 //! What counts is the longest call of a window in which the caller kept its core
 //! (`callers`), as the median over the windows; the longest of all stands beside
-//! it. Windows with a change and without take turns, and so do numbers of rows,
-//! because the machine below a virtual one takes cores away too, and nobody
-//! counts that. Two windows are looked at: the *swap*, from the command until the
-//! tables are committed, in which a pause would lie that grows with the rows; and
-//! the *upgrade*, until the last row is swept.
+//! it. In the window of the control arm the caller calls the same plugin, and the
+//! change is made in a host with as many rows that nobody calls: what a change costs
+//! the machine is in both arms, and what it costs the caller in one. The arms take
+//! turns, and so do numbers of rows, because the machine below a virtual one takes
+//! cores away too, and nobody counts that. Two windows are looked at: the *swap*,
+//! from the command until the tables are committed, in which a pause would lie that
+//! grows with the rows; and the *upgrade*, until the last row is swept. Nobody slows
+//! the sweep of the control arm down: it goes on to the next version, and back, for
+//! as long as the window is.
 
 use crate::callers::{self, Seen};
 use replug_host::{Plugin, event::EventKind, id::PluginName};
@@ -19,6 +23,7 @@ use replug_tests::{
 };
 use serde_json::json;
 use std::{
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -54,14 +59,15 @@ pub(crate) fn measure(report: &mut Report) {
     target("longest call, core kept: upgrade of 1M rows over control", upgrade - upgrade_control, 1_000.0);
     target("the same: swap at 1M rows over control", swap - swap_control, 1_000.0);
     target("the same: swap at 1M rows over swap at 1,000 rows", swap - few, 250.0);
-    fills.into_iter().for_each(|fill| drop(fill.store.harness.shutdown()));
+    for Measured { store, beside, .. } in fills {
+        [store, beside].into_iter().for_each(|store| drop(store.harness.shutdown()));
+    }
 }
 
 fn print(report: &mut Report, fills: &[Measured]) {
     for (what, of) in [("swaps", SWAP), ("upgrades", UPGRADE)] {
         let count = of(&fills[0]).changed.len();
-        report
-            .table(&format!("calls of one caller, us: {count} {what}, and as many windows without; medians"));
+        report.table(&format!("calls of one caller, us: {count} {what}, and as many beside it; medians"));
         fills.iter().for_each(|fill| of(fill).report(report, fill.store.rows));
     }
     report.table("rows of a table swept in a second, median");
@@ -81,6 +87,8 @@ const UPGRADE: Of = |fill| &fill.upgrades;
 /// What was seen at a number of rows.
 struct Measured {
     store: Store,
+    /// As many rows, which nobody calls.
+    beside: Store,
     swaps: Windows,
     upgrades: Windows,
     /// Rows swept in a second.
@@ -92,7 +100,8 @@ impl Measured {
     fn filled(rows: u64) -> Measured {
         let (swaps, upgrades) = (Windows::default(), Windows::default());
         let (called_rates, idle_rates) = (Vec::new(), Vec::new());
-        Measured { store: Store::filled(rows), swaps, upgrades, called_rates, idle_rates }
+        let (store, beside) = (Store::filled(rows), Store::filled(rows));
+        Measured { store, beside, swaps, upgrades, called_rates, idle_rates }
     }
 
     /// From 1.0.0 over 2.0.0 to 3.0.0 with a caller, and to 2.0.0 without.
@@ -100,6 +109,10 @@ impl Measured {
         for to in [2, 3] {
             let rate = self.upgrades.look(&mut self.store, |store| store.upgrade(to));
             self.called_rates.push(rate);
+            self.upgrades.look_beside(&self.store, |until| self.beside.upgrade_until(until));
+        }
+        if self.beside.active != 1 {
+            self.beside.upgrade(1);
         }
         self.store.upgrade(1);
         self.idle_rates.push(self.store.upgrade(2));
@@ -109,17 +122,21 @@ impl Measured {
     /// The same, and what is not swept is converted when it is read: the caller
     /// does it all. The way back waits for a sweep, so that is not held up.
     fn swap(&mut self) {
-        self.store.pause_sweep(true);
+        let both = [&self.store, &self.beside];
+        both.into_iter().for_each(|store| store.pause_sweep(true));
         for to in [2, 3] {
             self.swaps.look(&mut self.store, |store| store.swap(to));
+            self.swaps.look_beside(&self.store, |_| self.beside.swap(to));
         }
-        self.store.pause_sweep(false);
-        self.store.swap(1);
+        for store in [&mut self.store, &mut self.beside] {
+            store.pause_sweep(false);
+            store.swap(1);
+        }
     }
 }
 
-/// Windows in which a version was swapped, and one without after each, equally
-/// long.
+/// Windows in which a version was swapped, and after each an equally long one in
+/// which that was done beside it.
 #[derive(Default)]
 struct Windows {
     changed: Vec<Seen>,
@@ -143,12 +160,22 @@ impl Windows {
             thread::sleep(WINDOW_MIN.saturating_sub(begun.elapsed()));
             (result, begun.elapsed())
         });
-        // sleep: it is what a window without a change is.
-        let ((), control) = callers::during(&sessions, rows, || thread::sleep(time));
         self.changed.push(changed);
-        self.control.push(control);
         self.times.push(time);
         result
+    }
+
+    /// As long a window as the last one, while `change` is made to another store, for
+    /// as long as what it is given says at least.
+    fn look_beside(&mut self, store: &Store, change: impl FnOnce(&AtomicBool) + Send) {
+        let (is_over, time) = (AtomicBool::new(false), *self.times.last().expect("looked at before"));
+        thread::scope(|scope| {
+            scope.spawn(|| change(&is_over));
+            // sleep: it is what a window without a change is.
+            let ((), control) = callers::during(&store.sessions, store.rows, || thread::sleep(time));
+            is_over.store(true, Ordering::Release);
+            self.control.push(control);
+        });
     }
 
     fn of(&self, arm: Arm, figure: impl Fn(&Seen) -> f64) -> Vec<f64> {
@@ -190,13 +217,14 @@ struct Store {
     sessions: Plugin,
     rows: u64,
     dropped: u64,
+    active: u64,
 }
 
 impl Store {
     fn filled(rows: u64) -> Store {
         let harness = Harness::new();
         let sessions = harness.plugin("sessions");
-        let mut store = Store { harness, sessions, rows, dropped: 0 };
+        let mut store = Store { harness, sessions, rows, dropped: 0, active: 0 };
         store.swap(1);
         let fill = json!({ "from": 0, "count": rows }).to_string();
         store.sessions.call("fill", fill.as_bytes()).expect("there is room");
@@ -218,6 +246,7 @@ impl Store {
         self.harness.expect("the commit", |event| {
             matches!(event.kind, EventKind::TablesCommitted) && is(event, &format!("sessions@{version}"))
         });
+        self.active = to;
     }
 
     fn pause_sweep(&self, pause: bool) {
@@ -228,6 +257,14 @@ impl Store {
     fn upgrade(&mut self, to: u64) -> f64 {
         self.swap(to);
         self.swept()
+    }
+
+    /// To one version after the other, and back, until it `is_over`.
+    fn upgrade_until(&mut self, is_over: &AtomicBool) {
+        while !is_over.load(Ordering::Acquire) {
+            let to = self.active % 3 + 1;
+            self.upgrade(to);
+        }
     }
 
     /// Waits until no table is being swept; returns how many sessions were in a
