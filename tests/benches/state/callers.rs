@@ -47,10 +47,20 @@ pub(crate) fn during<T>(sessions: &Plugin, rows: u64, body: impl FnOnce() -> T) 
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let caller = scope.spawn(|| call_until(&done, sessions, rows));
+        let end = End(&done);
         let result = body();
-        done.store(true, Ordering::Release);
+        drop(end);
         (result, caller.join().expect("does not panic"))
     })
+}
+
+/// Ends the caller, also when a body panics that it would outlive.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 fn call_until(done: &AtomicBool, sessions: &Plugin, rows: u64) -> Seen {

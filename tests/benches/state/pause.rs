@@ -1,6 +1,6 @@
 //! The longest call while the rows of the sample plugin `sessions` get another
-//! shape, beside that of an equally long window in which nothing changes, and
-//! how fast the rows are swept.
+//! shape, beside that of an equally long window in which those of another host do,
+//! and how fast the rows are swept.
 //!
 //! What counts is the longest call of a window in which the caller kept its core
 //! (`callers`), as the median over the windows; the longest of all stands beside
@@ -10,9 +10,8 @@
 //! turns, and so do numbers of rows, because the machine below a virtual one takes
 //! cores away too, and nobody counts that. Two windows are looked at: the *swap*,
 //! from the command until the tables are committed, in which a pause would lie that
-//! grows with the rows; and the *upgrade*, until the last row is swept. Nobody slows
-//! the sweep of the control arm down: it goes on to the next version, and back, for
-//! as long as the window is.
+//! grows with the rows; and the *upgrade*, until the last row is swept: in the
+//! control arm that is before the end of the window, since no caller slows it down.
 
 use crate::callers::{self, Seen};
 use replug_host::{Plugin, event::EventKind, id::PluginName};
@@ -23,7 +22,6 @@ use replug_tests::{
 };
 use serde_json::json;
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -109,11 +107,9 @@ impl Measured {
         for to in [2, 3] {
             let rate = self.upgrades.look(&mut self.store, |store| store.upgrade(to));
             self.called_rates.push(rate);
-            self.upgrades.look_beside(&self.store, |until| self.beside.upgrade_until(until));
+            self.upgrades.look_beside(&self.store, || _ = self.beside.upgrade(to));
         }
-        if self.beside.active != 1 {
-            self.beside.upgrade(1);
-        }
+        self.beside.upgrade(1);
         self.store.upgrade(1);
         self.idle_rates.push(self.store.upgrade(2));
         self.store.upgrade(1);
@@ -126,7 +122,7 @@ impl Measured {
         both.into_iter().for_each(|store| store.pause_sweep(true));
         for to in [2, 3] {
             self.swaps.look(&mut self.store, |store| store.swap(to));
-            self.swaps.look_beside(&self.store, |_| self.beside.swap(to));
+            self.swaps.look_beside(&self.store, || self.beside.swap(to));
         }
         for store in [&mut self.store, &mut self.beside] {
             store.pause_sweep(false);
@@ -165,17 +161,16 @@ impl Windows {
         result
     }
 
-    /// As long a window as the last one, while `change` is made to another store, for
-    /// as long as what it is given says at least.
-    fn look_beside(&mut self, store: &Store, change: impl FnOnce(&AtomicBool) + Send) {
-        let (is_over, time) = (AtomicBool::new(false), *self.times.last().expect("looked at before"));
-        thread::scope(|scope| {
-            scope.spawn(|| change(&is_over));
-            // sleep: it is what a window without a change is.
-            let ((), control) = callers::during(&store.sessions, store.rows, || thread::sleep(time));
-            is_over.store(true, Ordering::Release);
-            self.control.push(control);
+    /// As long a window as the last one, in which `change` is made to another store.
+    fn look_beside(&mut self, store: &Store, change: impl FnOnce()) {
+        let time = *self.times.last().expect("looked at before");
+        let ((), control) = callers::during(&store.sessions, store.rows, || {
+            let begun = Instant::now();
+            change();
+            // sleep: the windows are to be equally long.
+            thread::sleep(time.saturating_sub(begun.elapsed()));
         });
+        self.control.push(control);
     }
 
     fn of(&self, arm: Arm, figure: impl Fn(&Seen) -> f64) -> Vec<f64> {
@@ -217,14 +212,13 @@ struct Store {
     sessions: Plugin,
     rows: u64,
     dropped: u64,
-    active: u64,
 }
 
 impl Store {
     fn filled(rows: u64) -> Store {
         let harness = Harness::new();
         let sessions = harness.plugin("sessions");
-        let mut store = Store { harness, sessions, rows, dropped: 0, active: 0 };
+        let mut store = Store { harness, sessions, rows, dropped: 0 };
         store.swap(1);
         let fill = json!({ "from": 0, "count": rows }).to_string();
         store.sessions.call("fill", fill.as_bytes()).expect("there is room");
@@ -246,7 +240,6 @@ impl Store {
         self.harness.expect("the commit", |event| {
             matches!(event.kind, EventKind::TablesCommitted) && is(event, &format!("sessions@{version}"))
         });
-        self.active = to;
     }
 
     fn pause_sweep(&self, pause: bool) {
@@ -257,14 +250,6 @@ impl Store {
     fn upgrade(&mut self, to: u64) -> f64 {
         self.swap(to);
         self.swept()
-    }
-
-    /// To one version after the other, and back, until it `is_over`.
-    fn upgrade_until(&mut self, is_over: &AtomicBool) {
-        while !is_over.load(Ordering::Acquire) {
-            let to = self.active % 3 + 1;
-            self.upgrade(to);
-        }
     }
 
     /// Waits until no table is being swept; returns how many sessions were in a

@@ -34,13 +34,14 @@ impl Control {
             Some(Asked { before, done }) => {
                 let message = format!("another choice for {name} was made before this one was carried out");
                 let _ = done.send(Err(FailureReport::with_code(Code::DeploySuperseded, message)));
-                self.shared.of_choice(name, |versions| versions.standing().held()).unwrap_or(before)
+                before
             }
             None => before,
         };
         self.shared.of_choice(name, |versions| versions.standing().hold(before.clone()));
-        let reconciled = self.reconcile(name);
+        // Before it is carried out: what is found out on the way may be what was before.
         self.asked.insert(name.clone(), Asked { before, done });
+        let reconciled = self.reconcile(name);
         self.answer_if_done(name, reconciled);
     }
 
@@ -83,13 +84,13 @@ impl Control {
             let _ = self.reconcile(name);
             return Err(failure);
         }
+        if self.is_in_doubt(name) {
+            self.shared.of_choice(name, |versions| versions.withdraw_choice(before));
+            return Err(FailureReport::of(&DeployError::InDoubt));
+        }
         self.shared.of_choice(name, |versions| versions.standing().release());
         let active = self.shared.catalog().get(name.as_str()).and_then(|versions| versions.active().cloned());
-        let active = active.ok_or_else(|| unknown(format!("no version of {name} can be activated")))?;
-        match self.is_in_doubt(name) {
-            true => Err(FailureReport::of(&DeployError::InDoubt)),
-            false => Ok(active),
-        }
+        active.ok_or_else(|| unknown(format!("no version of {name} can be activated")))
     }
 
     /// Nothing is left of what a refused version did to tables: what is on the disk of
@@ -133,7 +134,7 @@ impl Control {
 
     /// Finds out which choice stands where a host before has left that open, once the
     /// plugin's tables are read. Returns whether that was found out now.
-    pub(super) fn decide_choice(&self, name: &PluginName) -> bool {
+    pub(super) fn decide_choice(&mut self, name: &PluginName) -> bool {
         let found = self.shared.of_choice(name, |versions| versions.standing().found_in_doubt().cloned());
         let Some(Before { commits, .. }) = found else { return false };
         let tables = self.shared.directory.tables.of(name);
@@ -146,6 +147,9 @@ impl Control {
             versions.decide_choice(stands).map(|before| (chosen, before.chosen))
         });
         let Some((chosen, before)) = before else { return false };
+        if !stands && let Some(asked) = self.asked.get_mut(name) {
+            asked.before.clone_from(&before);
+        }
         let [chosen, before] = [chosen, before].map(|version| version.map(|version| version.to_string()));
         let kind = EventKind::ChoiceDecided { chosen, before, stands };
         self.shared.events.write(Some(name.to_string()), None, kind);

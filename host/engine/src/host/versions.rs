@@ -393,10 +393,9 @@ impl Versions {
         self.standing.doubt(self.pinned.clone(), commits);
     }
 
-    /// The choice was refused, and the one before it stands again, which was this if
-    /// nothing has been found out since.
+    /// The choice was refused, and the one `before` it stands again.
     pub(super) fn withdraw_choice(&mut self, before: Option<Version>) {
-        let before = self.standing.release().unwrap_or(before);
+        self.standing.release();
         let may_be_tried = |present: &Present| !self.refused.contains(&present.id.digest);
         self.pinned = before.filter(|version| self.present.get(version).is_some_and(may_be_tried));
     }

@@ -127,7 +127,8 @@ impl<'a> Held<'a> {
             control.commit(*schema);
             let mut rows = None;
             // Whoever writes a row may wait for a disk.
-            while control.has_void_writers() && rows.is_none() && !decision.is_taken() {
+            let is_due = control.voids_writers(&table.control());
+            while is_due && rows.is_none() && !decision.is_taken() {
                 rows = table.keep_rows_back(LOOK_AFTER);
             }
             // Under the lock: whoever gave it up may have had that meanwhile.

@@ -168,6 +168,16 @@ impl Control {
         self.writers.iter().any(|writer| self.is_void(writer.schema, writer.generation))
     }
 
+    /// Whether a version at work writes something that is void, and was not `before`: its
+    /// values, or their images.
+    pub(super) fn voids_writers(&self, before: &Control) -> bool {
+        self.writers.iter().any(|Writer { schema, generation }| {
+            let image = |control: &Control| control.image_schema(*schema, *generation);
+            self.is_void(*schema, *generation)
+                && (!before.is_void(*schema, *generation) || image(self) != image(before))
+        })
+    }
+
     /// Whether a version at work writes rows of a schema before this one: an
     /// older one, or one of whose writes only the images count.
     pub(super) fn has_writers_before(&self, schema: u32) -> bool {
@@ -304,6 +314,23 @@ mod tests {
         control = before;
         control.commit(3);
         assert!(control.record.is_committed(3, serving) && !control.record.is_committed(2, serving));
+    }
+
+    #[test]
+    fn what_a_commit_voids_anew_of_versions_at_work_is_told_from_what_was_void() {
+        let mut control = control(2);
+        let serving = control.begin(3);
+        let committed = |before: &Control, schema| {
+            let mut control = before.clone();
+            control.commit(schema);
+            control.voids_writers(before)
+        };
+        assert!(!committed(&control, 3) && committed(&control, 2) && committed(&control, 1));
+        control.roll_back(serving, 2);
+        assert!(!committed(&control, 3) && !committed(&control, 2), "its values are void already");
+        assert!(committed(&control, 1), "and now the images that it leaves");
+        control.end(serving);
+        assert!(!committed(&control, 1), "it writes no more");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::table::row::Row;
 use crate::table::shards::{Shard, Shards};
 use crate::table::usage::{Full, Usage};
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, MutexGuard, RwLock, RwLockWriteGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use replug_abi::TableSize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,8 +38,8 @@ pub struct Table {
     control: ArcSwap<Control>,
     /// Held to change the control, so that no change is lost.
     changing: Mutex<()>,
-    /// Held while the journal is told a row, and against that while it is open whether
-    /// what it was told of the control is taken back.
+    /// Held while rows are changed that the journal is told, and against that while it is
+    /// open whether what it was told of the control is taken back.
     telling: RwLock<()>,
     ledger: OnceLock<Ledger>,
     /// The ticket of the record that the journal was told last, by whoever held that.
@@ -352,7 +352,7 @@ impl Table {
         let old = shard.find(place, key);
         self.usage.exchange(old, new.as_ref(), limits).map_err(|full| self.full(full, limits))?;
         let change = new.as_ref().map_or(Change::Remove { key }, |row| Change::Put(row.parts()));
-        let ticket = match self.append_rows(&change) {
+        let ticket = match self.append(&change) {
             Ok(ticket) => ticket,
             Err(error) => {
                 // Back to what it was, which has room by definition.
@@ -372,8 +372,7 @@ impl Table {
     /// limits: what the host does to rows must not fail for them.
     pub(super) fn swap(&self, known: &Arc<Control>, old: &Row, new: Option<Row>) -> Result<Swap, TableError> {
         let place = self.shards.place(old.key());
-        self.wait_for_room();
-        let mut shard = self.shards.write(place);
+        let (_telling, mut shard) = self.write_to(|shards| shards.write(place));
         if !Arc::ptr_eq(known, &self.control()) {
             return Ok(Swap::ControlMoved);
         }
@@ -386,12 +385,12 @@ impl Table {
 
     /// Removes all rows there are, at one moment. Says whether there were any.
     pub(super) fn clear(&self, generation: u32) -> Result<(Ticket, bool), TableError> {
-        let mut shards = self.shards.write_all();
+        let (_telling, mut shards) = self.write_to(Shards::write_all);
         if !self.control().is_writer(generation) {
             return Err(self.not_active());
         }
         let existed = self.size().rows > 0;
-        let ticket = self.append_rows(&Change::Clear)?;
+        let ticket = self.append(&Change::Clear)?;
         self.usage.reset();
         let rows: Vec<_> = shards.iter_mut().map(|shard| shard.take_all()).collect();
         // Freeing the rows takes its time; nobody has to wait for it.
@@ -404,17 +403,25 @@ impl Table {
         TableError::NotActive { table: Arc::clone(&self.name) }
     }
 
-    /// To be called before a row is changed, without locks: whoever writes faster
-    /// than the journal waits here, and nobody with him.
-    pub(super) fn wait_for_room(&self) {
-        if let Some(ledger) = self.ledger.get() {
-            ledger.wait_for_room();
+    /// Locks shards for changes of rows, which the journal may be told as long as both
+    /// guards are there. To be called without locks: whoever writes faster than the
+    /// journal waits here, and whoever is [kept back](Self::keep_rows_back), and no
+    /// readers with him.
+    pub(super) fn write_to<'a, T>(
+        &'a self,
+        lock: impl Fn(&'a Shards) -> T,
+    ) -> (Option<RwLockReadGuard<'a, ()>>, T) {
+        loop {
+            let telling = self.ledger.get().map(|ledger| {
+                ledger.wait_for_room();
+                self.telling.read()
+            });
+            let locked = lock(&self.shards);
+            // A journal is attached under the locks of all shards.
+            if telling.is_some() || self.ledger.get().is_none() {
+                return (telling, locked);
+            }
         }
-    }
-
-    fn append_rows(&self, change: &Change<'_>) -> Result<Ticket, TableError> {
-        let _telling = self.ledger.get().map(|_| self.telling.read());
-        self.append(change)
     }
 
     fn append(&self, change: &Change<'_>) -> Result<Ticket, TableError> {

@@ -232,8 +232,7 @@ impl View {
         let mut row = Row::new(&new);
 
         let place = self.table.shards.place(key);
-        self.table.wait_for_room();
-        let mut shard = self.table.shards.write(place);
+        let (_telling, mut shard) = self.table.write_to(|shards| shards.write(place));
         let control = self.table.control();
         if !control.is_writer(generation) {
             return Err(self.table.not_active());
@@ -275,8 +274,7 @@ impl View {
     /// [`TableError::NotActive`], [`TableError::StoreFailed`]
     pub fn remove(&self, key: &[u8], expected: u64) -> Result<WriteOutcome, TableError> {
         let place = self.table.shards.place(key);
-        self.table.wait_for_room();
-        let mut shard = self.table.shards.write(place);
+        let (_telling, mut shard) = self.table.write_to(|shards| shards.write(place));
         let control = self.table.control();
         if !control.is_writer(self.generation()) {
             return Err(self.table.not_active());

@@ -180,7 +180,7 @@ impl Kills {
         let opened = match TableStore::open(&folder, TableStoreOptions::default()) {
             Ok(opened) => opened,
             Err(error) => {
-                eprintln!("the store cannot be opened: {error}");
+                eprintln!("{}: the store cannot be opened: {error}", self.durability);
                 return 1;
             }
         };
@@ -188,7 +188,7 @@ impl Kills {
         for (name, schema) in schemas {
             let restored = opened.tables.iter().find(|restored| restored.table.name() == name);
             let Some(table) = restored.map(|restored| &restored.table) else {
-                eprintln!("table {name} is not in the store");
+                eprintln!("{}: table {name} is not in the store", self.durability);
                 wrong += 1;
                 continue;
             };
@@ -197,12 +197,15 @@ impl Kills {
             let rows: u64 = census.rows.values().sum();
             let missing = if name == "sessions" { rows.abs_diff(self.ledger.sessions()) } else { 0 };
             if others + census.images + census.unswept + missing > 0 {
-                eprintln!("table {name} should be in schema {schema}: {census:?}, {missing} missing");
+                let kept_by = self.durability;
+                eprintln!(
+                    "{kept_by}: table {name} should be in schema {schema}: {census:?}, {missing} missing"
+                );
             }
             wrong += others + census.images + census.unswept + missing;
         }
         if let Err(error) = opened.store.close() {
-            eprintln!("the store cannot be closed: {error}");
+            eprintln!("{}: the store cannot be closed: {error}", self.durability);
             wrong += 1;
         }
         wrong

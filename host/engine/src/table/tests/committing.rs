@@ -192,18 +192,23 @@ fn no_room() -> JournalError {
 }
 
 /// Once, a row that was acknowledged when a commit had been given up could stand before
-/// what takes that back, and was void if the process was killed in between.
+/// what takes that back, and was void if the process was killed in between. Who reads
+/// does not wait with it.
 #[test]
 fn rows_wait_until_a_commit_that_is_given_up_is_taken_back_in_all_tables() {
     let decision = Arc::new(Decision::default());
     let (begin, begun) = channel::bounded::<()>(1);
     let (wrote, has_written) = channel::bounded::<()>(2);
+    let (look, is_to_look) = channel::bounded::<()>(1);
+    let (saw, has_seen) = channel::bounded::<()>(1);
     let inside = Arc::clone(&decision);
     let direct = scripted("direct", false, move |base| {
         if base == 1 {
             begin.send(()).expect("the writer waits");
             let early = has_written.recv_timeout(Duration::from_millis(200));
             assert!(early.is_err(), "rows are written while it is open");
+            look.send(()).expect("the reader waits");
+            has_seen.recv_timeout(Duration::from_secs(20)).expect("rows are read meanwhile");
             _ = inside.take();
         }
         Ok(())
@@ -213,6 +218,11 @@ fn rows_wait_until_a_commit_that_is_given_up_is_taken_back_in_all_tables() {
     let tables = [&direct.0, &queued.0].map(|table| (Arc::clone(table), 1));
     thread::scope(|scope| {
         let (wrote, writers) = (&wrote, &writers);
+        scope.spawn(|| {
+            is_to_look.recv_timeout(Duration::from_secs(20)).expect("it is committed");
+            assert_eq!(writers[0].get(b"row").expect("is read"), None);
+            saw.send(()).expect("room");
+        });
         scope.spawn(move || {
             begun.recv_timeout(Duration::from_secs(20)).expect("it is committed");
             thread::scope(|scope| {
