@@ -120,7 +120,9 @@ pub(super) enum Removed {
 impl Versions {
     /// No files yet, and what was decided before.
     pub(super) fn kept(choice: Choice) -> Self {
-        let Choice { chosen, before, stays, left } = choice;
+        let Choice { chosen, before, stays, mut left } = choice;
+        // A host before may have kept both of one file.
+        left.retain(|digest| Some(*digest) != stays);
         Versions {
             pinned: chosen,
             standing: Standing::found(before),
@@ -340,6 +342,8 @@ impl Versions {
         let was_trial = self.trial.take().is_some();
         self.refuse(from);
         self.left.insert(from.digest);
+        // It may have been left itself since it was put aside: as a trial.
+        self.try_again(&to.digest);
         if self.pinned.as_ref() == Some(&from.version) {
             self.pinned = self.present.contains_key(&to.version).then(|| to.version.clone());
         }
@@ -442,6 +446,48 @@ impl Versions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn versions_with(majors: [u64; 2]) -> (Versions, [VersionId; 2]) {
+        let mut versions = Versions::default();
+        let ids = majors.map(|major| {
+            let (version, digest) = (Version::new(major, 0, 0), Digest::of(&major.to_le_bytes()));
+            let id = VersionId { name: "plugin".parse().expect("a name"), version, digest };
+            let present = Present {
+                id: id.clone(),
+                path: PathBuf::new(),
+                files: BTreeMap::new(),
+                candidate: None,
+                arrival: Arrival::default(),
+            };
+            versions.present.insert(id.version.clone(), present);
+            id
+        });
+        (versions, ids)
+    }
+
+    /// Once, it was left in the file as one that is not tried: the next host served no
+    /// version at all.
+    #[test]
+    fn what_is_gone_back_to_serves_after_a_restart_also_if_it_was_left_as_a_trial() {
+        let (mut versions, [before, next]) = versions_with([3, 2]);
+        for id in [&before, &next] {
+            versions.pin(Some(id.version.clone()));
+            versions.set_active(Some(id.clone()));
+        }
+        // Tried anew beside the next one, while it is kept ready behind that.
+        versions.set_trial(Some(before.clone()));
+        versions.rolled_back(&before, &next);
+        versions.rolled_back(&next, &before);
+        assert_eq!(versions.active(), Some(&before));
+        assert_eq!(versions.wanted().map(|wanted| &wanted.id), Some(&before));
+        let kept = versions.choice();
+        assert_eq!(kept.left, BTreeSet::from([next.digest]));
+        for left in [kept.left.clone(), BTreeSet::from([next.digest, before.digest])] {
+            let mut again = Versions::kept(Choice { left, ..kept.clone() });
+            again.present = versions_with([3, 2]).0.present;
+            assert_eq!(again.wanted().map(|wanted| &wanted.id), Some(&before));
+        }
+    }
 
     /// Once, a watch that was started again let a version be tried again that
     /// had been rolled back: it reports all files, and each was taken for dropped.
