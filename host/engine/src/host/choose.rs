@@ -34,7 +34,7 @@ impl Control {
             Some(Asked { before, done }) => {
                 let message = format!("another choice for {name} was made before this one was carried out");
                 let _ = done.send(Err(FailureReport::with_code(Code::DeploySuperseded, message)));
-                before
+                self.shared.of_choice(name, |versions| versions.standing().held()).unwrap_or(before)
             }
             None => before,
         };

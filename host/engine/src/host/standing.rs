@@ -38,10 +38,24 @@ impl Standing {
         self.before = Some(before);
     }
 
+    /// What a choice took the place of that is still being carried out.
+    pub(super) fn held(&self) -> Option<Option<Version>> {
+        self.before.clone()
+    }
+
     /// The choice is not being carried out any more: what it asks for serves already, or
-    /// was refused.
-    pub(super) fn release(&mut self) {
-        self.before = None;
+    /// was refused. What it took the place of.
+    pub(super) fn release(&mut self) -> Option<Option<Version>> {
+        self.before.take()
+    }
+
+    /// One version was gone back from, to another.
+    pub(super) fn leave(&mut self, from: &Version, to: &Version) {
+        if let Some(Some(before)) = &mut self.before
+            && before == from
+        {
+            before.clone_from(to);
+        }
     }
 
     /// A version is let in: its rows are what counts, and nothing of another choice is in
@@ -140,7 +154,7 @@ mod tests {
         let mut standing = Standing::default();
         standing.hold(version(1));
         standing.doubt(version(2), commits());
-        standing.release();
+        assert_eq!(standing.release(), Some(version(1)));
         assert_eq!(standing.outlives(&version(1)), (version(2), Some(left_open(version(1)))));
         assert!(standing.settle() && !standing.settle());
         assert_eq!(standing.outlives(&version(1)), (version(1), None));
@@ -154,8 +168,7 @@ mod tests {
         standing.doubt(version(2), commits());
         standing.keep_doubt();
         standing.hold(version(1));
-        // Another choice, of what serves already.
-        standing.release();
+        assert_eq!(standing.release(), Some(version(1)), "another choice, of what serves already");
         assert!(!standing.settle() && standing.is_in_doubt());
         assert_eq!(standing.outlives(&version(1)), (version(2), Some(left_open(version(1)))));
         standing.take();

@@ -286,9 +286,12 @@ impl Versions {
         if let Some(stays) = stays.filter(may_be_tried) {
             return Some(stays);
         }
-        // The choice of a host before may not be there any more.
-        match self.pinned.as_ref().filter(|pinned| self.present.contains_key(pinned)) {
-            Some(pinned) => self.present.get(pinned).filter(may_be_tried),
+        // The choice of a host before may not be there any more, or its file may hold
+        // what was gone back from: a choice names a version, and a verdict bytes.
+        let pinned = self.pinned.as_ref().and_then(|pinned| self.present.get(pinned));
+        let is_left = |present: &&Present| self.active.is_none() && self.left.contains(&present.id.digest);
+        match pinned.filter(|present| !is_left(present)) {
+            Some(pinned) => Some(pinned).filter(may_be_tried),
             None => self.present.values().rev().find(may_be_tried),
         }
     }
@@ -347,6 +350,7 @@ impl Versions {
         if self.pinned.as_ref() == Some(&from.version) {
             self.pinned = self.present.contains_key(&to.version).then(|| to.version.clone());
         }
+        self.standing.leave(&from.version, &to.version);
         if !was_trial {
             self.stays = Some(to.digest);
             self.set_active(Some(to.clone()));
@@ -397,9 +401,10 @@ impl Versions {
         self.standing.doubt(self.pinned.clone(), commits);
     }
 
-    /// The choice was refused, and the one `before` it stands again.
+    /// The choice was refused, and the one before it stands again, which was this unless
+    /// that was gone back from meanwhile.
     pub(super) fn withdraw_choice(&mut self, before: Option<Version>) {
-        self.standing.release();
+        let before = self.standing.release().unwrap_or(before);
         let may_be_tried = |present: &Present| !self.refused.contains(&present.id.digest);
         self.pinned = before.filter(|version| self.present.get(version).is_some_and(may_be_tried));
     }
@@ -487,6 +492,38 @@ mod tests {
             again.present = versions_with([3, 2]).0.present;
             assert_eq!(again.wanted().map(|wanted| &wanted.id), Some(&before));
         }
+    }
+
+    /// Once, a choice held a file up that had been gone back from, when its version had
+    /// other bytes: the next host served no version at all.
+    #[test]
+    fn a_choice_whose_file_was_gone_back_from_leaves_a_start_to_the_others() {
+        let (mut versions, [chosen, other]) = versions_with([2, 1]);
+        let bytes_before = VersionId { digest: Digest::of(b"before"), ..chosen.clone() };
+        versions.pin(Some(chosen.version.clone()));
+        versions.set_active(Some(chosen.clone()));
+        versions.rolled_back(&chosen, &bytes_before);
+        assert_eq!(versions.pinned(), Some(&chosen.version));
+        let mut again = Versions::kept(versions.choice());
+        again.present = versions_with([2, 1]).0.present;
+        assert_eq!(again.wanted().map(|wanted| &wanted.id), Some(&other));
+        again.pin(Some(chosen.version.clone()));
+        assert_eq!(again.wanted().map(|wanted| &wanted.id), Some(&chosen), "a new choice of it counts");
+    }
+
+    /// Once, the choice that a refused one gave way to was the one that had been gone
+    /// back from while it waited.
+    #[test]
+    fn a_way_back_while_a_choice_waits_is_what_its_refusal_leaves() {
+        let (mut versions, [serving, before]) = versions_with([2, 1]);
+        versions.pin(Some(serving.version.clone()));
+        versions.set_active(Some(serving.clone()));
+        versions.standing().hold(Some(serving.version.clone()));
+        versions.pin(Some(Version::new(3, 0, 0)));
+        versions.rolled_back(&serving, &before);
+        assert_eq!(versions.choice().chosen, Some(before.version.clone()));
+        versions.withdraw_choice(Some(serving.version.clone()));
+        assert_eq!(versions.pinned(), Some(&before.version));
     }
 
     /// Once, a watch that was started again let a version be tried again that

@@ -385,7 +385,7 @@ impl Table {
 
     /// Removes all rows there are, at one moment. Says whether there were any.
     pub(super) fn clear(&self, generation: u32) -> Result<(Ticket, bool), TableError> {
-        let (_telling, mut shards) = self.write_to(Shards::write_all);
+        let (telling, mut shards) = self.write_to(Shards::write_all);
         if !self.control().is_writer(generation) {
             return Err(self.not_active());
         }
@@ -394,7 +394,7 @@ impl Table {
         self.usage.reset();
         let rows: Vec<_> = shards.iter_mut().map(|shard| shard.take_all()).collect();
         // Freeing the rows takes its time; nobody has to wait for it.
-        drop(shards);
+        drop((shards, telling));
         drop(rows);
         Ok((ticket, existed))
     }
