@@ -24,6 +24,7 @@ use replug_tests::{
     harness::{Harness, How, is},
     load::unlimited,
     report::{Cell, Limit, Report, median, percentile},
+    vitals::have_an_arena_for_each_thread,
 };
 use std::{
     process::ExitCode,
@@ -43,8 +44,6 @@ const SWAPS: usize = 1_000;
 const TURNS: usize = 10;
 /// As many as the machine has cores, since more would measure its scheduler.
 const CALLERS: usize = 2;
-/// More arenas of the C library's allocator than there are threads.
-const ARENAS: libc::c_int = 64;
 /// Waits of all callers that a swap may cause: a first call on a version takes
 /// locks, which seldom are taken.
 const WAITS_MAX: f64 = 0.1;
@@ -54,9 +53,7 @@ const STATE_BYTES: u64 = 1024;
 const TEXT: &[u8] = b"A *short* text, as `code` has it, and [a link](https://example.org).";
 
 fn main() -> ExitCode {
-    // SAFETY: sets a number; no thread has been started.
-    let set = unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
-    assert_eq!(set, 1, "the C library takes the number of arenas");
+    have_an_arena_for_each_thread();
     let mut report = Report::new("swap");
     stateless(&mut report);
     snapshot(&mut report);

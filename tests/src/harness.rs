@@ -9,7 +9,7 @@ use std::{
     fs,
     io::{Read, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -255,4 +255,12 @@ pub fn has_thread(wanted: &str) -> bool {
     threads.filter_map(Result::ok).any(|thread| {
         fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == wanted)
     })
+}
+
+/// To be held by who begins a process, and by who gives up what is locked for a file: for
+/// a moment a process that begins has all files of this one open, and with them the locks
+/// on data directories and stores.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,6 +11,21 @@ use std::{env, fs, path::Path, process::Command};
 /// The first argument by which a soak is told to be the second process.
 const OBSERVE: &str = "--observe";
 
+/// More arenas of the C library's allocator than there are threads here.
+const ARENAS: libc::c_int = 128;
+
+/// Has the C library give each thread of this process an arena of its own. It has eight
+/// for each core, and threads that share one wait for each other: with several hosts in
+/// one process that is what would be measured.
+///
+/// # Panics
+/// When the C library does not take the number. To be called before there are threads.
+pub fn have_an_arena_for_each_thread() {
+    // SAFETY: sets a number.
+    let set = unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
+    assert_eq!(set, 1, "the C library takes the number of arenas");
+}
+
 /// One look at this process.
 #[derive(Debug, Clone, Copy)]
 pub struct Vitals {

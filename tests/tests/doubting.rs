@@ -8,7 +8,7 @@ use replug_host::{
 };
 use replug_tests::{
     disk::{HangingDisk, take_no_seals},
-    harness::{Harness, has_thread, wait_until},
+    harness::{Harness, alone, has_thread, wait_until},
     sessions::{audit, call, deploy, deploy_example, kept_by_the_disk, kept_by_the_process, name, swept},
 };
 use std::{
@@ -16,7 +16,6 @@ use std::{
     future::IntoFuture,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, PoisonError},
     task::{Context, Poll, Waker},
     thread,
     time::Duration,
@@ -168,10 +167,6 @@ fn wait_to_be_killed(home: &Path) -> ! {
     }
 }
 
-/// Held by who begins a process: for a moment that has all files of this one open, and
-/// with them the locks on data directories.
-static ALONE: Mutex<()> = Mutex::new(());
-
 /// Killed at the latest when this is dropped.
 struct Doomed(Child);
 
@@ -193,7 +188,7 @@ struct Found {
 }
 
 fn after_a_kill_when(moment: &'static str) -> Found {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let lossy = |host| lossy(host, moment);
     let mut harness = Harness::with(lossy);
     deploy(&mut harness, 1);

@@ -11,17 +11,11 @@ mod rows;
 mod snapshots;
 mod erlang;
 
-use replug_tests::report::Report;
+use replug_tests::{report::Report, vitals::have_an_arena_for_each_thread};
 use std::process::ExitCode;
 
-/// More arenas of the C library's allocator than there are threads: on two cores it
-/// has as many as threads of three hosts, and whoever shares one waits for the other.
-const ARENAS: libc::c_int = 128;
-
 fn main() -> ExitCode {
-    // SAFETY: sets a number; no thread has been started.
-    let set = unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
-    assert_eq!(set, 1, "the C library takes the number of arenas");
+    have_an_arena_for_each_thread();
     let mut report = Report::new("state");
     pause::measure(&mut report);
     rows::measure(&mut report);

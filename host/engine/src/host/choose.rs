@@ -5,7 +5,7 @@ use super::{
     control::Control,
     shared::Shared,
     versions::Versions,
-    waiting::{Asked, Done},
+    waiting::Done,
 };
 use crate::{
     event::{EventKind, FailureReport},
@@ -29,18 +29,12 @@ impl Control {
             // Whoever asked may have gone away meanwhile.
             Err(failure) => return drop(done.send(Err(failure))),
         };
-        let before = match self.wait_no_longer(name) {
-            // The choice before is none that was carried out.
-            Some(Asked { before, done }) => {
-                let message = format!("another choice for {name} was made before this one was carried out");
-                let _ = done.send(Err(FailureReport::with_code(Code::DeploySuperseded, message)));
-                self.shared.of_choice(name, |versions| versions.standing().held()).unwrap_or(before)
-            }
-            None => before,
-        };
-        self.shared.of_choice(name, |versions| versions.standing().hold(before.clone()));
-        // Before it is carried out: what is found out on the way may be what was before.
-        self.asked.insert(name.clone(), Asked { before, done });
+        if let Some(done) = self.wait_no_longer(name) {
+            let message = format!("another choice for {name} was made before this one was carried out");
+            let _ = done.send(Err(FailureReport::with_code(Code::DeploySuperseded, message)));
+        }
+        self.shared.of_choice(name, |versions| versions.standing().hold(before));
+        self.asked.insert(name.clone(), done);
         let reconciled = self.reconcile(name);
         self.answer_if_done(name, reconciled);
     }
@@ -62,8 +56,8 @@ impl Control {
 
     /// Tells whoever chose what serves what came of it.
     pub(super) fn answer(&mut self, name: &PluginName, reconciled: Result<(), FailureReport>) {
-        let Some(Asked { before, done }) = self.asked.remove(name) else { return };
-        let active = self.chosen(name, before, reconciled);
+        let Some(done) = self.asked.remove(name) else { return };
+        let active = self.chosen(name, reconciled);
         let kept = self.shared.keep_choices();
         let _ = done.send(active.and_then(|id| kept.map(|()| id)));
     }
@@ -71,11 +65,10 @@ impl Control {
     fn chosen(
         &mut self,
         name: &PluginName,
-        before: Option<Version>,
         reconciled: Result<(), FailureReport>,
     ) -> Result<VersionId, FailureReport> {
         if let Err(failure) = reconciled {
-            self.shared.of_choice(name, |versions| versions.withdraw_choice(before));
+            self.shared.of_choice(name, Versions::withdraw_choice);
             // One that was refused at the gate is on the disk, and what comes next
             // takes its time. That it cannot be kept is told at the end.
             let _ = self.shared.keep_choices();
@@ -85,7 +78,7 @@ impl Control {
             return Err(failure);
         }
         if self.is_in_doubt(name) {
-            self.shared.of_choice(name, |versions| versions.withdraw_choice(before));
+            self.shared.of_choice(name, Versions::withdraw_choice);
             return Err(FailureReport::of(&DeployError::InDoubt));
         }
         self.shared.of_choice(name, |versions| versions.standing().release());
@@ -134,7 +127,7 @@ impl Control {
 
     /// Finds out which choice stands where a host before has left that open, once the
     /// plugin's tables are read. Returns whether that was found out now.
-    pub(super) fn decide_choice(&mut self, name: &PluginName) -> bool {
+    pub(super) fn decide_choice(&self, name: &PluginName) -> bool {
         let found = self.shared.of_choice(name, |versions| versions.standing().found_in_doubt().cloned());
         let Some(Before { commits, .. }) = found else { return false };
         let tables = self.shared.directory.tables.of(name);
@@ -147,9 +140,6 @@ impl Control {
             versions.decide_choice(stands).map(|before| (chosen, before.chosen))
         });
         let Some((chosen, before)) = before else { return false };
-        if !stands && let Some(asked) = self.asked.get_mut(name) {
-            asked.before.clone_from(&before);
-        }
         let [chosen, before] = [chosen, before].map(|version| version.map(|version| version.to_string()));
         let kind = EventKind::ChoiceDecided { chosen, before, stands };
         self.shared.events.write(Some(name.to_string()), None, kind);

@@ -14,7 +14,7 @@ use super::{
     stored::Imported,
     stuck::StuckCalls,
     undoing::Undoing,
-    waiting::{Asked, Committing, Descending, DescentWork, Load, RestoreDone},
+    waiting::{Committing, Descending, DescentWork, Done, Load, RestoreDone},
 };
 use crate::{
     artifact::{
@@ -109,7 +109,7 @@ pub(super) struct Control {
     /// Trials and restores that wait until their plugin's tables are settled.
     pub(super) postponed: Vec<(PluginName, Command)>,
     /// Who waits for such a deployment.
-    pub(super) asked: BTreeMap<PluginName, Asked>,
+    pub(super) asked: BTreeMap<PluginName, Done>,
     /// Versions whose export hangs, which was reported.
     pub(super) hanging_exports: BTreeSet<VersionId>,
     /// Why choices could not be kept, which was reported.

@@ -13,7 +13,7 @@ use super::{
     job::Job,
     shared::Shared,
     sweeps::{Pauses, Swept},
-    waiting::{Asked, Descending, DescentProgress, DescentWork, Prepared, Trying},
+    waiting::{Descending, DescentProgress, DescentWork, Done, Prepared, Trying},
 };
 use crate::{
     clock::monotonic_ns,
@@ -203,7 +203,7 @@ impl Control {
 
     /// Gives up what waits, because something else is wanted; who waited for it.
     /// A thread that reads tables goes on with it: any version wants them.
-    pub(super) fn wait_no_longer(&mut self, name: &PluginName) -> Option<Asked> {
+    pub(super) fn wait_no_longer(&mut self, name: &PluginName) -> Option<Done> {
         if let Some(descending) = self.descents.remove(name) {
             self.give_up_descent(name, descending);
         }

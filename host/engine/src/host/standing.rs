@@ -8,14 +8,21 @@ use std::collections::BTreeMap;
 /// What stands beside the choice that was made last of a plugin's versions.
 #[derive(Default)]
 pub(super) struct Standing {
-    /// The choice before, while the one that was made is being carried out.
-    before: Option<Option<Version>>,
+    /// The choice before, until whoever made the later one is answered.
+    before: Option<Held>,
     /// A choice for which rows may be committed on the disk, and which does not stand:
     /// it is not carried out yet, or was refused and is being undone.
     in_doubt: Option<Doubt>,
     /// The choice before the one that is kept, if a host before has left it open which
     /// of them it is, and this one has not looked yet.
     found: Option<Before>,
+}
+
+/// What a choice took the place of.
+struct Held {
+    chosen: Option<Version>,
+    /// No version was let in since: it outlives the host.
+    stands: bool,
 }
 
 /// See [`Before`].
@@ -33,25 +40,21 @@ impl Standing {
     }
 
     /// A choice is being carried out: as long as it is open whether it can be had, the
-    /// one before outlives the host.
+    /// one `before` outlives the host. If that was not carried out yet, it is the one
+    /// before it.
     pub(super) fn hold(&mut self, before: Option<Version>) {
-        self.before = Some(before);
+        let chosen = self.before.take().map_or(before, |held| held.chosen);
+        self.before = Some(Held { chosen, stands: true });
     }
 
-    /// What a choice took the place of that is still being carried out.
-    pub(super) fn held(&self) -> Option<Option<Version>> {
-        self.before.clone()
-    }
-
-    /// The choice is not being carried out any more: what it asks for serves already, or
-    /// was refused. What it took the place of.
-    pub(super) fn release(&mut self) -> Option<Option<Version>> {
-        self.before.take()
+    /// The choice is not being carried out any more. What it took the place of.
+    pub(super) fn release(&mut self) -> Option<Version> {
+        self.before.take().and_then(|held| held.chosen)
     }
 
     /// One version was gone back from, to another.
     pub(super) fn leave(&mut self, from: &Version, to: &Version) {
-        if let Some(Some(before)) = &mut self.before
+        if let Some(Held { chosen: Some(before), .. }) = &mut self.before
             && before == from
         {
             before.clone_from(to);
@@ -59,9 +62,12 @@ impl Standing {
     }
 
     /// A version is let in: its rows are what counts, and nothing of another choice is in
-    /// doubt.
+    /// doubt. The choice may still be answered with a failure, if it was for the highest.
     pub(super) fn take(&mut self) {
-        *self = Standing::default();
+        (self.in_doubt, self.found) = (None, None);
+        if let Some(held) = &mut self.before {
+            held.stands = false;
+        }
     }
 
     /// Rows are about to be committed for this choice: from now on both outlive the
@@ -101,7 +107,7 @@ impl Standing {
     pub(super) fn decide(&mut self, is_carried_out: bool, chosen: &mut Option<Version>) -> Option<Before> {
         let found = self.found.take()?;
         if !is_carried_out {
-            let stands = self.before.as_mut().unwrap_or(chosen);
+            let stands = self.before.as_mut().map_or(chosen, |held| &mut held.chosen);
             stands.clone_from(&found.chosen);
         }
         Some(found)
@@ -110,7 +116,8 @@ impl Standing {
     /// What outlives the host if this is chosen now: the choice, and the one before it
     /// if it is open which of them it is.
     pub(super) fn outlives(&self, chosen: &Option<Version>) -> (Option<Version>, Option<Before>) {
-        let stands = self.before.as_ref().unwrap_or(chosen).clone();
+        let held = self.before.as_ref().filter(|held| held.stands);
+        let stands = held.map_or(chosen, |held| &held.chosen).clone();
         match (&self.in_doubt, &self.found) {
             (Some(doubt), _) if doubt.chosen != stands => {
                 let before = Before { chosen: stands, commits: doubt.commits.clone() };
@@ -154,7 +161,7 @@ mod tests {
         let mut standing = Standing::default();
         standing.hold(version(1));
         standing.doubt(version(2), commits());
-        assert_eq!(standing.release(), Some(version(1)));
+        assert_eq!(standing.release(), version(1));
         assert_eq!(standing.outlives(&version(1)), (version(2), Some(left_open(version(1)))));
         assert!(standing.settle() && !standing.settle());
         assert_eq!(standing.outlives(&version(1)), (version(1), None));
@@ -168,7 +175,7 @@ mod tests {
         standing.doubt(version(2), commits());
         standing.keep_doubt();
         standing.hold(version(1));
-        assert_eq!(standing.release(), Some(version(1)), "another choice, of what serves already");
+        assert_eq!(standing.release(), version(1), "another choice, of what serves already");
         assert!(!standing.settle() && standing.is_in_doubt());
         assert_eq!(standing.outlives(&version(1)), (version(2), Some(left_open(version(1)))));
         standing.take();
@@ -186,6 +193,24 @@ mod tests {
             assert_eq!(standing.decide(!is_carried_out, &mut chosen), None, "once");
             assert_eq!(chosen, stands);
         }
+    }
+
+    /// Once, it was kept in two places, and what was found out reached one of them.
+    #[test]
+    fn what_a_choice_took_the_place_of_is_known_until_it_is_answered() {
+        let mut standing = Standing::found(Some(left_open(None)));
+        standing.hold(version(1));
+        let mut chosen = version(3);
+        standing.decide(false, &mut chosen);
+        // The highest failed, and a lower one was let in.
+        standing.take();
+        assert_eq!(standing.outlives(&chosen), (version(3), None));
+        standing.hold(version(3));
+        assert_eq!(standing.outlives(&version(4)), (None, None), "a later one took its place");
+        assert_eq!((standing.release(), standing.release()), (None, None));
+        standing.hold(version(1));
+        standing.leave(&Version::new(1, 0, 0), &Version::new(2, 0, 0));
+        assert_eq!(standing.release(), version(2));
     }
 
     /// Once, it was forgotten: a later choice that was refused left the undecided one

@@ -401,10 +401,9 @@ impl Versions {
         self.standing.doubt(self.pinned.clone(), commits);
     }
 
-    /// The choice was refused, and the one before it stands again, which was this unless
-    /// that was gone back from meanwhile.
-    pub(super) fn withdraw_choice(&mut self, before: Option<Version>) {
-        let before = self.standing.release().unwrap_or(before);
+    /// The choice was refused, and the one before it stands again.
+    pub(super) fn withdraw_choice(&mut self) {
+        let before = self.standing.release();
         let may_be_tried = |present: &Present| !self.refused.contains(&present.id.digest);
         self.pinned = before.filter(|version| self.present.get(version).is_some_and(may_be_tried));
     }
@@ -522,7 +521,7 @@ mod tests {
         versions.pin(Some(Version::new(3, 0, 0)));
         versions.rolled_back(&serving, &before);
         assert_eq!(versions.choice().chosen, Some(before.version.clone()));
-        versions.withdraw_choice(Some(serving.version.clone()));
+        versions.withdraw_choice();
         assert_eq!(versions.pinned(), Some(&before.version));
     }
 

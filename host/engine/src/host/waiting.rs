@@ -123,10 +123,3 @@ pub(super) type Done = oneshot::Sender<Result<VersionId, FailureReport>>;
 
 /// Where the outcome of restoring a snapshot goes.
 pub(super) type RestoreDone = oneshot::Sender<Result<Restored, FailureReport>>;
-
-/// Somebody waits for a choice that is being carried out.
-pub(super) struct Asked {
-    /// The choice before.
-    pub(super) before: Option<semver::Version>,
-    pub(super) done: Done,
-}

@@ -10,7 +10,7 @@ use replug_host::table_store::{TableStore, TableStoreOptions};
 use replug_tests::{
     artifacts,
     dice::Dice,
-    harness::PATIENCE,
+    harness::{PATIENCE, alone},
     report::{Limit, Report, median},
 };
 use std::{
@@ -18,10 +18,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::process::ExitStatusExt,
     process::{Child, Command, Stdio},
-    sync::{
-        Mutex, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, channel},
-    },
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
 };
@@ -30,9 +27,6 @@ use std::{
 const SWEEP_EVERY: u64 = 10;
 /// How long a kill waits for decisions, which a busy disk holds up.
 const DECISIONS_PATIENCE: Duration = Duration::from_secs(3);
-/// Held by who begins a process, and by who has a store open: for a moment a process
-/// that begins has all files of this one, and with them the locks on stores.
-static ALONE: Mutex<()> = Mutex::new(());
 /// The signal that nothing survives.
 const SIGKILL: i32 = 9;
 
@@ -175,7 +169,7 @@ impl Kills {
     /// What should not be in the store when everything was swept into these
     /// schemas.
     fn look_into(&self, schemas: [(&str, u32); 2]) -> u64 {
-        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = alone();
         let folder = self.home.path().join("data/tables/sessions");
         let opened = match TableStore::open(&folder, TableStoreOptions::default()) {
             Ok(opened) => opened,
@@ -285,7 +279,7 @@ enum Ended {
 
 impl Running {
     fn start(role: Role) -> Running {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         let mut child = Command::new(env::current_exe().expect("own path"))
             .args(role.words())
             .stdin(Stdio::piped())
