@@ -57,6 +57,7 @@ pub fn hostile(package: &str) -> PathBuf {
 /// As [`plugin`].
 pub fn hostile_of_instance_1_0(package: &str) -> PathBuf {
     let folder = workspace().join("plugins/hostile/instance-1-0");
+    // Apart: the names of its libraries are those of the hostile plugins.
     let target = target_dir().join("instance-1-0");
     built_target(package, package, &folder, &["--release".into(), "--target-dir".into(), target.into()])
 }
@@ -77,7 +78,8 @@ pub fn hostile_aborting(package: &str) -> PathBuf {
 /// As [`plugin`].
 pub fn changed_layout() -> PathBuf {
     let folder = workspace().join("plugins/hostile/changed-layout");
-    let target = target_dir().join("changed-layout");
+    // With the hostile plugins, whose crates are the same but for the SDK.
+    let target = target_dir().join("hostile");
     built("hostile-changed-layout", &folder, &["--target-dir".into(), target.into_os_string()])
 }
 

@@ -7,7 +7,11 @@ use crate::{
 };
 use replug_host::{HostBuilder, PluginState, event::FailureReport};
 use serde_json::{Value, json};
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
+
+/// How long a hook may run where one hangs: much longer than a sound hook takes, also
+/// on a busy machine.
+pub const HOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A configuration in which only `version` misbehaves.
 pub fn only(version: &str, faults: Value) -> Value {

@@ -4,6 +4,7 @@ use replug_host::{Host, HostError, event::EventKind, failure::Failure};
 use replug_tests::{
     artifacts,
     harness::{Harness, How, is, wait_until},
+    hostile::HOOK_TIMEOUT,
 };
 use serde_json::{Value, json};
 use std::{
@@ -13,10 +14,10 @@ use std::{
 };
 
 /// A host on which hostile 1.0.0 counts to five.
-fn counting(config: Value, hook_timeout_ms: u64, shutdown_timeout: Duration) -> Harness {
+fn counting(config: Value, hook_timeout: Duration, shutdown_timeout: Duration) -> Harness {
     let mut harness = Harness::with(|options| {
         let options = options.config("hostile", config);
-        options.hook_timeout(Duration::from_millis(hook_timeout_ms)).shutdown_timeout(shutdown_timeout)
+        options.hook_timeout(hook_timeout).shutdown_timeout(shutdown_timeout)
     });
     harness.deploy(&artifacts::hostile("hostile-v1"), "hostile-1.0.0.so", "hostile@1.0.0");
     for _ in 0..5 {
@@ -60,7 +61,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[test]
 fn one_plugin_that_cannot_be_saved_does_not_keep_others_from_it() {
     let config = json!({ "faults": { "export": { "fail": "no" } } });
-    let mut harness = counting(config, 10_000, MINUTE);
+    let mut harness = counting(config, MINUTE, MINUTE);
     harness.deploy(&artifacts::plugin("limiter-v1"), "limiter.so", "limiter@1.0.0");
     match harness.host.save_state().wait() {
         Err(HostError::Failed(failure)) => assert_eq!(failure.code, "hook.failed", "{failure}"),
@@ -76,7 +77,7 @@ fn one_plugin_that_cannot_be_saved_does_not_keep_others_from_it() {
 #[test]
 fn an_export_that_hangs_is_not_begun_again_beside_itself() {
     let gate = Gate::new();
-    let harness = counting(json!({ "faults": { "export": { "hang": gate.hang() } } }), 200, MINUTE);
+    let harness = counting(json!({ "faults": { "export": { "hang": gate.hang() } } }), HOOK_TIMEOUT, MINUTE);
     for _ in 0..3 {
         match harness.host.save_state().wait() {
             Err(HostError::Failed(failure)) => assert_eq!(failure.code, "hook.timeout", "{failure}"),
@@ -99,7 +100,7 @@ fn an_export_that_hangs_is_not_begun_again_beside_itself() {
 
 #[test]
 fn deleting_a_plugin_with_a_call_in_flight_holds_up_nothing_else() {
-    let mut harness = counting(json!({}), 10_000, MINUTE);
+    let mut harness = counting(json!({}), MINUTE, MINUTE);
     let gate = Gate::new();
     let running = slow_call(&harness, &gate.hang());
     harness.delete("hostile-1.0.0.so");
@@ -126,16 +127,18 @@ fn deleting_a_plugin_with_a_call_in_flight_holds_up_nothing_else() {
 /// for itself.
 #[test]
 fn a_shutdown_ends_in_time_though_calls_run_on_and_exports_hang() {
-    let config = json!({ "faults": { "export": { "hang": { "ms": 3000 } } } });
-    let mut harness = counting(config, 10_000, Duration::from_millis(800));
+    let gate = Gate::new();
+    let config = json!({ "faults": { "export": { "hang": gate.hang() } } });
+    let mut harness = counting(config, MINUTE, Duration::from_secs(2));
     harness.deploy(&artifacts::plugin("limiter-v1"), "limiter.so", "limiter@1.0.0");
-    let running = slow_call(&harness, &json!({ "ms": 2000 }));
+    let running = slow_call(&harness, &gate.hang());
     let begun = Instant::now();
     let (events, _home) = harness.shutdown();
-    assert!(begun.elapsed() < Duration::from_millis(1800), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     let problems = events.iter().filter(|event| event.kind.name() == "state_problem").count();
     assert_eq!(problems, 2, "calls that ran, and an export that hung");
     assert!(events.iter().any(|event| event.kind.name() == "state_saved" && is(event, "limiter@1.0.0")));
+    gate.open();
     assert!(running.join().expect("does not panic"), "the library stays while a call runs in it");
 }
 
@@ -175,7 +178,7 @@ fn a_call_that_is_stuck_in_a_version_that_was_tried_twice_is_reported() {
 fn a_version_whose_last_state_is_saved_is_shown_until_it_is_gone() {
     let gate = Gate::new();
     let config = json!({ "faults": { "export": { "hang": gate.hang() } } });
-    let mut harness = counting(config, 10_000, MINUTE);
+    let mut harness = counting(config, MINUTE, MINUTE);
     harness.delete("hostile-1.0.0.so");
     wait_until("the save being shown", || {
         let status = harness.host.status();
@@ -196,7 +199,7 @@ fn a_version_whose_freeze_hangs_is_not_frozen_again_when_it_leaves() {
         "faults": { "freeze": { "hang": gate.hang() } },
         "trace": trace,
     });
-    let mut harness = counting(config, 500, Duration::from_millis(200));
+    let mut harness = counting(config, HOOK_TIMEOUT, Duration::from_millis(200));
     harness.drop_file(How::Rename, &artifacts::hostile("hostile-v2"), "hostile-2.0.0.so");
     assert_eq!(harness.not_deployed("hostile@2.0.0").code, "hook.timeout");
     harness.delete("hostile-2.0.0.so");
@@ -232,7 +235,7 @@ fn a_call_that_is_stuck_in_a_version_that_was_replaced_is_reported() {
 #[test]
 fn the_last_state_is_exported_from_a_frozen_version() {
     // Only a version that was asked to freeze can fail to.
-    let harness = counting(json!({ "faults": { "freeze": { "fail": "no" } } }), 10_000, MINUTE);
+    let harness = counting(json!({ "faults": { "freeze": { "fail": "no" } } }), MINUTE, MINUTE);
     let (events, _home) = harness.shutdown();
     assert!(events.iter().any(|event| {
         matches!(&event.kind, EventKind::StateProblem { failure } if failure.message.contains("freeze"))
@@ -243,7 +246,7 @@ fn the_last_state_is_exported_from_a_frozen_version() {
 /// Once, it panicked there, and the host ended while its caller unwound.
 #[test]
 fn a_host_can_be_shut_down_from_async_code() {
-    let harness = counting(json!({}), 10_000, MINUTE);
+    let harness = counting(json!({}), MINUTE, MINUTE);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async { harness.host.shutdown() }).expect("ends");
     let again = harness.host.shutdown().expect_err("it has ended");
@@ -268,7 +271,8 @@ fn a_host_that_ended_gives_its_data_directory_back_though_handles_are_left() {
 #[test]
 fn commands_are_refused_rather_than_waited_for_while_the_host_is_busy() {
     let gate = Gate::new();
-    let harness = counting(json!({ "faults": { "export": { "hang": gate.hang() } } }), 20_000, MINUTE);
+    let harness =
+        counting(json!({ "faults": { "export": { "hang": gate.hang() } } }), Duration::from_secs(20), MINUTE);
     let busy = harness.host.save_state();
     wait_until("the export", || {
         harness.host.status().plugin("hostile").is_some_and(|plugin| !plugin.leases.is_empty())

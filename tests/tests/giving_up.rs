@@ -5,7 +5,7 @@ use replug_host::{event::EventKind, failure::Failure};
 use replug_tests::{
     artifacts,
     harness::{Harness, How, is, wait_until},
-    hostile::{self, Trace},
+    hostile::{self, HOOK_TIMEOUT, Trace},
 };
 use serde_json::json;
 use std::{
@@ -42,7 +42,7 @@ fn drop_second(harness: &Harness) {
 fn the_old_version_thaws_and_the_refused_one_runs_no_further_hook() {
     let trace = Trace::new();
     let end = trace.folder.path().join("end");
-    let mut harness = started(&trace, "restore", &end, Duration::from_millis(800), Duration::from_secs(5));
+    let mut harness = started(&trace, "restore", &end, HOOK_TIMEOUT, Duration::from_secs(8));
     drop_second(&harness);
     assert_eq!(harness.not_deployed("hostile@2.0.0").code, "hook.timeout");
     assert!(trace.has("1.0.0 Freeze") && trace.has("1.0.0 Thaw"), "it serves on as it did before");

@@ -5,10 +5,11 @@ use replug_host::event::{EventKind, StageTimes};
 use replug_tests::{
     artifacts,
     harness::{Harness, is, wait_until},
-    hostile::{self, Build, Trace},
+    hostile::{self, Build, HOOK_TIMEOUT, Trace},
 };
 use serde_json::{Value, json};
 use std::{
+    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,8 +23,6 @@ const NEW: Build = artifacts::hostile;
 
 /// From before that: has its steps made one by one.
 const OLD: Build = artifacts::hostile_of_instance_1_0;
-
-const HOOK_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// What the stages took when `version` was published.
 fn stages_of(harness: &mut Harness, version: &str) -> StageTimes {
@@ -78,6 +77,8 @@ impl Caller {
             while !seen.load(Ordering::Acquire) {
                 let count = plugin.call("count", b"").expect("waits, and is served");
                 assert_eq!(count.text(), Ok("5"));
+                // sleep: so that callers leave the cores to the host.
+                thread::sleep(Duration::from_micros(100));
             }
         });
         Caller { done, thread }
@@ -89,15 +90,20 @@ impl Caller {
     }
 }
 
-/// Faults that come from the second time on, and the code of each.
+/// Faults that come from the second time on, and the code of each; what hangs does so
+/// until [`let_end`].
 fn faults(trace: &Trace) -> [(Value, &'static str); 3] {
     let file = trace.folder.path().join("times");
     let later = |fault: Value| json!({ "later": { "file": file, "fault": fault } });
     [
         (later(json!({ "fail": "not this time" })), "state.migrate"),
         (later(json!({ "panic": "text" })), "hook.panicked"),
-        (later(json!({ "hang": { "ms": 1500 } })), "hook.timeout"),
+        (later(json!({ "hang": { "until_file": trace.folder.path().join("end") } })), "hook.timeout"),
     ]
+}
+
+fn let_end(trace: &Trace) {
+    fs::write(trace.folder.path().join("end"), b"").expect("writes");
 }
 
 fn config(trace: &Trace, version: &str, state: &Value) -> Value {
@@ -125,6 +131,7 @@ fn a_step_up_that_fails_panics_or_hangs_behind_the_gate_is_a_pause_and_nothing_e
             was_frozen_and_thaws(&trace, "1.0.0");
             caller.stop();
             hostile::kept(&harness, "1.0.0");
+            let_end(&trace);
             harness.gone("hostile@2.0.0");
         }
     }
@@ -141,6 +148,7 @@ fn back_is_refused(build: Build, trace: &Trace, state: &Value, code: &str) {
     let caller = Caller::of(&harness);
     let failure = harness.activate("hostile", "1.0.0").expect_err("cannot go back");
     assert_eq!(failure.code, code, "{failure}");
+    let_end(trace);
     was_frozen_and_thaws(trace, "2.0.0");
     caller.stop();
     hostile::kept(&harness, "2.0.0");

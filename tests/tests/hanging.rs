@@ -4,7 +4,7 @@ use replug_host::{PluginState, event::EventKind};
 use replug_tests::{
     artifacts,
     harness::{Harness, How, is, wait_until},
-    hostile,
+    hostile::{self, HOOK_TIMEOUT},
     sessions::{audit, call, deploy, deploy_example, open, table},
 };
 use serde_json::{Value, json};
@@ -13,15 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a hook may run here: long enough to look around meanwhile.
-const HOOK_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The same where nothing happens meanwhile. Sound hooks take a small part of it.
-const SHORT_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// hostile 1.0.0 has counted to five, with a plugin beside it.
-fn beside_markdown(config: Value, hook_timeout: Duration) -> Harness {
-    let mut harness = hostile::counting(config, |options| options.hook_timeout(hook_timeout));
+fn beside_markdown(config: Value) -> Harness {
+    let mut harness = hostile::counting(config, |options| options.hook_timeout(HOOK_TIMEOUT));
     harness.deploy(&artifacts::plugin("markdown-v1"), "markdown-1.0.0.so", "markdown@1.0.0");
     harness
 }
@@ -43,7 +37,7 @@ fn hang(until_file: &std::path::Path) -> Value {
 #[test]
 fn a_freeze_that_hangs_makes_callers_of_its_plugin_wait_and_nobody_else() {
     let faults = json!({ "freeze": { "hang": {} } });
-    let mut harness = beside_markdown(hostile::only("1.0.0", faults), HOOK_TIMEOUT);
+    let mut harness = beside_markdown(hostile::only("1.0.0", faults));
     hostile::drop_version(&harness, 2);
     wait_until("freeze hanging", || hostile::state(&harness) == PluginState::HandingOver);
     let plugin = harness.plugin("hostile");
@@ -62,7 +56,7 @@ fn a_freeze_that_hangs_makes_callers_of_its_plugin_wait_and_nobody_else() {
 #[test]
 fn an_export_that_hangs_delays_no_call_at_all() {
     let faults = json!({ "export": { "hang": {} } });
-    let mut harness = beside_markdown(hostile::only("1.0.0", faults), HOOK_TIMEOUT);
+    let mut harness = beside_markdown(hostile::only("1.0.0", faults));
     hostile::drop_version(&harness, 2);
     harness.expect("the deployment beginning", |event| {
         matches!(event.kind, EventKind::Deploying { .. }) && is(event, "hostile@2.0.0")
@@ -91,7 +85,7 @@ fn a_hand_over_that_was_given_up_is_undone_when_its_hook_returns() {
     let thread = json!({ "linger": { "until_file": end } });
     let faults = json!({ "freeze": hang(&go_on), "activate": thread, "thaw": thread });
     let mut harness = hostile::counting(json!({ "faults": faults }), |options| {
-        options.hook_timeout(SHORT_TIMEOUT).threads_timeout(Duration::from_millis(50))
+        options.hook_timeout(HOOK_TIMEOUT).threads_timeout(Duration::from_millis(50))
     });
     assert_eq!(hostile::threads(&harness), 1);
     let failure = hostile::refused_and_kept(&mut harness, "hook.timeout");
@@ -113,7 +107,7 @@ fn a_refused_version_whose_hook_hangs_is_resident_by_that_name_until_it_returns(
         let folder = tempfile::tempdir().expect("a directory");
         let end = folder.path().join("end");
         let config = hostile::only("2.0.0", json!({ hook: hang(&end) }));
-        let mut harness = hostile::counting(config, |options| options.hook_timeout(SHORT_TIMEOUT));
+        let mut harness = hostile::counting(config, |options| options.hook_timeout(HOOK_TIMEOUT));
         let failure = hostile::refused_and_kept(&mut harness, "hook.timeout");
         assert!(failure.message.contains(hook), "{failure}");
         let pins = [format!("its hook {hook} has not returned")];
@@ -135,7 +129,7 @@ fn a_mended_version_takes_over_while_a_hook_of_the_refused_one_still_hangs() {
         let folder = tempfile::tempdir().expect("a directory");
         let end = folder.path().join("end");
         let config = hostile::only("2.0.0", json!({ hook: hang(&end) }));
-        let mut harness = hostile::counting(config, |options| options.hook_timeout(SHORT_TIMEOUT));
+        let mut harness = hostile::counting(config, |options| options.hook_timeout(HOOK_TIMEOUT));
         hostile::refused_and_kept(&mut harness, "hook.timeout");
         hostile::drop_version(&harness, 3);
         harness.published("hostile@3.0.0");
@@ -152,7 +146,7 @@ fn a_version_whose_stop_or_drop_hangs_is_resident_by_that_name_until_it_returns(
         let folder = tempfile::tempdir().expect("a directory");
         let end = folder.path().join("end");
         let config = hostile::only("1.0.0", json!({ hook: hang(&end) }));
-        let mut harness = beside_markdown(config, SHORT_TIMEOUT);
+        let mut harness = beside_markdown(config);
         hostile::drop_version(&harness, 2);
         harness.published("hostile@2.0.0");
         let resident = harness.expect("naming it", |event| {
@@ -201,7 +195,7 @@ fn converting(harness: &Harness, label: &str) -> usize {
 /// Once, a deployment waited for such a step for ever.
 #[test]
 fn a_downgrade_whose_step_hangs_is_given_up_and_what_serves_goes_on() {
-    let mut harness = Harness::with(|host| host.hook_timeout(SHORT_TIMEOUT));
+    let mut harness = Harness::with(|host| host.hook_timeout(HOOK_TIMEOUT));
     deploy_example(&mut harness, "stuck-step", "2.4.0");
     let (sessions, stuck) = (harness.plugin("sessions"), Stuck::new());
     stuck.open(&sessions);
@@ -228,7 +222,7 @@ fn a_downgrade_whose_step_hangs_is_given_up_and_what_serves_goes_on() {
 #[test]
 fn a_sweep_whose_step_hangs_is_told_and_holds_up_neither_calls_nor_the_end() {
     let mut harness =
-        Harness::with(|host| host.hook_timeout(SHORT_TIMEOUT).shutdown_timeout(Duration::from_secs(2)));
+        Harness::with(|host| host.hook_timeout(HOOK_TIMEOUT).shutdown_timeout(Duration::from_secs(2)));
     deploy(&mut harness, 1);
     let (sessions, stuck) = (harness.plugin("sessions"), Stuck::new());
     stuck.open(&sessions);

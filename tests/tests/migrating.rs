@@ -4,13 +4,10 @@ use replug_host::event::{EventKind, StageTimes};
 use replug_tests::{
     artifacts,
     harness::{Harness, is},
-    hostile::{self, Trace},
+    hostile::{self, HOOK_TIMEOUT, Trace},
     load::unlimited,
 };
 use serde_json::json;
-use std::time::Duration;
-
-const HOOK_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Hostile in versions 1, 2 and 3, one after the other; 3.0.0 serves, and its
 /// schema has no step down.
@@ -29,7 +26,7 @@ fn a_step_up_that_fails_panics_or_hangs_leaves_the_old_version_and_its_state() {
         (json!({ "fail": "no way up" }), "state.migrate"),
         (json!({ "panic": "text" }), "hook.panicked"),
         (json!({ "panic": "bomb" }), "hook.panicked"),
-        (json!({ "hang": { "ms": 1500 } }), "hook.timeout"),
+        (json!({ "hang": { "ms": 4000 } }), "hook.timeout"),
     ] {
         let config = hostile::state_of("1.0.0", json!({ "up": fault }));
         let mut harness = hostile::counting(config, |options| options.hook_timeout(HOOK_TIMEOUT));
@@ -44,7 +41,7 @@ fn a_step_down_that_fails_panics_or_hangs_leaves_the_newer_version_and_its_state
     for (fault, code) in [
         (json!({ "fail": "no way down" }), "state.migrate"),
         (json!({ "panic": "text" }), "hook.panicked"),
-        (json!({ "hang": { "ms": 1500 } }), "hook.timeout"),
+        (json!({ "hang": { "ms": 4000 } }), "hook.timeout"),
     ] {
         let config = hostile::state_of("2.0.0", json!({ "down": fault }));
         let mut harness = hostile::counting(config, |options| options.hook_timeout(HOOK_TIMEOUT));

@@ -1,9 +1,11 @@
 //! Hooks and calls that go wrong: what served before serves on.
 
 use replug_host::{CallError, failure::Failure};
-use replug_tests::{harness::Harness, hostile};
+use replug_tests::{
+    harness::Harness,
+    hostile::{self, HOOK_TIMEOUT},
+};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// A host on which hostile 1.0.0 has counted to five, and 2.0.0 has `faults`.
 fn counting(faults: Value) -> Harness {
@@ -11,7 +13,7 @@ fn counting(faults: Value) -> Harness {
 }
 
 fn started(config: Value) -> Harness {
-    hostile::counting(config, |options| options.hook_timeout(Duration::from_millis(800)))
+    hostile::counting(config, |options| options)
 }
 
 #[test]
@@ -39,8 +41,9 @@ fn a_hook_that_fails_leaves_the_old_version_serving() {
 #[test]
 fn a_hook_that_hangs_leaves_the_old_version_serving() {
     for hook in ["prepare", "restore", "activate"] {
-        let faults = json!({ hook: { "hang": { "ms": 3000 } } });
-        hostile::refused_and_kept(&mut counting(faults), "hook.timeout");
+        let config = hostile::only("2.0.0", json!({ hook: { "hang": { "ms": 4000 } } }));
+        let mut harness = hostile::counting(config, |options| options.hook_timeout(HOOK_TIMEOUT));
+        hostile::refused_and_kept(&mut harness, "hook.timeout");
     }
 }
 
