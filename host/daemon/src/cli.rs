@@ -6,7 +6,11 @@ use std::path::PathBuf;
 
 /// Replaces the native code of a running process without dropping a call.
 #[derive(Parser)]
-#[command(name = "replug", version, after_help = "Example:\n  replug run --plugins ./plugins --data ./data")]
+#[command(
+    name = "replug",
+    version,
+    after_help = "Example:\n  replug run --dev --plugins ./plugins --data ./data"
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -15,7 +19,9 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Verb {
     /// Runs a host until it gets SIGTERM; then drains, saves and exits 0.
-    #[command(after_help = "Example:\n  replug run --plugins ./plugins --data ./data")]
+    #[command(
+        after_help = "Examples:\n  replug run --config /etc/replug/replug.toml\n  replug run --dev --plugins ./plugins --data ./data"
+    )]
     Run(RunArgs),
     /// Calls a method and writes its answer to standard output.
     #[command(after_help = "Example:\n  replug call markdown render --data '# Hello'")]
@@ -256,6 +262,9 @@ pub(crate) struct RunArgs {
     /// The directory that plugins are dropped into.
     #[arg(long)]
     pub(crate) plugins: Option<PathBuf>,
+    /// For development: loads whatever is dropped, signed or not.
+    #[arg(long)]
+    pub(crate) dev: bool,
     /// Where state and private copies are kept; default: .replug here.
     #[arg(long, env = "REPLUG_DATA")]
     pub(crate) data: Option<PathBuf>,

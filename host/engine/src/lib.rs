@@ -30,7 +30,7 @@
 //! # The modules, bottom up
 //!
 //! Each imports only what stands above it in this list: [`id`], [`clock`],
-//! [`failure`], [`event`], [`artifact`] (watch, stage, inspect), [`load`]
+//! [`failure`], [`event`], [`artifact`] (watch, stage, inspect, trust), [`load`]
 //! (dlopen, layouts, unload with proof), [`state`], [`table`] (rows that outlive
 //! versions), [`table_store`] (and the process), [`dispatch`] (who is in which
 //! version), [`service`] (calls), the pipeline, the host.
@@ -42,30 +42,47 @@
 //! callers, which need no async runtime. Two hosts in one process do not know
 //! of each other.
 
+// Models are of the dispatch core alone, and so is what is built for them.
+#[cfg(not(loom))]
 pub mod id;
+#[cfg(not(loom))]
 pub mod clock;
 pub mod failure;
+#[cfg(not(loom))]
 pub mod event;
+#[cfg(not(loom))]
 pub mod artifact;
+#[cfg(not(loom))]
 pub mod load;
+#[cfg(not(loom))]
 pub mod state;
+#[cfg(not(loom))]
 pub mod table;
+#[cfg(not(loom))]
 pub mod table_store;
 pub mod dispatch;
+#[cfg(not(loom))]
 pub mod service;
+#[cfg(not(loom))]
 mod pipeline;
+#[cfg(not(loom))]
 mod host;
 
+#[cfg(not(loom))]
 pub use host::{
     Host, HostBuilder, HostError, HostStatus, Imported, LeaseStatus, Outcome, PinnedCaller, PinnedTo,
     PluginState, PluginStatus, RemovalPolicy, Restored, RolledBack, SameVersion, ShownSnapshot,
     SnapshotContent, SnapshotStatus, Snapshots, SweepStatus, TableDurability, TableStatus, TrialStatus,
     UnloadingStatus, VersionStatus,
 };
+#[cfg(not(loom))]
 pub use pipeline::ReadError;
+#[cfg(not(loom))]
 pub use replug_abi::{Fault, FaultKind, TypedInterface};
+#[cfg(not(loom))]
 pub use service::{CallError, CallFuture, CallOptions, NotRegistered, Plugin, Reply, Typed};
 
+#[cfg(not(loom))]
 /// Reads what a plugin file says about itself, without running any of it.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use crate::{
     problem::Problem,
     refusal::refuse,
 };
+use replug_host::artifact::trust::signed_comment;
 use serde_json::Value;
 use std::{path::Path, process::ExitCode};
 
@@ -20,6 +21,7 @@ pub(crate) fn inspect(file: &Path, format: Output) -> ExitCode {
     if let Value::Object(fields) = &mut value {
         let hazards: Vec<Value> = hazards.iter().map(|hazard| Value::from(hazard.to_string())).collect();
         fields.insert("hazards".to_owned(), Value::from(hazards));
+        fields.insert("signed_comment".to_owned(), Value::from(signed_comment(&manifest)));
     }
     match format {
         Output::Json => {

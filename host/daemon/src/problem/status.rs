@@ -79,6 +79,10 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::AbiInterfaceMajor
         | Code::AbiIdentityMismatch
         | Code::AbiLedger
+        | Code::TrustBadSignature
+        | Code::TrustRevokedKey
+        | Code::TrustForged
+        | Code::TrustStatement
         | Code::TableRowTooLarge
         | Code::TableKeyTooLarge
         | Code::TableNotOpen
@@ -91,6 +95,10 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::StageUnreadable
         | Code::StageGone
         | Code::LoadExecutableStore
+        | Code::TrustOwner
+        | Code::TrustWritable
+        | Code::TrustUnsigned
+        | Code::TrustUnknownKey
         | Code::ConfigInvalid
         | Code::StateModelChanged
         | Code::StateNoPath

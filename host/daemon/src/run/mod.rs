@@ -16,7 +16,7 @@ use crate::{
     refusal::refuse,
 };
 use replug_host::{
-    Host, HostBuilder,
+    Host, HostBuilder, HostError,
     failure::{Code, Failure},
 };
 use socket::Socket;
@@ -74,11 +74,21 @@ fn serve(args: &RunArgs) -> Result<(), Problem> {
         .map_err(threads)?;
     // Before anything runs that a signal would have to end in order.
     let mut signals = runtime.block_on(async { Signals::new() })?;
-    let host = options.start()?;
+    let host = options.start().map_err(not_started)?;
     log::follow(&host).map_err(threads)?;
     let ended = runtime.block_on(until_told(&host, socket, &mut signals));
     runtime.shutdown_timeout(THREADS_MAX);
     ended
+}
+
+/// Whom to trust is asked for in the file, which knows better what to do.
+fn not_started(error: HostError) -> Problem {
+    let is_about_trust = matches!(error, HostError::Option { option: "trust", .. });
+    let problem = Problem::from(error);
+    if is_about_trust {
+        return problem.next("name keys or digests under [trust] in the configuration file, or pass --dev");
+    }
+    problem
 }
 
 /// What flags, environment and file say, and where to listen.
@@ -93,7 +103,14 @@ fn settings(args: &RunArgs) -> Result<(HostBuilder, PathBuf), Problem> {
     })?;
     let data = args.data.clone().or(config.data.clone()).unwrap_or_else(|| PathBuf::from(".replug"));
     let socket = args.socket.clone().or(config.socket.clone()).unwrap_or_else(|| data.join(SOCKET));
-    Ok((config.apply(Host::builder(plugins).data_dir(data)), socket))
+    let options = config.apply(Host::builder(&plugins).data_dir(data), args.dev);
+    if !options.is_production() {
+        tracing::warn!(
+            "for development: whatever is dropped into {} is loaded, signed or not",
+            plugins.display()
+        );
+    }
+    Ok((options, socket))
 }
 
 /// The signals that end a host.

@@ -10,3 +10,4 @@ mod following;
 mod listening;
 mod ending;
 mod refusing;
+mod trusting;

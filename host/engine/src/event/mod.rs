@@ -52,10 +52,13 @@ pub enum EventKind {
         /// How changes are noticed.
         mode: String,
     },
-    /// A file was read and passed inspection.
+    /// A file was read and passed inspection, and may be loaded.
     Found {
         /// The file.
         path: String,
+        /// Who vouches for it, where somebody was asked.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        vouched_by: Option<String>,
     },
     /// A file was refused before anything of it ran.
     Refused {

@@ -24,16 +24,14 @@ impl Control {
             Some(_) => self.no_trial_runs(name),
             None => Ok(()),
         });
-        let before = match is_free.and_then(|()| self.choose(name, version)) {
-            Ok(before) => before,
+        if let Err(failure) = is_free.and_then(|()| self.choose(name, version)) {
             // Whoever asked may have gone away meanwhile.
-            Err(failure) => return drop(done.send(Err(failure))),
-        };
+            return drop(done.send(Err(failure)));
+        }
         if let Some(done) = self.wait_no_longer(name) {
             let message = format!("another choice for {name} was made before this one was carried out");
             let _ = done.send(Err(FailureReport::with_code(Code::DeploySuperseded, message)));
         }
-        self.shared.of_choice(name, |versions| versions.standing().hold(before));
         self.asked.insert(name.clone(), done);
         let reconciled = self.reconcile(name);
         self.answer_if_done(name, reconciled);
@@ -146,8 +144,8 @@ impl Control {
         true
     }
 
-    /// Notes the choice; returns the one before.
-    fn choose(&self, name: &PluginName, version: Option<Version>) -> Result<Option<Version>, FailureReport> {
+    /// Notes the choice, and what it takes the place of.
+    fn choose(&self, name: &PluginName, version: Option<Version>) -> Result<(), FailureReport> {
         let mut catalog = self.shared.catalog();
         let versions = catalog
             .get_mut(name.as_str())
@@ -162,7 +160,9 @@ impl Control {
         }
         let before = versions.pinned().cloned();
         versions.pin(version);
-        Ok(before)
+        // In one go: a way back in between would find a choice that nobody asked for.
+        versions.standing().hold(before);
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     stored::Imported,
     stuck::StuckCalls,
     undoing::Undoing,
+    untrusted::Untrusted,
     waiting::{Committing, Descending, DescentWork, Done, Load, RestoreDone},
 };
 use crate::{
@@ -88,6 +89,8 @@ pub(super) struct Control {
     pub(super) unsteady: BTreeMap<PathBuf, u32>,
     /// Files for which the private store had no room.
     pub(super) not_stored: Backoff<PathBuf>,
+    /// Files for which nobody vouches yet.
+    pub(super) untrusted: Untrusted,
     /// The versions that served and are in memory, as dispatch names them.
     pub(super) in_memory: BTreeMap<dispatch::VersionId, VersionId>,
     /// The version for which each plugin's tables were committed last.
@@ -259,6 +262,7 @@ impl Control {
         self.go_on();
         self.watch_again(now);
         self.store_again(now);
+        self.look_for_signatures(now);
         self.let_go_of_leaving(now);
         let due = self.shared.catalog().pass_time(now);
         self.reconcile_all(due);

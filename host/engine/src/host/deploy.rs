@@ -28,8 +28,11 @@ use std::{
 impl Control {
     pub(super) fn reconcile_all(&mut self, names: Vec<PluginName>) {
         for name in names {
-            // A failure was reported as an event; there is nobody else to tell.
-            let _ = self.reconcile(&name);
+            let reconciled = self.reconcile(&name);
+            // A failure was reported as an event; a choice that waits may be what failed.
+            if reconciled.is_err() || !self.waits(&name) {
+                self.answer(&name, reconciled);
+            }
         }
     }
 

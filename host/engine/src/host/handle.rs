@@ -12,6 +12,7 @@ use super::{
     rollback::RolledBack,
     shared::Shared,
     status::HostStatus,
+    untrusted::Untrusted,
 };
 use crate::{
     artifact::{stage::Stager, watch::Watcher},
@@ -120,6 +121,7 @@ impl Host {
             first_files: FirstFiles::of_start_at(Instant::now()),
             unsteady: BTreeMap::new(),
             not_stored: Backoff::default(),
+            untrusted: Untrusted::default(),
             in_memory: BTreeMap::new(),
             committed: BTreeMap::new(),
             commit_at: BTreeMap::new(),

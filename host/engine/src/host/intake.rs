@@ -9,13 +9,14 @@ use super::{
 use crate::{
     artifact::{
         stage::StageError,
+        trust::{self, TrustError, Voucher},
         watch::{self, Report, Watcher},
     },
     clock::monotonic_ns,
     event::{EventKind, FailureReport},
-    failure::{Code, Failure},
+    failure::Code,
     id::VersionId,
-    pipeline::{self, Candidate},
+    pipeline::{self, Candidate, DeployError},
 };
 use std::{
     path::{Path, PathBuf},
@@ -65,15 +66,16 @@ impl Control {
 
     fn file_gone(&mut self, path: &Path) {
         self.unsteady.remove(path);
+        self.untrusted.forget(path);
         self.not_stored.forget(path);
         let removed = self.shared.catalog().remove(path, Instant::now());
         self.follow_up(path, removed);
     }
 
     /// A file holds nothing usable any more.
-    fn file_spoiled(&mut self, path: &Path, error: &dyn Failure) {
+    fn file_spoiled(&mut self, path: &Path, failure: FailureReport) {
         let removed = self.shared.catalog().spoil(path, Instant::now());
-        self.refused(path, FailureReport::of(error));
+        self.refused(path, failure);
         self.follow_up(path, removed);
     }
 
@@ -100,9 +102,16 @@ impl Control {
         arrival.staged_ns = monotonic_ns();
         let candidate = match pipeline::inspect(staged) {
             Ok(candidate) => candidate,
-            Err(error) => return self.file_spoiled(&file.path, &error),
+            Err(error) => return self.file_spoiled(&file.path, FailureReport::of(&error)),
         };
         arrival.inspected_ns = monotonic_ns();
+        // Before it is read: another that comes meanwhile is noticed.
+        let seen = trust::seen(&file.path);
+        let voucher = match pipeline::judge(&candidate, &self.options.trust) {
+            Ok(voucher) => voucher,
+            Err(error) => return self.not_trusted(&candidate, seen, &error),
+        };
+        self.untrusted.forget(&file.path);
         for hazard in &candidate.hazards {
             tracing::warn!(version = %candidate.id, ?hazard, "the library may be hard to unload");
         }
@@ -123,7 +132,8 @@ impl Control {
         if added == Added::Known {
             return;
         }
-        self.shared.event(Some(&id), EventKind::Found { path: file.path.display().to_string() });
+        let vouched_by = (voucher != Voucher::Nobody).then(|| voucher.to_string());
+        self.shared.event(Some(&id), EventKind::Found { path: file.path.display().to_string(), vouched_by });
         if let Some(wanted) = wanted.filter(|wanted| *wanted != id) {
             self.superseded(&id, &wanted);
         }
@@ -172,7 +182,7 @@ impl Control {
         self.unsteady.remove(path);
         match error {
             StageError::NotRegular { .. } | StageError::Empty { .. } | StageError::TooLarge { .. } => {
-                self.file_spoiled(path, error);
+                self.file_spoiled(path, FailureReport::of(error));
             }
             StageError::Store { .. } => {
                 self.not_stored.failed(path.to_owned(), Instant::now());
@@ -180,6 +190,28 @@ impl Control {
             }
             // What the file holds is not known.
             _ => self.refused(path, FailureReport::of(error)),
+        }
+    }
+
+    /// A signature may come after its file, or be replaced with a better one.
+    fn not_trusted(&mut self, candidate: &Candidate, seen: Option<trust::Seen>, error: &DeployError) {
+        let (path, failure) = (&candidate.staged.source, FailureReport::of(error));
+        let waits = matches!(error, DeployError::Trust(TrustError::Unsigned { .. }));
+        let patience = if waits { self.options.trust.patience() } else { Duration::ZERO };
+        let judged = (candidate.id.digest, seen);
+        if self.untrusted.put(path, judged, patience, Instant::now(), &failure) {
+            self.file_spoiled(path, failure);
+        } else {
+            tracing::info!(path = %path.display(), "waits for its signature");
+        }
+    }
+
+    /// Files whose signature came are read again; those whose did not are refused.
+    pub(super) fn look_for_signatures(&mut self, now: Instant) {
+        let (signed, overdue) = self.untrusted.look(now);
+        signed.iter().for_each(|path| self.watcher.report_again(path));
+        for (path, failure) in overdue {
+            self.file_spoiled(&path, failure);
         }
     }
 

@@ -7,6 +7,7 @@ mod lock;
 mod options;
 mod outcome;
 mod backoff;
+mod untrusted;
 mod first_files;
 mod standing;
 mod versions;

@@ -2,7 +2,7 @@
 
 use super::error::HostError;
 use crate::{
-    artifact::{stage::StageLimits, watch::WatchOptions},
+    artifact::{stage::StageLimits, trust::Trust, watch::WatchOptions},
     load::{INTERFACES_MAX, Interfaces},
     pipeline::UnloadOptions,
     service::ServiceLimits,
@@ -62,6 +62,7 @@ pub struct HostBuilder {
     pub(super) allow_state_loss: bool,
     pub(super) watch: WatchOptions,
     pub(super) stage: StageLimits,
+    pub(super) trust: Trust,
     pub(super) service: ServiceLimits,
     pub(super) interfaces: Interfaces,
     pub(super) table_limits: Limits,
@@ -93,6 +94,7 @@ impl HostBuilder {
             allow_state_loss: false,
             watch: WatchOptions::default(),
             stage: StageLimits::default(),
+            trust: Trust::development(),
             service: ServiceLimits {
                 gate_timeout: Duration::from_secs(5),
                 body_bytes_max: 16 * 1024 * 1024,
@@ -171,6 +173,18 @@ impl HostBuilder {
     pub fn file_bytes_max(mut self, bytes: u64) -> Self {
         self.stage.max_bytes = bytes;
         self
+    }
+
+    /// Whose files are loaded. Default: [everybody's](Trust::development) who can write
+    /// to the plugin directory.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Whether only files are loaded that somebody vouches for.
+    pub fn is_production(&self) -> bool {
+        self.trust.is_production()
     }
 
     /// How long a sync call waits at the gate while state is handed over,
@@ -323,6 +337,10 @@ impl HostBuilder {
             let reason = format!("a host has {INTERFACES_MAX} interfaces at most");
             return Err(HostError::Option { option: "interface", reason });
         }
+        if self.trust.is_hopeless() {
+            let reason = "neither keys nor digests are named, so nothing could be loaded".to_owned();
+            return Err(HostError::Option { option: "trust", reason });
+        }
         let (quiesce, gate) = (self.quiesce_timeout, self.service.gate_timeout);
         if quiesce >= gate {
             let reason =
@@ -358,6 +376,7 @@ mod tests {
         assert_eq!(option_of(|o| o.hook_timeout(Duration::ZERO)), Some("hook_timeout"));
         assert_eq!(option_of(|o| o.quiesce_timeout(Duration::from_secs(5))), Some("quiesce_timeout"));
         assert_eq!(option_of(|o| o.gate_timeout(Duration::from_secs(1))), Some("quiesce_timeout"));
+        assert_eq!(option_of(|o| o.trust(Trust::production())), Some("trust"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::{
     artifact::{
         inspect::{self, Hazard, InspectError, Manifest, Patch},
         stage::{Staged, Stager},
+        trust::{Trust, Voucher},
     },
     id::VersionId,
     service::Serving,
@@ -34,6 +35,12 @@ pub(crate) fn inspect(staged: Staged) -> Result<Candidate, DeployError> {
     let id =
         VersionId { name: manifest.name.clone(), version: manifest.version.clone(), digest: staged.digest };
     Ok(Candidate { id, manifest, hazards: inspected.hazards, staged, patch: inspected.clear_nodelete })
+}
+
+/// Who vouches for a candidate.
+pub(crate) fn judge(candidate: &Candidate, trust: &Trust) -> Result<Voucher, DeployError> {
+    let bytes = candidate.staged.copy.map()?;
+    Ok(trust.judge(&candidate.staged, &bytes, &candidate.manifest)?)
 }
 
 /// Another copy of the library of a version that is in memory, so that a second

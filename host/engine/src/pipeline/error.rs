@@ -1,7 +1,7 @@
 //! Why a version was not deployed. What served before serves on.
 
 use crate::{
-    artifact::{inspect::InspectError, stage::StageError},
+    artifact::{inspect::InspectError, stage::StageError, trust::TrustError},
     dispatch::{GateRefused, Holder},
     event::Stage,
     failure::{Code, Failure},
@@ -20,6 +20,8 @@ pub(crate) enum DeployError {
     Stage(#[from] StageError),
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     #[error("the private copy cannot be made ready")]
     Patch(#[source] io::Error),
     #[error(transparent)]
@@ -116,7 +118,7 @@ impl DeployError {
         use crate::load::Hook;
         match self {
             DeployError::Stage(_) | DeployError::Patch(_) | DeployError::Replaced { .. } => Stage::Stage,
-            DeployError::Inspect(_) => Stage::Inspect,
+            DeployError::Inspect(_) | DeployError::Trust(_) => Stage::Inspect,
             DeployError::Load(_)
             | DeployError::Identity { .. }
             | DeployError::Exhausted { .. }
@@ -155,6 +157,7 @@ impl Failure for DeployError {
         match self {
             DeployError::Stage(error) => error.code(),
             DeployError::Inspect(error) => error.code(),
+            DeployError::Trust(error) => error.code(),
             DeployError::Patch(_) => Code::StageStore,
             DeployError::Load(error) => error.code(),
             DeployError::Replaced { .. } => Code::StageChanging,

@@ -26,7 +26,7 @@ mod take_over;
 mod unload;
 
 pub use candidate::ReadError;
-pub(crate) use candidate::{Candidate, copy_of, inspect, read_manifest};
+pub(crate) use candidate::{Candidate, copy_of, inspect, judge, read_manifest};
 pub(crate) use error::DeployError;
 pub(crate) use progress::{Party, Progress};
 pub(crate) use start::{Left, start};

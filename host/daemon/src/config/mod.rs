@@ -1,5 +1,7 @@
 //! The configuration file.
 
+mod trust;
+
 use replug_host::{
     HostBuilder, RemovalPolicy,
     failure::{Code, Failure},
@@ -12,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use trust::TrustConfig;
 
 /// What a configuration file may say. Flags win over it.
 #[derive(Debug, Default, Deserialize)]
@@ -39,6 +42,7 @@ pub(crate) struct Config {
     table_rows_max: Option<u64>,
     table_bytes_max: Option<u64>,
     accept_table_loss: bool,
+    trust: TrustConfig,
     /// One table for each plugin, handed to it as it is.
     plugin: BTreeMap<String, serde_json::Value>,
 }
@@ -110,8 +114,10 @@ impl Config {
         toml::from_str(&text).map_err(|error| ConfigError::parse(path, &text, &error))
     }
 
-    /// Hands every setting to the engine.
-    pub(crate) fn apply(self, mut host: HostBuilder) -> HostBuilder {
+    /// Hands every setting to the engine. In development whatever is dropped is loaded,
+    /// also if the file says otherwise.
+    pub(crate) fn apply(self, mut host: HostBuilder, is_development: bool) -> HostBuilder {
+        host = host.trust(self.trust.read(is_development));
         host = host.allow_state_loss(self.allow_state_loss).removal(match self.removal {
             Removal::FallBack => RemovalPolicy::FallBack,
             Removal::Keep => RemovalPolicy::Keep,

@@ -1,0 +1,191 @@
+//! Whose files an operator's host loads.
+
+use crate::process::{Daemon, ended, home, log, replug, run, text};
+use minisign::KeyPair;
+use replug_tests::{artifacts, harness::wait_until};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// Somebody who signs files, with the comment that `replug inspect` prints.
+struct Signer(KeyPair);
+
+impl Signer {
+    fn new() -> Signer {
+        Signer(KeyPair::generate_unencrypted_keypair().expect("keys"))
+    }
+
+    /// Its public key as a line of `[trust]`.
+    fn line(&self, table: &str, name: &str) -> String {
+        format!("{table} = {{ {name} = \"{}\" }}\n", self.0.pk.to_base64())
+    }
+
+    fn signature(&self, library: &Path) -> String {
+        let inspected = replug().args(["inspect", "-o", "json"]).arg(library).output().expect("runs");
+        let manifest: serde_json::Value = serde_json::from_slice(&inspected.stdout).expect("JSON");
+        let comment = manifest["signed_comment"].as_str().expect("text");
+        let bytes = fs::read(library).expect("reads");
+        let signed = minisign::sign(Some(&self.0.pk), &self.0.sk, &*bytes, Some(comment), None);
+        signed.expect("signs").into_string()
+    }
+}
+
+/// A production host that trusts `signer`; a signature may be a minute late.
+fn trusting(signer: &Signer, more: &str) -> Daemon {
+    within_ms(60_000, signer, more)
+}
+
+/// The same with another patience.
+fn within_ms(patience_ms: u64, signer: &Signer, more: &str) -> Daemon {
+    let keys = signer.line("keys", "release");
+    let daemon = Daemon::with(&format!("[trust]\nsignature-timeout-ms = {patience_ms}\n{keys}{more}"));
+    fs::set_permissions(plugins(&daemon), Permissions::from_mode(0o755)).expect("is ours");
+    daemon
+}
+
+fn plugins(daemon: &Daemon) -> PathBuf {
+    daemon.home().join("plugins")
+}
+
+fn sign_as(daemon: &Daemon, name: &str, signature: &str) {
+    fs::write(plugins(daemon).join(format!("{name}.minisig")), signature).expect("writes");
+}
+
+/// Waits until a file was refused with a code; the event.
+fn refused(daemon: &Daemon, code: &str) -> String {
+    let mut found = None;
+    wait_until(&format!("the refusal with {code}"), || {
+        let events = text(&daemon.verb(&["events"]).stdout);
+        found = events.lines().find(|line| line.contains(code)).map(ToOwned::to_owned);
+        found.is_some()
+    });
+    found.expect("just found")
+}
+
+/// A library with permissions that production asks for.
+fn library(daemon: &Daemon, package: &str) -> PathBuf {
+    let own = daemon.home().join(package);
+    fs::copy(artifacts::plugin(package), &own).expect("copies");
+    fs::set_permissions(&own, Permissions::from_mode(0o644)).expect("is ours");
+    own
+}
+
+#[test]
+fn a_signed_file_serves_and_who_vouches_is_told() {
+    let signer = Signer::new();
+    let daemon = trusting(&signer, "");
+    let library = library(&daemon, "markdown-v1");
+    sign_as(&daemon, "markdown-1.0.0.so", &signer.signature(&library));
+    daemon.deploy(&library, "markdown@1.0.0");
+    let events = text(&daemon.verb(&["events"]).stdout);
+    assert!(events.contains("\"vouched_by\":\"the key release\""), "{events}");
+}
+
+#[test]
+fn a_signature_that_arrives_after_its_file_is_waited_for() {
+    let signer = Signer::new();
+    let daemon = trusting(&signer, "");
+    let library = library(&daemon, "markdown-v1");
+    daemon.drop_file(&library, "markdown.so");
+    wait_until("the file being waited for", || daemon.log().contains("waits for its signature"));
+    assert_eq!(daemon.status_of("markdown", "active"), serde_json::Value::Null);
+    sign_as(&daemon, "markdown.so", &signer.signature(&library));
+    wait_until("it serving", || text(&daemon.verb(&["status"]).stdout).contains("markdown@1.0.0"));
+}
+
+#[test]
+fn a_file_without_a_signature_is_refused_in_time_and_serves_when_that_comes_later_still() {
+    let signer = Signer::new();
+    let daemon = within_ms(1, &signer, "");
+    let library = library(&daemon, "markdown-v1");
+    daemon.drop_file(&library, "markdown.so");
+    let event = refused(&daemon, "trust.unsigned");
+    assert!(event.contains("markdown.so.minisig") && event.contains("\"blame\":\"operator\""), "{event}");
+    sign_as(&daemon, "markdown.so", &signer.signature(&library));
+    wait_until("it serving", || text(&daemon.verb(&["status"]).stdout).contains("markdown@1.0.0"));
+}
+
+#[test]
+fn a_digest_in_the_configuration_vouches_without_a_signature() {
+    let bytes = fs::read(artifacts::plugin("markdown-v1")).expect("reads");
+    let digest = replug_host::id::Digest::of(&bytes);
+    let daemon = trusting(&Signer::new(), &format!("digests = [\"{digest}\"]\n"));
+    daemon.deploy(&library(&daemon, "markdown-v1"), "markdown@1.0.0");
+    daemon.drop_file(&library(&daemon, "markdown-v2"), "markdown-2.0.0.so");
+    wait_until("the other being waited for", || daemon.log().contains("waits for its signature"));
+    assert!(daemon.status_of("markdown", "active").to_string().contains("1.0.0"));
+}
+
+#[test]
+fn a_bit_flip_and_a_signature_for_another_plugin_are_refused_and_what_served_serves_on() {
+    let signer = Signer::new();
+    let daemon = trusting(&signer, "");
+    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
+    sign_as(&daemon, "markdown-1.0.0.so", &signer.signature(&first));
+    daemon.deploy(&first, "markdown@1.0.0");
+
+    sign_as(&daemon, "markdown-2.0.0.so", &signer.signature(&first));
+    daemon.drop_file(&second, "markdown-2.0.0.so");
+    refused(&daemon, "trust.forged");
+    let flipped = artifacts::with_other_bytes(&second, daemon.home().join("flipped"));
+    fs::set_permissions(&flipped, Permissions::from_mode(0o644)).expect("is ours");
+    sign_as(&daemon, "flipped.so", &signer.signature(&second));
+    daemon.drop_file(&flipped, "flipped.so");
+    wait_until("both being refused", || {
+        text(&daemon.verb(&["events"]).stdout).matches("trust.forged").count() == 2
+    });
+    assert!(daemon.status_of("markdown", "active").to_string().contains("1.0.0"));
+    // A better signature in the place of the bad one.
+    sign_as(&daemon, "markdown-2.0.0.so", &signer.signature(&second));
+    wait_until("the second serving", || text(&daemon.verb(&["status"]).stdout).contains("markdown@2.0.0"));
+}
+
+#[test]
+fn a_revoked_and_an_unknown_key_are_refused() {
+    let (signer, stranger) = (Signer::new(), Signer::new());
+    let daemon = trusting(&signer, &signer.line("revoked-keys", "lost"));
+    let library = library(&daemon, "markdown-v1");
+    sign_as(&daemon, "markdown.so", &signer.signature(&library));
+    daemon.drop_file(&library, "markdown.so");
+    let event = refused(&daemon, "trust.revoked_key");
+    assert!(event.contains("the key lost, which is revoked"), "{event}");
+    sign_as(&daemon, "markdown.so", &stranger.signature(&library));
+    refused(&daemon, "trust.unknown_key");
+}
+
+#[test]
+fn a_world_writable_file_or_folder_is_refused_in_production() {
+    let signer = Signer::new();
+    let daemon = trusting(&signer, "");
+    let library = library(&daemon, "markdown-v1");
+    for name in ["one.so", "two.so"] {
+        sign_as(&daemon, name, &signer.signature(&library));
+    }
+    fs::set_permissions(&library, Permissions::from_mode(0o666)).expect("is ours");
+    daemon.drop_file(&library, "one.so");
+    let event = refused(&daemon, "trust.writable");
+    assert!(event.contains("one.so has mode 0666"), "{event}");
+    fs::set_permissions(&library, Permissions::from_mode(0o644)).expect("is ours");
+    fs::set_permissions(plugins(&daemon), Permissions::from_mode(0o777)).expect("is ours");
+    daemon.drop_file(&library, "two.so");
+    refused(&daemon, "plugins has mode 0777");
+    assert_eq!(daemon.status_of("markdown", "active"), serde_json::Value::Null);
+}
+
+#[test]
+fn a_host_that_could_load_nothing_does_not_start_and_says_what_to_do() {
+    let home = home();
+    fs::write(home.path().join("replug.toml"), "[trust]\n").expect("writes");
+    assert_eq!(ended(&mut run(home.path()).spawn().expect("starts")).code(), Some(1));
+    let error = log(home.path());
+    assert!(error.contains("error[host.options]: trust: neither keys nor digests"), "{error}");
+    assert!(error.contains("[trust]") && error.contains("--dev"), "{error}");
+}
+
+#[test]
+fn a_host_for_development_says_that_it_asks_nobody() {
+    let daemon = Daemon::start();
+    assert!(daemon.log().contains("is loaded, signed or not"), "{}", daemon.log());
+}

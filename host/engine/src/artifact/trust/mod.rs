@@ -1,0 +1,306 @@
+//! Whether a file may be loaded: who could have written it, and who vouches for it.
+//!
+//! A native plugin can do all that its host can, so in production only files that
+//! somebody vouches for are loaded: by their digest in the configuration, or by a
+//! detached [minisign](https://jedisct1.github.io/minisign/) signature beside them, made
+//! with a key that is trusted here. The signed comment names the plugin, its version, its
+//! target and its interfaces (`statement.rs`), so that a signature speaks for one file.
+//! And nobody but root and the host's own user can have written the file, or put it into
+//! its folder.
+//!
+//! What is judged is the private copy, whose bytes were hashed when they were read:
+//! nobody can put others in their place between the judgement and the load.
+//!
+//! ```
+//! use replug_host::artifact::trust::Trust;
+//!
+//! let trust = Trust::production()
+//!     .key("release", "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3".parse()?);
+//! let host = replug_host::Host::builder("plugins").trust(trust);
+//! # let _ = host;
+//! # Ok::<(), replug_host::artifact::trust::InvalidKey>(())
+//! ```
+//!
+//! A signature is made with the standard tool; `replug inspect FILE` prints the comment:
+//!
+//! ```text
+//! minisign -S -s release.key -m markdown-2.0.0.so -t "name=markdown version=2.0.0 ..."
+//! ```
+
+mod error;
+mod owner;
+mod statement;
+
+use super::{inspect::Manifest, stage::Staged};
+use crate::id::Digest;
+pub use error::{InvalidKey, TrustError};
+use minisign_verify::{Error, Signature};
+use serde::Deserialize;
+use statement::Statement;
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fmt,
+    fs::{self, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+/// What a signature's name has behind that of its file.
+pub const SIGNATURE_SUFFIX: &str = ".minisig";
+
+/// The longest signature, in bytes: minisign's comments have 8,192 at most.
+const SIGNATURE_BYTES_MAX: u64 = 20 * 1024;
+
+/// What a host asks of a file before it loads it.
+#[derive(Debug, Clone)]
+#[must_use = "a host asks for nothing unless it is handed this"]
+pub struct Trust {
+    /// None where everything is loaded.
+    asked: Option<Asked>,
+}
+
+/// What is asked in production.
+#[derive(Debug, Clone)]
+struct Asked {
+    keys: Vec<Key>,
+    digests: BTreeSet<Digest>,
+    signature_timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
+struct Key {
+    name: String,
+    key: PublicKey,
+    is_revoked: bool,
+}
+
+/// A public key, as the second line of a `minisign.pub` has it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PublicKey(minisign_verify::PublicKey);
+
+impl FromStr for PublicKey {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        minisign_verify::PublicKey::from_base64(text.trim()).map(PublicKey).map_err(|_| InvalidKey)
+    }
+}
+
+impl TryFrom<String> for PublicKey {
+    type Error = InvalidKey;
+
+    fn try_from(text: String) -> Result<Self, InvalidKey> {
+        text.parse()
+    }
+}
+
+/// Who vouched for a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Voucher {
+    /// Nobody was asked: the host trusts whoever can write to the directory.
+    Nobody,
+    /// The operator, by naming its digest.
+    Digest,
+    /// Whoever has a key.
+    Key {
+        /// The key's name, as the operator gave it.
+        name: String,
+    },
+}
+
+impl fmt::Display for Voucher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Voucher::Nobody => f.write_str("nobody"),
+            Voucher::Digest => f.write_str("its digest"),
+            Voucher::Key { name } => write!(f, "the key {name}"),
+        }
+    }
+}
+
+impl Trust {
+    /// Loads what is dropped, whoever dropped it: for a developer's own machine, and for
+    /// embedders who judge files themselves.
+    pub fn development() -> Trust {
+        Trust { asked: None }
+    }
+
+    /// Loads what is vouched for. Without [keys](Self::key) and [digests](Self::digest)
+    /// that is nothing, and no host starts with it.
+    pub fn production() -> Trust {
+        Trust {
+            asked: Some(Asked {
+                keys: Vec::new(),
+                digests: BTreeSet::new(),
+                signature_timeout: Duration::from_secs(10),
+            }),
+        }
+    }
+
+    /// Whether only what is vouched for is loaded.
+    pub fn is_production(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Trusts signatures of a key; its name is for people.
+    pub fn key(self, name: impl Into<String>, key: PublicKey) -> Trust {
+        self.with_key(Key { name: name.into(), key, is_revoked: false })
+    }
+
+    /// Refuses signatures of a key by its name, also if it is among the trusted ones:
+    /// its owner lost it.
+    pub fn revoked_key(self, name: impl Into<String>, key: PublicKey) -> Trust {
+        self.with_key(Key { name: name.into(), key, is_revoked: true })
+    }
+
+    fn with_key(mut self, key: Key) -> Trust {
+        if let Some(asked) = &mut self.asked {
+            asked.keys.push(key);
+            // A revoked key is asked first.
+            asked.keys.sort_by_key(|key| !key.is_revoked);
+        }
+        self
+    }
+
+    /// Trusts the file with this SHA-256.
+    pub fn digest(mut self, digest: Digest) -> Trust {
+        if let Some(asked) = &mut self.asked {
+            asked.digests.insert(digest);
+        }
+        self
+    }
+
+    /// How long a file waits for its signature, which may come after it, before it is
+    /// refused. Default 10 s.
+    pub fn signature_timeout(mut self, timeout: Duration) -> Trust {
+        if let Some(asked) = &mut self.asked {
+            asked.signature_timeout = timeout;
+        }
+        self
+    }
+
+    /// How long a file without a signature waits for one.
+    pub(crate) fn patience(&self) -> Duration {
+        self.asked.as_ref().map_or(Duration::ZERO, |asked| asked.signature_timeout)
+    }
+
+    /// Whether nothing could ever be loaded.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        let usable =
+            |asked: &Asked| asked.keys.iter().any(|key| !key.is_revoked) || !asked.digests.is_empty();
+        self.asked.as_ref().is_some_and(|asked| !usable(asked))
+    }
+
+    /// Who vouches for a file that was copied and read.
+    ///
+    /// # Errors
+    /// [`TrustError`]: nobody does, or somebody else could have written it.
+    pub(crate) fn judge(
+        &self,
+        staged: &Staged,
+        bytes: &[u8],
+        manifest: &Manifest,
+    ) -> Result<Voucher, TrustError> {
+        let Some(asked) = &self.asked else { return Ok(Voucher::Nobody) };
+        owner::check(&staged.source, &staged.metadata, staged.copy.path())?;
+        if asked.digests.contains(&staged.digest) {
+            return Ok(Voucher::Digest);
+        }
+        let path = signature_of(&staged.source);
+        let Some(text) = read(&path)? else {
+            return Err(TrustError::Unsigned {
+                path: staged.source.clone(),
+                digest: staged.digest.to_string(),
+                signature: path,
+            });
+        };
+        let signature = Signature::decode(&text)
+            .map_err(|error| TrustError::Malformed { path: path.clone(), reason: reason(&error) })?;
+        let name = asked.signer(&path, bytes, &signature)?;
+        let found = Statement::of(manifest);
+        let other =
+            |signed: String| TrustError::Statement { path: path.clone(), signed, found: found.to_string() };
+        let signed = Statement::parse(signature.trusted_comment()).map_err(other)?;
+        if signed != found {
+            return Err(other(signed.to_string()));
+        }
+        Ok(Voucher::Key { name })
+    }
+}
+
+impl Asked {
+    /// Whose key a signature was made with.
+    fn signer(&self, path: &Path, bytes: &[u8], signature: &Signature) -> Result<String, TrustError> {
+        for Key { name, key, is_revoked } in &self.keys {
+            let path = path.to_owned();
+            match key.0.verify(bytes, signature, false) {
+                Err(Error::UnexpectedKeyId) => {}
+                Ok(()) if *is_revoked => return Err(TrustError::Revoked { path, key: name.clone() }),
+                Ok(()) => return Ok(name.clone()),
+                Err(Error::InvalidSignature) => return Err(TrustError::Forged { path, key: name.clone() }),
+                Err(error) => return Err(TrustError::Malformed { path, reason: reason(&error) }),
+            }
+        }
+        Err(TrustError::UnknownKey { path: path.to_owned(), keys: self.keys.len() })
+    }
+}
+
+fn reason(error: &Error) -> &'static str {
+    match error {
+        Error::UnsupportedLegacyMode => "it is of the old kind; sign with minisign 0.10 or later",
+        Error::UnsupportedAlgorithm | Error::UnexpectedAlgorithm => "it is of a kind that is not known",
+        _ => "expected are two comments, and two lines of base64",
+    }
+}
+
+/// What the signed comment of a plugin's signature has to say: `name=... version=...`.
+pub fn signed_comment(manifest: &Manifest) -> String {
+    Statement::of(manifest).to_string()
+}
+
+/// Where the signature of a file is.
+pub(crate) fn signature_of(file: &Path) -> PathBuf {
+    let mut name = OsString::from(file);
+    name.push(SIGNATURE_SUFFIX);
+    name.into()
+}
+
+/// The text of a signature; none where there is none. Never blocks, and follows no link.
+fn read(path: &Path) -> Result<Option<String>, TrustError> {
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let unreadable = |source: io::Error| TrustError::Unreadable { path: path.into(), source };
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let malformed = |reason| TrustError::Malformed { path: path.into(), reason };
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(malformed("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(SIGNATURE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > SIGNATURE_BYTES_MAX {
+        return Err(malformed("it is longer than any signature"));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| malformed("it is no text"))
+}
+
+/// A signature as its folder shows it: its inode, and when that changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen(u64, i64, i64);
+
+/// What stands where the signature of a file is looked for; none if nothing does.
+pub(crate) fn seen(file: &Path) -> Option<Seen> {
+    let metadata = fs::symlink_metadata(signature_of(file)).ok()?;
+    Some(Seen(metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
+}
+
+#[cfg(test)]
+mod tests;
