@@ -34,9 +34,9 @@ impl Gate {
         Gate(tempfile::tempdir().expect("a directory"))
     }
 
-    /// Hangs until it opens.
+    /// Hangs until it opens; a test that fails before that ends all the same.
     fn hang(&self) -> Value {
-        json!({ "until_file": self.0.path().join("open") })
+        json!({ "until_file": self.0.path().join("open"), "ms": 60_000 })
     }
 
     fn open(&self) {
@@ -128,18 +128,25 @@ fn deleting_a_plugin_with_a_call_in_flight_holds_up_nothing_else() {
 #[test]
 fn a_shutdown_ends_in_time_though_calls_run_on_and_exports_hang() {
     let gate = Gate::new();
+    let timeout = Duration::from_secs(5);
     let config = json!({ "faults": { "export": { "hang": gate.hang() } } });
-    let mut harness = counting(config, MINUTE, Duration::from_secs(2));
+    let mut harness = counting(config, MINUTE, timeout);
     harness.deploy(&artifacts::plugin("limiter-v1"), "limiter.so", "limiter@1.0.0");
+    harness.deploy(&artifacts::plugin("threads-v1"), "threads.so", "threads@1.0.0");
     let running = slow_call(&harness, &gate.hang());
+    let lease = harness.plugin("threads").lease("the test").expect("serves");
+    let (let_end, end) = mpsc::channel::<()>();
+    let entered = thread::spawn(move || lease.enter(|_| end.recv().is_err()).is_ok());
     let begun = Instant::now();
     let (events, _home) = harness.shutdown();
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < 2 * timeout, "{:?}", begun.elapsed());
     let problems = events.iter().filter(|event| event.kind.name() == "state_problem").count();
     assert_eq!(problems, 2, "calls that ran, and an export that hung");
     assert!(events.iter().any(|event| event.kind.name() == "state_saved" && is(event, "limiter@1.0.0")));
     gate.open();
+    drop(let_end);
     assert!(running.join().expect("does not panic"), "the library stays while a call runs in it");
+    assert!(entered.join().expect("does not panic"), "so does the other");
 }
 
 /// Once, the end of a refused attempt took the copy that serves off the watch:

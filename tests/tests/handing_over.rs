@@ -98,7 +98,10 @@ fn faults(trace: &Trace) -> [(Value, &'static str); 3] {
     [
         (later(json!({ "fail": "not this time" })), "state.migrate"),
         (later(json!({ "panic": "text" })), "hook.panicked"),
-        (later(json!({ "hang": { "until_file": trace.folder.path().join("end") } })), "hook.timeout"),
+        (
+            later(json!({ "hang": { "until_file": trace.folder.path().join("end"), "ms": 60_000 } })),
+            "hook.timeout",
+        ),
     ]
 }
 

@@ -4,7 +4,7 @@ use replug_host::{HostBuilder, event::EventKind};
 use replug_tests::{
     artifacts,
     harness::{Harness, is},
-    hostile,
+    hostile::{self, HOOK_TIMEOUT},
     load::unlimited,
 };
 use serde_json::json;
@@ -15,13 +15,10 @@ const INTERVAL: Duration = Duration::from_millis(30);
 /// Once, the first plugin that could not be saved ended the round for all.
 #[test]
 fn a_plugin_that_cannot_be_saved_keeps_no_other_from_it() {
-    for fault in [json!({ "fail": "no" }), json!({ "panic": "text" }), json!({ "hang": { "ms": 400 } })] {
+    for fault in [json!({ "fail": "no" }), json!({ "panic": "text" }), json!({ "hang": { "ms": 4000 } })] {
         let config = hostile::only("1.0.0", json!({ "export": fault }));
         let mut harness = hostile::counting(config, |options| {
-            options
-                .config("limiter", unlimited())
-                .snapshot_interval(INTERVAL)
-                .hook_timeout(Duration::from_millis(200))
+            options.config("limiter", unlimited()).snapshot_interval(INTERVAL).hook_timeout(HOOK_TIMEOUT)
         });
         harness.deploy(&artifacts::plugin("limiter-v1"), "limiter-1.0.0.so", "limiter@1.0.0");
         // In both orders of the two: after a problem and before the next.

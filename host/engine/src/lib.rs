@@ -42,30 +42,49 @@
 //! callers, which need no async runtime. Two hosts in one process do not know
 //! of each other.
 
+#![cfg_attr(loom, allow(unused_imports, reason = "the rest of the host uses them"))]
+
+// Models are of the dispatch core alone, and so is what is built for them.
+#[cfg(not(loom))]
 pub mod id;
+#[cfg(not(loom))]
 pub mod clock;
 pub mod failure;
+#[cfg(not(loom))]
 pub mod event;
+#[cfg(not(loom))]
 pub mod artifact;
+#[cfg(not(loom))]
 pub mod load;
+#[cfg(not(loom))]
 pub mod state;
+#[cfg(not(loom))]
 pub mod table;
+#[cfg(not(loom))]
 pub mod table_store;
 pub mod dispatch;
+#[cfg(not(loom))]
 pub mod service;
+#[cfg(not(loom))]
 mod pipeline;
+#[cfg(not(loom))]
 mod host;
 
+#[cfg(not(loom))]
 pub use host::{
     Host, HostBuilder, HostError, HostStatus, Imported, LeaseStatus, Outcome, PinnedCaller, PinnedTo,
     PluginState, PluginStatus, RemovalPolicy, Restored, RolledBack, SameVersion, ShownSnapshot,
     SnapshotContent, SnapshotStatus, Snapshots, SweepStatus, TableDurability, TableStatus, TrialStatus,
     UnloadingStatus, VersionStatus,
 };
+#[cfg(not(loom))]
 pub use pipeline::ReadError;
+#[cfg(not(loom))]
 pub use replug_abi::{Fault, FaultKind, TypedInterface};
+#[cfg(not(loom))]
 pub use service::{CallError, CallFuture, CallOptions, NotRegistered, Plugin, Reply, Typed};
 
+#[cfg(not(loom))]
 /// Reads what a plugin file says about itself, without running any of it.
 ///
 /// # Errors

@@ -24,23 +24,33 @@ impl Control {
             Some(_) => self.no_trial_runs(name),
             None => Ok(()),
         });
-        let before = match is_free.and_then(|()| self.choose(name, version)) {
-            Ok(before) => before,
+        if let Err(failure) = is_free.and_then(|()| self.choose(name, version)) {
             // Whoever asked may have gone away meanwhile.
-            Err(failure) => return drop(done.send(Err(failure))),
-        };
+            return drop(done.send(Err(failure)));
+        }
         if let Some(done) = self.wait_no_longer(name) {
             let message = format!("another choice for {name} was made before this one was carried out");
             let _ = done.send(Err(FailureReport::with_code(Code::DeploySuperseded, message)));
         }
-        self.shared.of_choice(name, |versions| versions.standing().hold(before));
         self.asked.insert(name.clone(), done);
         let reconciled = self.reconcile(name);
         self.answer_if_done(name, reconciled);
     }
 
-    /// Does so unless what came of it is still open. What is done to tables once the
-    /// version serves is not waited for, unless the choice cannot be kept before.
+    /// Makes what is wanted of these plugins what serves, or begins to. A failure is an
+    /// event, and the answer to a choice that waited.
+    pub(super) fn reconcile_all(&mut self, names: Vec<PluginName>) {
+        for name in names {
+            let reconciled = self.reconcile(&name);
+            if reconciled.is_err() || !self.waits(&name) {
+                self.answer(&name, reconciled);
+            }
+        }
+    }
+
+    /// Tells whoever chose what came of it, unless that is still open. What is done to
+    /// tables once the version serves is not waited for, unless the choice cannot be kept
+    /// before.
     pub(super) fn answer_if_done(&mut self, name: &PluginName, reconciled: Result<(), FailureReport>) {
         let is_open = || self.waits(name) && (!self.serves_what_is_wanted(name) || self.is_in_doubt(name));
         if reconciled.is_err() || !is_open() {
@@ -146,8 +156,8 @@ impl Control {
         true
     }
 
-    /// Notes the choice; returns the one before.
-    fn choose(&self, name: &PluginName, version: Option<Version>) -> Result<Option<Version>, FailureReport> {
+    /// Notes the choice, and what it takes the place of.
+    fn choose(&self, name: &PluginName, version: Option<Version>) -> Result<(), FailureReport> {
         let mut catalog = self.shared.catalog();
         let versions = catalog
             .get_mut(name.as_str())
@@ -162,7 +172,9 @@ impl Control {
         }
         let before = versions.pinned().cloned();
         versions.pin(version);
-        Ok(before)
+        // In one go: a way back in between would find a choice that nobody asked for.
+        versions.standing().hold(before);
+        Ok(())
     }
 }
 

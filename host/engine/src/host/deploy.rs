@@ -26,13 +26,6 @@ use std::{
 };
 
 impl Control {
-    pub(super) fn reconcile_all(&mut self, names: Vec<PluginName>) {
-        for name in names {
-            // A failure was reported as an event; there is nobody else to tell.
-            let _ = self.reconcile(&name);
-        }
-    }
-
     /// Makes what is wanted what serves, or begins to: a deployment may have to
     /// [wait](Self::waits). Returns the first failure, after which a lower version
     /// may have been deployed.

@@ -41,9 +41,12 @@ impl Standing {
 
     /// A choice is being carried out: as long as it is open whether it can be had, the
     /// one `before` outlives the host. If that was not carried out yet, it is the one
-    /// before it.
+    /// before it, unless a version was let in since.
     pub(super) fn hold(&mut self, before: Option<Version>) {
-        let chosen = self.before.take().map_or(before, |held| held.chosen);
+        let chosen = match self.before.take() {
+            Some(held) if held.stands => held.chosen,
+            _ => before,
+        };
         self.before = Some(Held { chosen, stands: true });
     }
 
@@ -200,14 +203,14 @@ mod tests {
     fn what_a_choice_took_the_place_of_is_known_until_it_is_answered() {
         let mut standing = Standing::found(Some(left_open(None)));
         standing.hold(version(1));
-        let mut chosen = version(3);
-        standing.decide(false, &mut chosen);
-        // The highest failed, and a lower one was let in.
-        standing.take();
-        assert_eq!(standing.outlives(&chosen), (version(3), None));
+        standing.decide(false, &mut version(3));
         standing.hold(version(3));
         assert_eq!(standing.outlives(&version(4)), (None, None), "a later one took its place");
-        assert_eq!((standing.release(), standing.release()), (None, None));
+        standing.take();
+        assert_eq!(standing.outlives(&version(4)), (version(4), None), "a version was let in");
+        standing.hold(version(4));
+        assert_eq!(standing.outlives(&version(5)), (version(4), None), "its rows are what counts");
+        assert_eq!((standing.release(), standing.release()), (version(4), None));
         standing.hold(version(1));
         standing.leave(&Version::new(1, 0, 0), &Version::new(2, 0, 0));
         assert_eq!(standing.release(), version(2));
