@@ -97,6 +97,20 @@ pub fn changed(file: &Path, old: &[u8], new: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The bytes of a library as if it had been built with another abi_stable: it is found,
+/// and cannot be loaded.
+///
+/// # Panics
+/// When it cannot be read.
+pub fn of_another_abi_stable(library: &Path) -> Vec<u8> {
+    let mut bytes = fs::read(library).expect("the library can be read");
+    let header = b"abi stable library for Rust";
+    let at = bytes.windows(header.len()).position(|window| window == header);
+    // 32 bytes of text, then the major and the minor version.
+    bytes[at.expect("the library has the header") + 36] += 1;
+    bytes
+}
+
 /// Copies a library to `beside`, the same but for a byte that is in no segment:
 /// what it holds is the same version with other bytes.
 ///

@@ -8,7 +8,7 @@ use replug_host::{
 use replug_tests::{
     artifacts,
     disk::HangingDisk,
-    harness::{Harness, How, PATIENCE, has_thread, wait_until},
+    harness::{Harness, How, PATIENCE, has_thread, is, wait_until},
     sessions::{audit, call, deploy, kept_by_the_process, name, on_probation, swept, table},
 };
 use std::{
@@ -223,6 +223,32 @@ fn a_disk_that_hangs_when_a_plugin_goes_back_holds_up_no_other_plugin() {
     harness.expect("going back", |event| matches!(event.kind, EventKind::RolledBack { .. }));
     others_are_served(harness);
     drop(disk);
+    assert_eq!(goes_back.join().expect("does not panic").expect("went back"), 1);
+}
+
+/// Once, whoever took the next step first dropped its failure, and the choice was
+/// answered as if it had been carried out, and kept.
+#[test]
+fn a_choice_that_waits_for_a_way_back_and_is_refused_then_is_told_so() {
+    let _alone = alone();
+    let mut harness = upgraded();
+    let disk = hang(&harness);
+    let host = harness.host.clone();
+    let goes_back = thread::spawn(move || host.roll_back(&name(), None).map(|back| back.to.version.major));
+    harness.expect("going back", |event| matches!(event.kind, EventKind::RolledBack { .. }));
+    let other = artifacts::of_another_abi_stable(&artifacts::plugin("sessions-v3"));
+    fs::write(harness.plugin_dir().join("sessions-3.0.0.so"), other).expect("writes");
+    harness.expect("finding it", |event| {
+        matches!(event.kind, EventKind::Found { .. }) && is(event, "sessions@3.0.0")
+    });
+    let chosen = harness.host.activate(&name(), Some("3.0.0".parse().expect("a version")));
+    // What is asked after it is answered before it.
+    harness.host.save_state().wait().expect("there is none");
+    drop(disk);
+    match chosen.wait() {
+        Err(HostError::Failed(failure)) => assert_eq!(failure.code, "abi.header", "{failure}"),
+        other => panic!("{other:?}"),
+    }
     assert_eq!(goes_back.join().expect("does not panic").expect("went back"), 1);
 }
 

@@ -92,10 +92,7 @@ fn a_changed_layout_is_one_line_naming_the_field_expected_and_found() {
 fn another_abi_stable_and_another_major_of_the_abi_are_refused_with_expected_and_found() {
     let bytes = fs::read(artifacts::plugin("markdown-v1")).expect("reads");
     let mut harness = Harness::new();
-    let mut other = bytes.clone();
-    // abi_stable's header: 32 bytes of text, then the major and the minor version.
-    let header = position(&bytes, |rest| rest.starts_with(b"abi stable library for Rust"));
-    other[header + 36] += 1;
+    let other = artifacts::of_another_abi_stable(&artifacts::plugin("markdown-v1"));
     fs::write(harness.plugin_dir().join("header.so"), &other).expect("writes");
     let failure = harness.not_deployed("markdown@1.0.0");
     assert_eq!(failure.code, "abi.header", "{failure}");

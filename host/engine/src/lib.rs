@@ -42,6 +42,8 @@
 //! callers, which need no async runtime. Two hosts in one process do not know
 //! of each other.
 
+#![cfg_attr(loom, allow(unused_imports, reason = "the rest of the host uses them"))]
+
 // Models are of the dispatch core alone, and so is what is built for them.
 #[cfg(not(loom))]
 pub mod id;

@@ -37,8 +37,20 @@ impl Control {
         self.answer_if_done(name, reconciled);
     }
 
-    /// Does so unless what came of it is still open. What is done to tables once the
-    /// version serves is not waited for, unless the choice cannot be kept before.
+    /// Makes what is wanted of these plugins what serves, or begins to. A failure is an
+    /// event, and the answer to a choice that waited.
+    pub(super) fn reconcile_all(&mut self, names: Vec<PluginName>) {
+        for name in names {
+            let reconciled = self.reconcile(&name);
+            if reconciled.is_err() || !self.waits(&name) {
+                self.answer(&name, reconciled);
+            }
+        }
+    }
+
+    /// Tells whoever chose what came of it, unless that is still open. What is done to
+    /// tables once the version serves is not waited for, unless the choice cannot be kept
+    /// before.
     pub(super) fn answer_if_done(&mut self, name: &PluginName, reconciled: Result<(), FailureReport>) {
         let is_open = || self.waits(name) && (!self.serves_what_is_wanted(name) || self.is_in_doubt(name));
         if reconciled.is_err() || !is_open() {

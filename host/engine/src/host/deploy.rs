@@ -26,16 +26,6 @@ use std::{
 };
 
 impl Control {
-    pub(super) fn reconcile_all(&mut self, names: Vec<PluginName>) {
-        for name in names {
-            let reconciled = self.reconcile(&name);
-            // A failure was reported as an event; a choice that waits may be what failed.
-            if reconciled.is_err() || !self.waits(&name) {
-                self.answer(&name, reconciled);
-            }
-        }
-    }
-
     /// Makes what is wanted what serves, or begins to: a deployment may have to
     /// [wait](Self::waits). Returns the first failure, after which a lower version
     /// may have been deployed.
