@@ -2,7 +2,8 @@
 
 use replug_tests::harness::wait_until;
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
@@ -140,7 +141,10 @@ impl Drop for Daemon {
 /// A directory with an empty plugin directory in it.
 pub(crate) fn home() -> TempDir {
     let home = tempfile::tempdir().expect("a directory");
-    fs::create_dir(home.path().join("plugins")).expect("creates");
+    let plugins = home.path().join("plugins");
+    fs::create_dir(&plugins).expect("creates");
+    // As production asks for, whatever the umask.
+    fs::set_permissions(plugins, Permissions::from_mode(0o755)).expect("is ours");
     home
 }
 

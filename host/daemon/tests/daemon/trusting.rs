@@ -40,9 +40,7 @@ fn trusting(signer: &Signer, more: &str) -> Daemon {
 /// The same with another patience.
 fn within_ms(patience_ms: u64, signer: &Signer, more: &str) -> Daemon {
     let keys = signer.line("keys", "release");
-    let daemon = Daemon::with(&format!("[trust]\nsignature-timeout-ms = {patience_ms}\n{keys}{more}"));
-    fs::set_permissions(plugins(&daemon), Permissions::from_mode(0o755)).expect("is ours");
-    daemon
+    Daemon::with(&format!("[trust]\nsignature-timeout-ms = {patience_ms}\n{keys}{more}"))
 }
 
 fn plugins(daemon: &Daemon) -> PathBuf {
@@ -53,12 +51,24 @@ fn sign_as(daemon: &Daemon, name: &str, signature: &str) {
     fs::write(plugins(daemon).join(format!("{name}.minisig")), signature).expect("writes");
 }
 
-/// Waits until a file was refused with a code; the event.
-fn refused(daemon: &Daemon, code: &str) -> String {
+/// Waits for an event that has these words; it.
+fn told(daemon: &Daemon, words: &str) -> String {
     let mut found = None;
-    wait_until(&format!("the refusal with {code}"), || {
+    wait_until(&format!("an event with {words}"), || {
         let events = text(&daemon.verb(&["events"]).stdout);
-        found = events.lines().find(|line| line.contains(code)).map(ToOwned::to_owned);
+        found = events.lines().find(|line| line.contains(words)).map(ToOwned::to_owned);
+        found.is_some()
+    });
+    found.expect("just found")
+}
+
+/// Waits until a file was refused with a code; the event.
+fn refused(daemon: &Daemon, file: &str, code: &str) -> String {
+    let mut found = None;
+    wait_until(&format!("{file} being refused with {code}"), || {
+        let events = text(&daemon.verb(&["events"]).stdout);
+        let is_it = |line: &&str| line.contains("\"refused\"") && line.contains(file) && line.contains(code);
+        found = events.lines().find(is_it).map(ToOwned::to_owned);
         found.is_some()
     });
     found.expect("just found")
@@ -89,7 +99,7 @@ fn a_signature_that_arrives_after_its_file_is_waited_for() {
     let daemon = trusting(&signer, "");
     let library = library(&daemon, "markdown-v1");
     daemon.drop_file(&library, "markdown.so");
-    wait_until("the file being waited for", || daemon.log().contains("waits for its signature"));
+    told(&daemon, "awaits_signature");
     assert_eq!(daemon.status_of("markdown", "active"), serde_json::Value::Null);
     sign_as(&daemon, "markdown.so", &signer.signature(&library));
     wait_until("it serving", || text(&daemon.verb(&["status"]).stdout).contains("markdown@1.0.0"));
@@ -101,7 +111,7 @@ fn a_file_without_a_signature_is_refused_in_time_and_serves_when_that_comes_late
     let daemon = within_ms(1, &signer, "");
     let library = library(&daemon, "markdown-v1");
     daemon.drop_file(&library, "markdown.so");
-    let event = refused(&daemon, "trust.unsigned");
+    let event = refused(&daemon, "markdown.so", "trust.unsigned");
     assert!(event.contains("markdown.so.minisig") && event.contains("\"blame\":\"operator\""), "{event}");
     sign_as(&daemon, "markdown.so", &signer.signature(&library));
     wait_until("it serving", || text(&daemon.verb(&["status"]).stdout).contains("markdown@1.0.0"));
@@ -114,28 +124,26 @@ fn a_digest_in_the_configuration_vouches_without_a_signature() {
     let daemon = trusting(&Signer::new(), &format!("digests = [\"{digest}\"]\n"));
     daemon.deploy(&library(&daemon, "markdown-v1"), "markdown@1.0.0");
     daemon.drop_file(&library(&daemon, "markdown-v2"), "markdown-2.0.0.so");
-    wait_until("the other being waited for", || daemon.log().contains("waits for its signature"));
+    told(&daemon, "awaits_signature");
     assert!(daemon.status_of("markdown", "active").to_string().contains("1.0.0"));
 }
 
 #[test]
 fn a_bit_flip_and_a_signature_for_another_plugin_are_refused_and_what_served_serves_on() {
     let signer = Signer::new();
-    let daemon = trusting(&signer, "");
+    let daemon = within_ms(1, &signer, "");
     let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
     sign_as(&daemon, "markdown-1.0.0.so", &signer.signature(&first));
     daemon.deploy(&first, "markdown@1.0.0");
 
     sign_as(&daemon, "markdown-2.0.0.so", &signer.signature(&first));
     daemon.drop_file(&second, "markdown-2.0.0.so");
-    refused(&daemon, "trust.forged");
+    refused(&daemon, "markdown-2.0.0.so", "trust.forged");
     let flipped = artifacts::with_other_bytes(&second, daemon.home().join("flipped"));
     fs::set_permissions(&flipped, Permissions::from_mode(0o644)).expect("is ours");
     sign_as(&daemon, "flipped.so", &signer.signature(&second));
     daemon.drop_file(&flipped, "flipped.so");
-    wait_until("both being refused", || {
-        text(&daemon.verb(&["events"]).stdout).matches("trust.forged").count() == 2
-    });
+    refused(&daemon, "flipped.so", "trust.forged");
     assert!(daemon.status_of("markdown", "active").to_string().contains("1.0.0"));
     // A better signature in the place of the bad one.
     sign_as(&daemon, "markdown-2.0.0.so", &signer.signature(&second));
@@ -143,16 +151,52 @@ fn a_bit_flip_and_a_signature_for_another_plugin_are_refused_and_what_served_ser
 }
 
 #[test]
-fn a_revoked_and_an_unknown_key_are_refused() {
+fn a_file_whose_signature_is_still_that_of_the_file_before_is_waited_for() {
+    let signer = Signer::new();
+    let daemon = trusting(&signer, "");
+    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
+    sign_as(&daemon, "markdown.so", &signer.signature(&first));
+    daemon.drop_file(&first, "markdown.so");
+    told(&daemon, "published");
+    daemon.drop_file(&second, "markdown.so");
+    let event = told(&daemon, "awaits_signature");
+    assert!(event.contains("trust.forged"), "{event}");
+    assert!(daemon.status_of("markdown", "active").to_string().contains("1.0.0"), "it serves on");
+    sign_as(&daemon, "markdown.so", &signer.signature(&second));
+    wait_until("the second serving", || text(&daemon.verb(&["status"]).stdout).contains("markdown@2.0.0"));
+    assert!(!text(&daemon.verb(&["events"]).stdout).contains("\"refused\""), "nothing was wrong");
+}
+
+#[test]
+fn a_host_that_starts_again_serves_what_is_signed_and_refuses_what_was_changed_meanwhile() {
+    let signer = Signer::new();
+    let mut daemon = within_ms(1, &signer, "");
+    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
+    for (library, name) in [(&first, "markdown-1.0.0.so"), (&second, "markdown-2.0.0.so")] {
+        sign_as(&daemon, name, &signer.signature(library));
+        daemon.drop_file(library, name);
+    }
+    wait_until("the second serving", || text(&daemon.verb(&["status"]).stdout).contains("markdown@2.0.0"));
+    assert_eq!(daemon.terminate(), Some(0));
+    daemon.drop_file(&artifacts::with_other_bytes(&second, daemon.home().join("other")), "markdown-2.0.0.so");
+    let file = plugins(&daemon).join("markdown-2.0.0.so");
+    fs::set_permissions(file, Permissions::from_mode(0o644)).expect("is ours");
+    daemon.start_again();
+    refused(&daemon, "markdown-2.0.0.so", "trust.forged");
+    wait_until("the first serving", || text(&daemon.verb(&["status"]).stdout).contains("markdown@1.0.0"));
+}
+
+#[test]
+fn a_revoked_key_is_refused_at_once_and_an_unknown_one_in_time() {
     let (signer, stranger) = (Signer::new(), Signer::new());
-    let daemon = trusting(&signer, &signer.line("revoked-keys", "lost"));
+    let daemon = within_ms(1, &Signer::new(), &signer.line("revoked-keys", "lost"));
     let library = library(&daemon, "markdown-v1");
     sign_as(&daemon, "markdown.so", &signer.signature(&library));
     daemon.drop_file(&library, "markdown.so");
-    let event = refused(&daemon, "trust.revoked_key");
+    let event = refused(&daemon, "markdown.so", "trust.revoked_key");
     assert!(event.contains("the key lost, which is revoked"), "{event}");
     sign_as(&daemon, "markdown.so", &stranger.signature(&library));
-    refused(&daemon, "trust.unknown_key");
+    refused(&daemon, "markdown.so", "trust.unknown_key");
 }
 
 #[test]
@@ -165,13 +209,16 @@ fn a_world_writable_file_or_folder_is_refused_in_production() {
     }
     fs::set_permissions(&library, Permissions::from_mode(0o666)).expect("is ours");
     daemon.drop_file(&library, "one.so");
-    let event = refused(&daemon, "trust.writable");
+    let event = refused(&daemon, "one.so", "trust.writable");
     assert!(event.contains("one.so has mode 0666"), "{event}");
     fs::set_permissions(&library, Permissions::from_mode(0o644)).expect("is ours");
     fs::set_permissions(plugins(&daemon), Permissions::from_mode(0o777)).expect("is ours");
     daemon.drop_file(&library, "two.so");
-    refused(&daemon, "plugins has mode 0777");
+    refused(&daemon, "two.so", "plugins has mode 0777");
     assert_eq!(daemon.status_of("markdown", "active"), serde_json::Value::Null);
+    // What the next step says is enough.
+    fs::set_permissions(plugins(&daemon), Permissions::from_mode(0o755)).expect("is ours");
+    wait_until("the second serving", || text(&daemon.verb(&["status"]).stdout).contains("markdown@1.0.0"));
 }
 
 #[test]

@@ -60,6 +60,16 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "Option::is_none")]
         vouched_by: Option<String>,
     },
+    /// A file is not trusted yet; a signature that may come is waited for.
+    AwaitsSignature {
+        /// The file.
+        path: String,
+        /// For how long, in milliseconds.
+        for_ms: u64,
+        /// Why it is refused then.
+        #[serde(flatten)]
+        failure: FailureReport,
+    },
     /// A file was refused before anything of it ran.
     Refused {
         /// The file.
@@ -282,6 +292,7 @@ impl EventKind {
         match self {
             EventKind::Watching { .. } => "watching",
             EventKind::Found { .. } => "found",
+            EventKind::AwaitsSignature { .. } => "awaits_signature",
             EventKind::Refused { .. } => "refused",
             EventKind::Gone { .. } => "gone",
             EventKind::Superseded { .. } => "superseded",

@@ -2,7 +2,7 @@
 
 use super::choices::ChoicesError;
 use crate::{
-    artifact::{stage::StageError, watch::WatchError},
+    artifact::{stage::StageError, trust::TrustError, watch::WatchError},
     event::FailureReport,
     failure::{Code, Failure},
     state::{json::JsonError, store::StoreError},
@@ -35,6 +35,9 @@ pub enum HostError {
     /// The private store cannot be used.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// In production, others can write where private copies are kept.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The snapshot store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -82,6 +85,7 @@ impl Failure for HostError {
             HostError::Locked { .. } => Code::HostDataLocked,
             HostError::Watch(error) => error.code(),
             HostError::Stage(error) => error.code(),
+            HostError::Trust(error) => error.code(),
             HostError::Choices(error) => error.code(),
             HostError::Store(error) => error.code(),
             HostError::Json(error) => error.code(),

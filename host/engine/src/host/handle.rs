@@ -15,7 +15,7 @@ use super::{
     untrusted::Untrusted,
 };
 use crate::{
-    artifact::{stage::Stager, watch::Watcher},
+    artifact::{stage::Stager, trust, watch::Watcher},
     dispatch::{Arm, Share, barrier},
     event::{EventLog, Events, FailureReport},
     failure::Code,
@@ -94,6 +94,11 @@ impl Host {
         let data_dir = options.data_dir.clone().unwrap_or_else(|| beside(&plugin_dir));
         let lock = lock(&data_dir)?;
         let stager = Stager::new(data_dir.join("private"), options.stage)?;
+        if options.trust.is_production() {
+            // Whoever can write there could put other bytes in the place of judged ones.
+            trust::check_folder(&data_dir)?;
+            trust::check_folder(&data_dir.join("private"))?;
+        }
         let store_options = StoreOptions {
             max_state_bytes: options.state_bytes_max as u64,
             keep_newest: options.snapshots_kept,

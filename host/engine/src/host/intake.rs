@@ -4,12 +4,13 @@
 use super::{
     control::Control,
     options::SameVersion,
+    untrusted::{Judged, Verdict},
     versions::{Added, Arrival, Removed},
 };
 use crate::{
     artifact::{
         stage::StageError,
-        trust::{self, TrustError, Voucher},
+        trust::{self, Voucher},
         watch::{self, Report, Watcher},
     },
     clock::monotonic_ns,
@@ -19,6 +20,7 @@ use crate::{
     pipeline::{self, Candidate, DeployError},
 };
 use std::{
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -102,7 +104,10 @@ impl Control {
         arrival.staged_ns = monotonic_ns();
         let candidate = match pipeline::inspect(staged) {
             Ok(candidate) => candidate,
-            Err(error) => return self.file_spoiled(&file.path, FailureReport::of(&error)),
+            Err(error) => {
+                self.untrusted.forget(&file.path);
+                return self.file_spoiled(&file.path, FailureReport::of(&error));
+            }
         };
         arrival.inspected_ns = monotonic_ns();
         // Before it is read: another that comes meanwhile is noticed.
@@ -182,6 +187,7 @@ impl Control {
         self.unsteady.remove(path);
         match error {
             StageError::NotRegular { .. } | StageError::Empty { .. } | StageError::TooLarge { .. } => {
+                self.untrusted.forget(path);
                 self.file_spoiled(path, FailureReport::of(error));
             }
             StageError::Store { .. } => {
@@ -193,23 +199,32 @@ impl Control {
         }
     }
 
-    /// A signature may come after its file, or be replaced with a better one.
-    fn not_trusted(&mut self, candidate: &Candidate, seen: Option<trust::Seen>, error: &DeployError) {
+    /// A signature may come after its file, or take the place of the one before.
+    fn not_trusted(&mut self, candidate: &Candidate, seen: trust::Seen, error: &DeployError) {
         let (path, failure) = (&candidate.staged.source, FailureReport::of(error));
-        let waits = matches!(error, DeployError::Trust(TrustError::Unsigned { .. }));
-        let patience = if waits { self.options.trust.patience() } else { Duration::ZERO };
-        let judged = (candidate.id.digest, seen);
-        if self.untrusted.put(path, judged, patience, Instant::now(), &failure) {
-            self.file_spoiled(path, failure);
-        } else {
-            tracing::info!(path = %path.display(), "waits for its signature");
+        let patience = match error {
+            DeployError::Trust(error) => self.options.trust.patience(error),
+            _ => Duration::ZERO,
+        };
+        let metadata = &candidate.staged.metadata;
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        let judged = (Judged { digest: candidate.id.digest, changed }, seen);
+        match self.untrusted.put(path, judged, patience, Instant::now(), &failure) {
+            Verdict::Refuse => self.file_spoiled(path, failure),
+            Verdict::Wait(time) => {
+                let path = path.display().to_string();
+                let for_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                self.shared.event(Some(&candidate.id), EventKind::AwaitsSignature { path, for_ms, failure });
+            }
+            Verdict::GoOn => {}
         }
     }
 
-    /// Files whose signature came are read again; those whose did not are refused.
+    /// Files beside which something has changed are read again; those that have waited
+    /// long enough are refused.
     pub(super) fn look_for_signatures(&mut self, now: Instant) {
-        let (signed, overdue) = self.untrusted.look(now);
-        signed.iter().for_each(|path| self.watcher.report_again(path));
+        let (changed, overdue) = self.untrusted.look(now);
+        changed.iter().for_each(|path| self.watcher.report_again(path));
         for (path, failure) in overdue {
             self.file_spoiled(&path, failure);
         }
@@ -247,8 +262,10 @@ impl Control {
                 self.watcher = watcher;
                 self.rewatch_at = None;
                 let is_gone = |path: &&Path| matches!(path.try_exists(), Ok(false));
+                let files: Vec<PathBuf> = self.shared.catalog().files().map(Path::to_owned).collect();
+                let untrusted = self.untrusted.paths().map(Path::to_owned);
                 let gone: Vec<PathBuf> =
-                    self.shared.catalog().files().filter(is_gone).map(Path::to_owned).collect();
+                    files.into_iter().chain(untrusted).filter(|path| is_gone(&path.as_path())).collect();
                 gone.iter().for_each(|path| self.file_gone(path));
             }
         }

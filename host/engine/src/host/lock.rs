@@ -2,8 +2,9 @@
 
 use super::error::HostError;
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
+    os::unix::fs::DirBuilderExt,
     path::Path,
     sync::Arc,
     thread,
@@ -24,7 +25,8 @@ const PASSING: Duration = Duration::from_secs(1);
 /// Locks the data directory.
 pub(super) fn lock(data_dir: &Path) -> Result<Arc<DataLock>, HostError> {
     let unusable = |source| HostError::DataDirectory { path: data_dir.to_owned(), source };
-    fs::create_dir_all(data_dir).map_err(unusable)?;
+    // Whatever the umask: nobody else may put anything into it.
+    DirBuilder::new().recursive(true).mode(0o755).create(data_dir).map_err(unusable)?;
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -73,6 +75,7 @@ fn is_another(pid: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     /// As if a process had been begun when a host here ended.
     fn locked_by(pid: &str, data_dir: &Path) -> File {

@@ -29,7 +29,8 @@ pub enum RemovalPolicy {
 /// What happens to a file with the version that serves and other bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SameVersion {
-    /// It takes over, as it should where code is built, dropped and tried.
+    /// It takes over, as it should where code is built, dropped and tried; not
+    /// [in production](Trust::production).
     #[default]
     Replace,
     /// It is refused with `deploy.same_version`: a version then names one
@@ -336,6 +337,9 @@ impl HostBuilder {
         if self.too_many_interfaces {
             let reason = format!("a host has {INTERFACES_MAX} interfaces at most");
             return Err(HostError::Option { option: "interface", reason });
+        }
+        if self.trust.is_production() {
+            self.same_version = SameVersion::Refuse;
         }
         if self.trust.is_hopeless() {
             let reason = "neither keys nor digests are named, so nothing could be loaded".to_owned();

@@ -93,13 +93,30 @@ pub enum TrustError {
     },
 }
 
+impl TrustError {
+    /// Whether a signature that is still being written, or comes later than its file,
+    /// could be why.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            TrustError::Unsigned { .. }
+            | TrustError::Unreadable { .. }
+            | TrustError::Malformed { .. }
+            | TrustError::UnknownKey { .. }
+            | TrustError::Forged { .. }
+            | TrustError::Statement { .. } => true,
+            TrustError::Owner { .. } | TrustError::Writable { .. } | TrustError::Revoked { .. } => false,
+        }
+    }
+}
+
 impl Failure for TrustError {
     fn code(&self) -> Code {
         match self {
             TrustError::Owner { .. } => Code::TrustOwner,
             TrustError::Writable { .. } => Code::TrustWritable,
             TrustError::Unsigned { .. } => Code::TrustUnsigned,
-            TrustError::Unreadable { .. } | TrustError::Malformed { .. } => Code::TrustBadSignature,
+            TrustError::Unreadable { .. } => Code::StageUnreadable,
+            TrustError::Malformed { .. } => Code::TrustBadSignature,
             TrustError::UnknownKey { .. } => Code::TrustUnknownKey,
             TrustError::Revoked { .. } => Code::TrustRevokedKey,
             TrustError::Forged { .. } => Code::TrustForged,

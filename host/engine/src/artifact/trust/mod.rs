@@ -29,31 +29,22 @@
 
 mod error;
 mod owner;
+mod signature;
 mod statement;
 
 use super::{inspect::Manifest, stage::Staged};
 use crate::id::Digest;
 pub use error::{InvalidKey, TrustError};
 use minisign_verify::{Error, Signature};
+pub(crate) use owner::check_folder;
 use serde::Deserialize;
+pub use signature::SIGNATURE_SUFFIX;
+pub(crate) use signature::{Seen, seen, signature_of};
 use statement::Statement;
-use std::{
-    collections::BTreeSet,
-    ffi::OsString,
-    fmt,
-    fs::{self, OpenOptions},
-    io::{self, Read},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fmt, path::Path, str::FromStr, time::Duration};
 
-/// What a signature's name has behind that of its file.
-pub const SIGNATURE_SUFFIX: &str = ".minisig";
-
-/// The longest signature, in bytes: minisign's comments have 8,192 at most.
-const SIGNATURE_BYTES_MAX: u64 = 20 * 1024;
+/// The longest patience; more is meant as "no limit", and can be reckoned with.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// What a host asks of a file before it loads it.
 #[derive(Debug, Clone)]
@@ -101,17 +92,13 @@ impl TryFrom<String> for PublicKey {
 
 /// Who vouched for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Voucher {
+pub(crate) enum Voucher {
     /// Nobody was asked: the host trusts whoever can write to the directory.
     Nobody,
     /// The operator, by naming its digest.
     Digest,
-    /// Whoever has a key.
-    Key {
-        /// The key's name, as the operator gave it.
-        name: String,
-    },
+    /// Whoever has the key of this name.
+    Key(String),
 }
 
 impl fmt::Display for Voucher {
@@ -119,14 +106,14 @@ impl fmt::Display for Voucher {
         match self {
             Voucher::Nobody => f.write_str("nobody"),
             Voucher::Digest => f.write_str("its digest"),
-            Voucher::Key { name } => write!(f, "the key {name}"),
+            Voucher::Key(name) => write!(f, "the key {name}"),
         }
     }
 }
 
 impl Trust {
     /// Loads what is dropped, whoever dropped it: for a developer's own machine, and for
-    /// embedders who judge files themselves.
+    /// embedders who judge files themselves. Keys and digests make no difference.
     pub fn development() -> Trust {
         Trust { asked: None }
     }
@@ -176,25 +163,28 @@ impl Trust {
         self
     }
 
-    /// How long a file waits for its signature, which may come after it, before it is
-    /// refused. Default 10 s.
+    /// How long a file waits for its signature, which may come after it, or take the
+    /// place of that of the file before, before it is refused. Default 10 s.
     pub fn signature_timeout(mut self, timeout: Duration) -> Trust {
         if let Some(asked) = &mut self.asked {
-            asked.signature_timeout = timeout;
+            asked.signature_timeout = timeout.min(FOREVER);
         }
         self
     }
 
-    /// How long a file without a signature waits for one.
-    pub(crate) fn patience(&self) -> Duration {
-        self.asked.as_ref().map_or(Duration::ZERO, |asked| asked.signature_timeout)
+    /// How long a file that was refused with this waits for another signature.
+    pub(crate) fn patience(&self, refused: &TrustError) -> Duration {
+        let asked = self.asked.as_ref().filter(|_| refused.may_pass());
+        asked.map_or(Duration::ZERO, |asked| asked.signature_timeout)
     }
 
     /// Whether nothing could ever be loaded.
     pub(crate) fn is_hopeless(&self) -> bool {
-        let usable =
-            |asked: &Asked| asked.keys.iter().any(|key| !key.is_revoked) || !asked.digests.is_empty();
-        self.asked.as_ref().is_some_and(|asked| !usable(asked))
+        self.asked.as_ref().is_some_and(|asked| {
+            let is_revoked =
+                |key: &Key| asked.keys.iter().any(|other| other.is_revoked && other.key == key.key);
+            asked.digests.is_empty() && asked.keys.iter().all(is_revoked)
+        })
     }
 
     /// Who vouches for a file that was copied and read.
@@ -208,20 +198,18 @@ impl Trust {
         manifest: &Manifest,
     ) -> Result<Voucher, TrustError> {
         let Some(asked) = &self.asked else { return Ok(Voucher::Nobody) };
-        owner::check(&staged.source, &staged.metadata, staged.copy.path())?;
+        owner::check(&staged.source, &staged.metadata)?;
         if asked.digests.contains(&staged.digest) {
             return Ok(Voucher::Digest);
         }
         let path = signature_of(&staged.source);
-        let Some(text) = read(&path)? else {
+        let Some(signature) = signature::read(&path)? else {
             return Err(TrustError::Unsigned {
                 path: staged.source.clone(),
                 digest: staged.digest.to_string(),
                 signature: path,
             });
         };
-        let signature = Signature::decode(&text)
-            .map_err(|error| TrustError::Malformed { path: path.clone(), reason: reason(&error) })?;
         let name = asked.signer(&path, bytes, &signature)?;
         let found = Statement::of(manifest);
         let other =
@@ -230,76 +218,38 @@ impl Trust {
         if signed != found {
             return Err(other(signed.to_string()));
         }
-        Ok(Voucher::Key { name })
+        Ok(Voucher::Key(name))
     }
 }
 
 impl Asked {
     /// Whose key a signature was made with.
     fn signer(&self, path: &Path, bytes: &[u8], signature: &Signature) -> Result<String, TrustError> {
+        let mut forged = None;
         for Key { name, key, is_revoked } in &self.keys {
-            let path = path.to_owned();
             match key.0.verify(bytes, signature, false) {
                 Err(Error::UnexpectedKeyId) => {}
-                Ok(()) if *is_revoked => return Err(TrustError::Revoked { path, key: name.clone() }),
+                Ok(()) if *is_revoked => {
+                    return Err(TrustError::Revoked { path: path.to_owned(), key: name.clone() });
+                }
                 Ok(()) => return Ok(name.clone()),
-                Err(Error::InvalidSignature) => return Err(TrustError::Forged { path, key: name.clone() }),
-                Err(error) => return Err(TrustError::Malformed { path, reason: reason(&error) }),
+                // Another key may have the same number.
+                Err(Error::InvalidSignature) => {
+                    forged = Some(TrustError::Forged { path: path.to_owned(), key: name.clone() });
+                }
+                Err(error) => {
+                    let reason = signature::reason(&error);
+                    return Err(TrustError::Malformed { path: path.to_owned(), reason });
+                }
             }
         }
-        Err(TrustError::UnknownKey { path: path.to_owned(), keys: self.keys.len() })
-    }
-}
-
-fn reason(error: &Error) -> &'static str {
-    match error {
-        Error::UnsupportedLegacyMode => "it is of the old kind; sign with minisign 0.10 or later",
-        Error::UnsupportedAlgorithm | Error::UnexpectedAlgorithm => "it is of a kind that is not known",
-        _ => "expected are two comments, and two lines of base64",
+        Err(forged.unwrap_or_else(|| TrustError::UnknownKey { path: path.to_owned(), keys: self.keys.len() }))
     }
 }
 
 /// What the signed comment of a plugin's signature has to say: `name=... version=...`.
 pub fn signed_comment(manifest: &Manifest) -> String {
     Statement::of(manifest).to_string()
-}
-
-/// Where the signature of a file is.
-pub(crate) fn signature_of(file: &Path) -> PathBuf {
-    let mut name = OsString::from(file);
-    name.push(SIGNATURE_SUFFIX);
-    name.into()
-}
-
-/// The text of a signature; none where there is none. Never blocks, and follows no link.
-fn read(path: &Path) -> Result<Option<String>, TrustError> {
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
-    let unreadable = |source: io::Error| TrustError::Unreadable { path: path.into(), source };
-    let file = match opened {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-    };
-    let malformed = |reason| TrustError::Malformed { path: path.into(), reason };
-    if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(malformed("it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(SIGNATURE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > SIGNATURE_BYTES_MAX {
-        return Err(malformed("it is longer than any signature"));
-    }
-    String::from_utf8(bytes).map(Some).map_err(|_| malformed("it is no text"))
-}
-
-/// A signature as its folder shows it: its inode, and when that changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seen(u64, i64, i64);
-
-/// What stands where the signature of a file is looked for; none if nothing does.
-pub(crate) fn seen(file: &Path) -> Option<Seen> {
-    let metadata = fs::symlink_metadata(signature_of(file)).ok()?;
-    Some(Seen(metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
 #[cfg(test)]

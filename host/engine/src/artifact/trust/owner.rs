@@ -1,5 +1,7 @@
 //! Who could have written a file: its owner and its permissions, and those of the
 //! folder in which others could have put another in its place.
+//!
+//! The folders above are the operator's to look after, as those of any program are.
 
 use super::error::TrustError;
 use std::{
@@ -12,16 +14,22 @@ use std::{
 const OTHERS_WRITE: u32 = 0o022;
 
 /// Nobody but root and the user of this process can have written what was read from
-/// `path`: `metadata` is that of the descriptor which was read, and `copy` a file that
-/// this process made.
-pub(super) fn check(path: &Path, metadata: &Metadata, copy: &Path) -> Result<(), TrustError> {
-    let unreadable = |source| TrustError::Unreadable { path: copy.into(), source };
-    let host = fs::metadata(copy).map_err(unreadable)?.uid();
-    check_one(path, (metadata.uid(), metadata.mode()), host)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// `path`; `metadata` is that of the descriptor which was read.
+pub(super) fn check(path: &Path, metadata: &Metadata) -> Result<(), TrustError> {
+    check_one(path, (metadata.uid(), metadata.mode()), own_user())?;
+    check_folder(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+}
+
+/// Nobody but root and the user of this process can put anything into a folder.
+pub(crate) fn check_folder(folder: &Path) -> Result<(), TrustError> {
     let unreadable = |source| TrustError::Unreadable { path: folder.into(), source };
     let metadata = fs::metadata(folder).map_err(unreadable)?;
-    check_one(folder, (metadata.uid(), metadata.mode()), host)
+    check_one(folder, (metadata.uid(), metadata.mode()), own_user())
+}
+
+fn own_user() -> u32 {
+    // SAFETY: always succeeds, and touches no memory.
+    unsafe { libc::geteuid() }
 }
 
 fn check_one(path: &Path, (owner, mode): (u32, u32), host: u32) -> Result<(), TrustError> {

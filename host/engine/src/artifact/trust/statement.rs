@@ -104,10 +104,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_comment_is_read_or_refused_and_what_is_read_is_written_the_same(comment in "(name|version|target|interface|[ =a-z\t])*") {
-            if let Ok(statement) = Statement::parse(&comment) {
-                let written = statement.to_string();
-                prop_assert_eq!(Statement::parse(&written), Ok(statement));
+        fn any_words_are_read_or_refused_and_what_is_read_is_written_the_same(
+            words in proptest::collection::vec("(name|version|target|interface|by)?[=]?[a-c=]{0,3}", 0..8),
+            whole in any::<bool>(),
+        ) {
+            let rest = if whole { "name=a version=1 target=t" } else { "" };
+            let comment = format!("{} {rest}", words.join(" "));
+            match Statement::parse(&comment) {
+                Ok(statement) => {
+                    let written = statement.to_string();
+                    prop_assert_eq!(Statement::parse(&written), Ok(statement));
+                }
+                Err(wrong) => prop_assert!(wrong.starts_with("something with")),
             }
         }
     }

@@ -10,7 +10,11 @@ use crate::{
 };
 use minisign::KeyPair;
 use semver::Version;
-use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+};
 
 const BYTES: &[u8] = b"a library";
 const COMMENT: &str = "name=a version=1.0.0 target=here interface=x@1.0.0";
@@ -50,6 +54,8 @@ impl Dropped {
         let stager = Stager::new(folder.path().join("private"), StageLimits::default()).expect("a stager");
         let keys = KeyPair::generate_unencrypted_keypair().expect("keys");
         let drop = Dropped { folder, stager, keys };
+        // Whatever the umask.
+        drop.allow(drop.folder.path(), 0o755);
         fs::write(drop.file(), BYTES).expect("writes");
         drop.allow(&drop.file(), 0o644);
         drop
@@ -99,7 +105,7 @@ fn a_signature_for_this_file_with_a_trusted_key_vouches_for_it() {
     let drop = Dropped::new();
     drop.sign(&drop.signed(BYTES, COMMENT));
     let trust = drop.trusting().key("other", Dropped::new().public());
-    assert_eq!(drop.judged(&trust).expect("is trusted"), Voucher::Key { name: "release".into() });
+    assert_eq!(drop.judged(&trust).expect("is trusted"), Voucher::Key("release".into()));
 }
 
 #[test]
@@ -182,7 +188,36 @@ fn what_is_no_signature_is_refused_and_never_waited_for() {
     drop.refused(&drop.trusting(), Code::TrustBadSignature, "no regular file");
     fs::remove_file(&path).expect("was there");
     std::os::unix::fs::symlink("/dev/zero", &path).expect("links");
-    drop.refused(&drop.trusting(), Code::TrustBadSignature, "a.so.minisig");
+    drop.refused(&drop.trusting(), Code::TrustBadSignature, "a symbolic link");
+}
+
+#[test]
+fn what_a_later_signature_can_mend_is_waited_for_and_nothing_else() {
+    let drop = Dropped::new();
+    let trust = drop.trusting().signature_timeout(Duration::MAX);
+    let patience = || trust.patience(&drop.judged(&trust).expect_err("is refused"));
+    assert_eq!(patience(), FOREVER, "it may come yet");
+    for text in ["", &drop.signed(b"before", COMMENT), &drop.signed(BYTES, "timestamp:1")] {
+        drop.sign(text);
+        assert_eq!(patience(), FOREVER, "it may be that of the file before");
+    }
+    drop.allow(&drop.file(), 0o666);
+    assert_eq!(patience(), Duration::ZERO);
+    drop.allow(&drop.file(), 0o644);
+    drop.sign(&drop.signed(BYTES, COMMENT));
+    let trust = trust.revoked_key("lost", drop.public());
+    assert_eq!(trust.patience(&drop.judged(&trust).expect_err("is refused")), Duration::ZERO);
+}
+
+#[test]
+fn only_what_could_vouch_for_a_file_makes_a_host_worth_starting() {
+    let (drop, other) = (Dropped::new(), Dropped::new());
+    assert!(Trust::production().is_hopeless());
+    assert!(Trust::production().revoked_key("lost", other.public()).is_hopeless());
+    assert!(drop.trusting().revoked_key("lost", drop.public()).is_hopeless());
+    assert!(!drop.trusting().revoked_key("lost", other.public()).is_hopeless());
+    assert!(!Trust::production().digest(Digest::of(BYTES)).is_hopeless());
+    assert!(!Trust::development().is_hopeless());
 }
 
 #[test]
