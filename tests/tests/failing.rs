@@ -174,6 +174,15 @@ fn upgraded() -> Harness {
     harness
 }
 
+/// Somebody who goes back, and has got so far that the version before serves. What they
+/// are told is its major version.
+fn goes_back(harness: &mut Harness) -> thread::JoinHandle<u64> {
+    let host = harness.host.clone();
+    let goes_back = thread::spawn(move || host.roll_back(&name(), None).expect("went back").to.version.major);
+    harness.expect("going back", |event| matches!(event.kind, EventKind::RolledBack { .. }));
+    goes_back
+}
+
 /// Ends the probation, up to the commit of its tables.
 fn end_probation(harness: &mut Harness) {
     harness.host.commit(&name()).wait().expect("ends the probation");
@@ -218,12 +227,10 @@ fn a_disk_that_hangs_when_a_plugin_goes_back_holds_up_no_other_plugin() {
     let _alone = alone();
     let mut harness = upgraded();
     let disk = hang(&harness);
-    let host = harness.host.clone();
-    let goes_back = thread::spawn(move || host.roll_back(&name(), None).map(|back| back.to.version.major));
-    harness.expect("going back", |event| matches!(event.kind, EventKind::RolledBack { .. }));
+    let goes_back = goes_back(&mut harness);
     others_are_served(harness);
     drop(disk);
-    assert_eq!(goes_back.join().expect("does not panic").expect("went back"), 1);
+    assert_eq!(goes_back.join().expect("does not panic"), 1);
 }
 
 /// Once, whoever took the next step first dropped its failure, and the choice was
@@ -233,9 +240,7 @@ fn a_choice_that_waits_for_a_way_back_and_is_refused_then_is_told_so() {
     let _alone = alone();
     let mut harness = upgraded();
     let disk = hang(&harness);
-    let host = harness.host.clone();
-    let goes_back = thread::spawn(move || host.roll_back(&name(), None).map(|back| back.to.version.major));
-    harness.expect("going back", |event| matches!(event.kind, EventKind::RolledBack { .. }));
+    let goes_back = goes_back(&mut harness);
     let other = artifacts::of_another_abi_stable(&artifacts::plugin("sessions-v3"));
     fs::write(harness.plugin_dir().join("sessions-3.0.0.so"), other).expect("writes");
     harness.expect("finding it", |event| {
@@ -249,7 +254,7 @@ fn a_choice_that_waits_for_a_way_back_and_is_refused_then_is_told_so() {
         Err(HostError::Failed(failure)) => assert_eq!(failure.code, "abi.header", "{failure}"),
         other => panic!("{other:?}"),
     }
-    assert_eq!(goes_back.join().expect("does not panic").expect("went back"), 1);
+    assert_eq!(goes_back.join().expect("does not panic"), 1);
 }
 
 /// Once, a host that ended waited for the disk for as long as that liked.

@@ -84,11 +84,11 @@ pub use replug_abi::{Fault, FaultKind, TypedInterface};
 #[cfg(not(loom))]
 pub use service::{CallError, CallFuture, CallOptions, NotRegistered, Plugin, Reply, Typed};
 
-#[cfg(not(loom))]
 /// Reads what a plugin file says about itself, without running any of it.
 ///
 /// # Errors
 /// [`ReadError`]: the file cannot be read, or is no plugin for this host.
+#[cfg(not(loom))]
 pub fn inspect(
     path: impl AsRef<std::path::Path>,
 ) -> Result<(artifact::inspect::Manifest, Vec<artifact::inspect::Hazard>), ReadError> {
