@@ -205,12 +205,14 @@ codes! {
     TableUnswept = "table.unswept", Operator, "let the sweep of the version that serves finish, which brings the rows up; if that lacks the step too, deploy a version first that has it";
     TrustOwner = "trust.owner", Operator, "let root or the host's user own the file and its folder";
     TrustWritable = "trust.writable", Operator, "take the right to write from group and others (chmod go-w), after a look at the file";
-    TrustUnsigned = "trust.unsigned", Operator, "put its signature beside it, or its digest into the configuration and start the host again";
+    TrustUnsigned = "trust.unsigned", Operator, "put its signature beside it, or its digest into the configuration and have the host read that again (SIGHUP)";
     TrustBadSignature = "trust.bad_signature", Artifact, "sign the file with minisign and copy the signature again";
     TrustUnknownKey = "trust.unknown_key", Operator, "add the signer's public key to the configuration, if the signer is to be trusted";
     TrustRevokedKey = "trust.revoked_key", Artifact, "have the file signed with a key that is trusted";
     TrustForged = "trust.forged", Artifact, "copy the file and its signature again; if that does not help, ask the signer";
     TrustStatement = "trust.statement", Artifact, "sign the file with the comment that `replug inspect` prints for it";
+    TrustWithdrawn = "trust.withdrawn", Operator, "deploy a version that somebody vouches for, or name its key or digest again";
+    TrustOlder = "trust.older", Operator, "activate the version, if it is meant to take the place of the later one";
 }
 
 impl fmt::Display for Code {

@@ -72,8 +72,8 @@ mod host;
 
 #[cfg(not(loom))]
 pub use host::{
-    Host, HostBuilder, HostError, HostStatus, Imported, LeaseStatus, Outcome, PinnedCaller, PinnedTo,
-    PluginState, PluginStatus, RemovalPolicy, Restored, RolledBack, SameVersion, ShownSnapshot,
+    DistrustedStatus, Host, HostBuilder, HostError, HostStatus, Imported, LeaseStatus, Outcome, PinnedCaller,
+    PinnedTo, PluginState, PluginStatus, RemovalPolicy, Restored, RolledBack, SameVersion, ShownSnapshot,
     SnapshotContent, SnapshotStatus, Snapshots, SweepStatus, TableDurability, TableStatus, TrialStatus,
     UnloadingStatus, VersionStatus,
 };

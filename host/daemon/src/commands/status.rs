@@ -51,7 +51,13 @@ fn status_table(status: &Value) -> String {
         })
         .filter_map(|plugin| plugin["name"].as_str())
         .collect();
+    let distrusted: Vec<String> = plugins
+        .iter()
+        .flat_map(|plugin| plugin["distrusted"].as_array().into_iter().flatten())
+        .map(|version| text_of(&version["reason"]))
+        .collect();
     let mut text = match (residents, absent.as_slice()) {
+        _ if !distrusted.is_empty() => format!("attention: {}\n\n", distrusted.join("; ")),
         (0, []) => {
             format!("all right: {} plugins, watching by {}\n\n", plugins.len(), text_of(&status["watching"]))
         }

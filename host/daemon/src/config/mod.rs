@@ -4,6 +4,7 @@ mod trust;
 
 use replug_host::{
     HostBuilder, RemovalPolicy,
+    artifact::trust::Trust,
     failure::{Code, Failure},
     table::Limits,
 };
@@ -108,6 +109,11 @@ impl ConfigError {
 }
 
 impl Config {
+    /// Whom the file trusts.
+    pub(crate) fn trust(self, is_development: bool) -> Trust {
+        self.trust.read(is_development)
+    }
+
     pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
         let text =
             fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;

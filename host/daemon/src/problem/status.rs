@@ -99,6 +99,8 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::TrustWritable
         | Code::TrustUnsigned
         | Code::TrustUnknownKey
+        | Code::TrustWithdrawn
+        | Code::TrustOlder
         | Code::ConfigInvalid
         | Code::StateModelChanged
         | Code::StateNoPath

@@ -5,6 +5,7 @@
 
 mod log;
 mod socket;
+mod hangup;
 mod end;
 
 use crate::{
@@ -76,7 +77,7 @@ fn serve(args: &RunArgs) -> Result<(), Problem> {
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let host = options.start().map_err(not_started)?;
     log::follow(&host).map_err(threads)?;
-    let ended = runtime.block_on(until_told(&host, socket, &mut signals));
+    let ended = runtime.block_on(until_told(&host, socket, &mut signals, args));
     runtime.shutdown_timeout(THREADS_MAX);
     ended
 }
@@ -113,10 +114,11 @@ fn settings(args: &RunArgs) -> Result<(HostBuilder, PathBuf), Problem> {
     Ok((options, socket))
 }
 
-/// The signals that end a host.
+/// The signals that a host hears.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -126,19 +128,29 @@ impl Signals {
         Ok(Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Waits for one that ends the host; those that do not are obeyed meanwhile.
+    async fn end(&mut self, args: &RunArgs, host: &Host) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => hangup::read_again(args, host).await,
+            }
         }
     }
 }
 
 /// Serves the socket until a signal, and ends the host in order.
-async fn until_told(host: &Host, path: PathBuf, signals: &mut Signals) -> Result<(), Problem> {
+async fn until_told(
+    host: &Host,
+    path: PathBuf,
+    signals: &mut Signals,
+    args: &RunArgs,
+) -> Result<(), Problem> {
     let socket = Socket::listen(path).await.map_err(|error| Problem::of(&error))?;
     let left_over = socket.left_over();
     let router = api::router(host.clone()).map_err(threads)?;
@@ -148,7 +160,7 @@ async fn until_told(host: &Host, path: PathBuf, signals: &mut Signals) -> Result
         let stopped = async { drop(stopped.await) };
         axum::serve(socket, router).with_graceful_shutdown(stopped).await
     });
-    signals.next().await;
+    signals.end(args, host).await;
     tracing::info!("draining, saving and ending; a second signal ends at once");
     let ending = {
         let host = host.clone();
@@ -156,7 +168,7 @@ async fn until_told(host: &Host, path: PathBuf, signals: &mut Signals) -> Result
     };
     let ended = tokio::select! {
         ended = ending => ended,
-        () = signals.next() => process::exit(CUT_SHORT),
+        () = signals.end(args, host) => process::exit(CUT_SHORT),
     };
     // Answers that are being written get out; followers of events do not hold
     // the end up.

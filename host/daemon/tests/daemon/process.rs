@@ -114,7 +114,16 @@ impl Daemon {
 
     /// Sends SIGTERM.
     pub(crate) fn signal(&self) {
-        let sent = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().expect("kill runs");
+        self.send("-TERM");
+    }
+
+    /// Sends SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        self.send("-HUP");
+    }
+
+    fn send(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.id().to_string()]).status().expect("kill runs");
         assert!(sent.success());
     }
 

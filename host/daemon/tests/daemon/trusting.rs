@@ -23,7 +23,12 @@ impl Signer {
     }
 
     fn signature(&self, library: &Path) -> String {
-        let inspected = replug().args(["inspect", "-o", "json"]).arg(library).output().expect("runs");
+        self.signature_saying(library, library)
+    }
+
+    /// A signature of a library with the comment for another.
+    fn signature_saying(&self, library: &Path, said: &Path) -> String {
+        let inspected = replug().args(["inspect", "-o", "json"]).arg(said).output().expect("runs");
         let manifest: serde_json::Value = serde_json::from_slice(&inspected.stdout).expect("JSON");
         let comment = manifest["signed_comment"].as_str().expect("text");
         let bytes = fs::read(library).expect("reads");
@@ -197,6 +202,135 @@ fn a_revoked_key_is_refused_at_once_and_an_unknown_one_in_time() {
     assert!(event.contains("the key lost, which is revoked"), "{event}");
     sign_as(&daemon, "markdown.so", &stranger.signature(&library));
     refused(&daemon, "markdown.so", "trust.unknown_key");
+}
+
+/// Drops a library with its signature.
+fn drop_signed(daemon: &Daemon, signer: &Signer, library: &Path, name: &str) {
+    sign_as(daemon, name, &signer.signature(library));
+    daemon.drop_file(library, name);
+}
+
+fn serves(daemon: &Daemon, version: &str) -> bool {
+    daemon.status_of("markdown", "active").as_str().is_some_and(|active| active.contains(version))
+}
+
+#[test]
+fn an_older_signed_version_is_refused_without_a_rollback_intent() {
+    let signer = Signer::new();
+    let mut daemon = trusting(&signer, "");
+    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
+    drop_signed(&daemon, &signer, &second, "markdown.so");
+    wait_until("the second serving", || serves(&daemon, "2.0.0"));
+    // In its place, and beside it when that is gone.
+    drop_signed(&daemon, &signer, &first, "markdown.so");
+    let event = refused(&daemon, "markdown.so", "trust.older");
+    assert!(event.contains("older than 2.0.0, which has served here"), "{event}");
+    assert!(serves(&daemon, "2.0.0"), "it serves on");
+    assert_eq!(daemon.terminate(), Some(0));
+    daemon.start_again();
+    refused(&daemon, "markdown.so", "trust.older");
+    assert!(!serves(&daemon, "1.0.0"));
+    // The intent.
+    let activated = daemon.verb(&["activate", "markdown", "1.0.0"]);
+    assert!(activated.status.success(), "{}", text(&activated.stderr));
+    assert!(serves(&daemon, "1.0.0"));
+    assert_eq!(daemon.terminate(), Some(0));
+    daemon.start_again();
+    wait_until("what was gone back to serving again", || serves(&daemon, "1.0.0"));
+}
+
+#[test]
+fn the_same_version_with_other_bytes_is_refused_in_production_also_after_its_file_is_gone() {
+    let signer = Signer::new();
+    let mut daemon = trusting(&signer, "");
+    let first = library(&daemon, "markdown-v1");
+    let other = artifacts::with_other_bytes(&first, daemon.home().join("other"));
+    fs::set_permissions(&other, Permissions::from_mode(0o644)).expect("is ours");
+    drop_signed(&daemon, &signer, &first, "markdown.so");
+    wait_until("it serving", || serves(&daemon, "1.0.0"));
+    drop_signed(&daemon, &signer, &other, "other.so");
+    refused(&daemon, "other.so", "deploy.same_version");
+    assert_eq!(daemon.terminate(), Some(0));
+    for name in ["markdown.so", "other.so"] {
+        fs::remove_file(plugins(&daemon).join(name)).expect("is there");
+    }
+    daemon.start_again();
+    drop_signed(&daemon, &signer, &other, "again.so");
+    refused(&daemon, "again.so", "deploy.same_version");
+    drop_signed(&daemon, &signer, &first, "markdown.so");
+    wait_until("the library that the version names serving", || serves(&daemon, "1.0.0"));
+}
+
+#[test]
+fn a_running_copy_of_a_revoked_key_is_flagged_and_serves_on() {
+    let (signer, heir) = (Signer::new(), Signer::new());
+    let daemon = within_ms(1, &signer, "");
+    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
+    drop_signed(&daemon, &signer, &first, "markdown-1.0.0.so");
+    wait_until("it serving", || serves(&daemon, "1.0.0"));
+    let config = |lines: &str| {
+        fs::write(daemon.home().join("replug.toml"), format!("[trust]\nsignature-timeout-ms = 1\n{lines}"))
+            .expect("writes");
+        daemon.hang_up();
+    };
+    config("keys = nonsense\n");
+    wait_until("the mistake being told", || daemon.log().contains("what was trusted before still is"));
+    assert_eq!(daemon.status_of("markdown", "distrusted").as_array().map(Vec::len), Some(0));
+
+    config(&(heir.line("keys", "release") + &signer.line("revoked-keys", "lost")));
+    let event = told(&daemon, "\"distrusted\"");
+    assert!(event.contains("trust.revoked_key") && event.contains("the key lost"), "{event}");
+    let status = text(&daemon.verb(&["status"]).stdout);
+    assert!(status.starts_with("attention: markdown@1.0.0") && status.contains("it serves on"), "{status}");
+    let called = daemon.verb(&["call", "markdown", "render", "--data", "# Hello"]);
+    assert!(called.status.success(), "{}", text(&called.stderr));
+    // Its file is no better than another one of that key.
+    refused(&daemon, "markdown-1.0.0.so", "trust.revoked_key");
+    drop_signed(&daemon, &heir, &second, "markdown-2.0.0.so");
+    wait_until("the heir's version serving", || serves(&daemon, "2.0.0"));
+    wait_until("nothing being flagged", || {
+        daemon.status_of("markdown", "distrusted").as_array().is_some_and(Vec::is_empty)
+    });
+}
+
+#[test]
+fn a_file_that_is_swapped_between_check_and_load_is_loaded_as_it_was_checked_or_not_at_all() {
+    let signer = Signer::new();
+    let daemon = within_ms(1, &signer, "");
+    let signed = library(&daemon, "markdown-v1");
+    let other = artifacts::with_other_bytes(&signed, daemon.home().join("other"));
+    fs::set_permissions(&other, Permissions::from_mode(0o644)).expect("is ours");
+    sign_as(&daemon, "markdown.so", &signer.signature(&signed));
+    let digest = |file: &Path| replug_host::id::Digest::of(&fs::read(file).expect("reads")).to_string();
+    let bad = digest(&other)[..8].to_owned();
+    for _ in 0..50 {
+        daemon.drop_file(&other, "markdown.so");
+        daemon.drop_file(&signed, "markdown.so");
+    }
+    wait_until("the signed one serving", || serves(&daemon, "1.0.0"));
+    for _ in 0..50 {
+        daemon.drop_file(&signed, "markdown.so");
+        daemon.drop_file(&other, "markdown.so");
+    }
+    refused(&daemon, "markdown.so", "trust.forged");
+    let events = text(&daemon.verb(&["events"]).stdout);
+    let is_loaded = |line: &&str| line.contains("\"deploying\"") || line.contains("\"published\"");
+    assert!(!events.lines().filter(is_loaded).any(|line| line.contains(&bad)), "{events}");
+    assert!(events.lines().filter(is_loaded).count() > 0);
+}
+
+#[test]
+fn a_file_that_is_named_or_signed_as_another_version_is_refused() {
+    let signer = Signer::new();
+    let daemon = within_ms(1, &signer, "");
+    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
+    drop_signed(&daemon, &signer, &first, "markdown-2.0.0.so");
+    refused(&daemon, "markdown-2.0.0.so", "inspect.name_mismatch");
+    sign_as(&daemon, "markdown.so", &signer.signature_saying(&second, &first));
+    daemon.drop_file(&second, "markdown.so");
+    let event = refused(&daemon, "markdown.so", "trust.statement");
+    assert!(event.contains("version=1.0.0") && event.contains("version=2.0.0"), "{event}");
+    assert_eq!(daemon.status_of("markdown", "active"), serde_json::Value::Null);
 }
 
 #[test]

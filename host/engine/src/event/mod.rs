@@ -78,6 +78,13 @@ pub enum EventKind {
         #[serde(flatten)]
         failure: FailureReport,
     },
+    /// A version in memory would not be let in now: its key was revoked, or nobody vouches
+    /// for it any more. It serves on.
+    Distrusted {
+        /// Why.
+        #[serde(flatten)]
+        failure: FailureReport,
+    },
     /// A file went away.
     Gone {
         /// The file.
@@ -294,6 +301,7 @@ impl EventKind {
             EventKind::Found { .. } => "found",
             EventKind::AwaitsSignature { .. } => "awaits_signature",
             EventKind::Refused { .. } => "refused",
+            EventKind::Distrusted { .. } => "distrusted",
             EventKind::Gone { .. } => "gone",
             EventKind::Superseded { .. } => "superseded",
             EventKind::Deploying { .. } => "deploying",

@@ -8,7 +8,10 @@ use super::{
     choices::Choice,
     versions::{Added, Arrival, Removed, Versions},
 };
-use crate::{id::PluginName, pipeline::Candidate};
+use crate::{
+    id::{PluginName, VersionId},
+    pipeline::Candidate,
+};
 use semver::Version;
 use std::{
     collections::BTreeMap,
@@ -21,14 +24,25 @@ use std::{
 pub(super) struct Catalog {
     plugins: BTreeMap<PluginName, Versions>,
     paths: BTreeMap<PathBuf, (PluginName, Version)>,
-    /// What was decided about plugins of which no file was seen yet.
+    /// What was decided about plugins of which no file is there.
     kept: BTreeMap<PluginName, Choice>,
+    /// No older version comes back by itself.
+    is_guarded: bool,
+    /// All files of the start are read.
+    has_started: bool,
 }
 
 impl Catalog {
     /// No files yet, and what was decided before.
-    pub(super) fn with(kept: BTreeMap<PluginName, Choice>) -> Self {
-        Catalog { kept, ..Catalog::default() }
+    pub(super) fn with(kept: BTreeMap<PluginName, Choice>, is_guarded: bool) -> Self {
+        Catalog { kept, is_guarded, ..Catalog::default() }
+    }
+
+    /// All files that were there when the host started are read: whatever else comes
+    /// is dropped.
+    pub(super) fn started(&mut self) {
+        self.has_started = true;
+        self.plugins.values_mut().for_each(Versions::started);
     }
 
     /// What has to be known when a host starts again.
@@ -48,9 +62,14 @@ impl Catalog {
             read_too = Some(other);
         }
         self.paths.insert(path.clone(), (id.name.clone(), id.version.clone()));
-        let kept = &mut self.kept;
-        let versions = self.plugins.entry(id.name.clone());
-        let versions = versions.or_insert_with(|| Versions::kept(kept.remove(&id.name).unwrap_or_default()));
+        let (kept, is_guarded, has_started) = (&mut self.kept, self.is_guarded, self.has_started);
+        let versions = self.plugins.entry(id.name.clone()).or_insert_with(|| {
+            let mut versions = Versions::kept(kept.remove(&id.name).unwrap_or_default(), is_guarded);
+            if has_started {
+                versions.started();
+            }
+            versions
+        });
         (versions.add(path, candidate, arrival), read_too)
     }
 
@@ -75,10 +94,25 @@ impl Catalog {
         versions.map_or(Removed::Nothing, |(versions, version)| versions.spoil(version, path, now))
     }
 
-    /// Forgets a plugin of which nothing is left.
+    /// What the version in the file at `path` names here already, where it has other bytes
+    /// and may not.
+    pub(super) fn twin(&self, id: &VersionId, path: &Path) -> Option<VersionId> {
+        if let Some(versions) = self.plugins.get(&id.name) {
+            return versions.twin(id, path);
+        }
+        let kept = self.kept.get(&id.name).filter(|_| self.is_guarded)?;
+        kept.served.other_bytes(id).map(|digest| VersionId { digest, ..id.clone() })
+    }
+
+    /// Forgets a plugin of which nothing is left, but for what has served of it.
     pub(super) fn prune(&mut self, name: &PluginName) {
-        if self.plugins.get(name).is_some_and(Versions::is_empty) {
-            self.plugins.remove(name);
+        if self.plugins.get(name).is_some_and(Versions::is_empty)
+            && let Some(versions) = self.plugins.remove(name)
+        {
+            let kept = Choice { served: versions.choice().served, ..Choice::default() };
+            if kept != Choice::default() {
+                self.kept.insert(name.clone(), kept);
+            }
         }
     }
 

@@ -7,9 +7,10 @@
 //! before that, beside the choice that stands until then; as long as both are there,
 //! a host that starts looks at the tables which of them it is. Going back acts first
 //! and is written before it is answered, too. Rows and snapshots are not here, and
-//! neither is what served: that follows from the files that are present and from
-//! this.
+//! neither is which version serves: that follows from the files that are present and
+//! from this.
 
+use super::served::Served;
 use crate::{
     failure::{Code, Failure},
     id::{Digest, PluginName},
@@ -38,6 +39,9 @@ pub(super) struct Choice {
     pub(super) stays: Option<Digest>,
     /// The files of versions that were gone back from.
     pub(super) left: BTreeSet<Digest>,
+    /// What has served, where nothing older may come back by itself.
+    #[serde(skip_serializing_if = "Served::is_empty")]
+    pub(super) served: Served,
 }
 
 /// The choice before one for whose version rows are being committed, or were and it
@@ -170,6 +174,14 @@ impl Failure for ChoicesError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::VersionId;
+
+    fn served() -> Served {
+        let (name, version, digest) = (name(), Version::new(2, 0, 0), Digest::of(b"served"));
+        let mut served = Served::default();
+        served.note(&VersionId { name, version, digest }, false);
+        served
+    }
 
     fn name() -> PluginName {
         "sessions".parse().expect("a name")
@@ -187,6 +199,7 @@ mod tests {
             }),
             stays: Some(Digest::of(b"stays")),
             left: BTreeSet::from([Digest::of(b"left")]),
+            served: served(),
         };
         let choices = Choices::open(path.clone()).expect("there is none yet");
         choices.keep(|| vec![(name(), choice.clone())]).expect("is written");

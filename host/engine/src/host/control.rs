@@ -20,6 +20,7 @@ use super::{
 use crate::{
     artifact::{
         stage::Stager,
+        trust::Trust,
         watch::{Report, Watcher},
     },
     dispatch::{self, Share},
@@ -59,6 +60,8 @@ pub(super) enum Command {
     Promote { name: PluginName, done: oneshot::Sender<Result<VersionId, FailureReport>> },
     /// Gives up the way back to the version before.
     Commit { name: PluginName, done: oneshot::Sender<Result<VersionId, FailureReport>> },
+    /// Asks other things of files.
+    SetTrust { trust: Trust, done: oneshot::Sender<Result<(), FailureReport>> },
     /// Saves the state of all plugins now.
     SaveState { done: oneshot::Sender<Result<usize, FailureReport>> },
     /// Makes this the newest snapshot of its plugin.
@@ -224,6 +227,9 @@ impl Control {
             Command::Commit { name, done } => {
                 let _ = done.send(self.commit(&name));
             }
+            Command::SetTrust { trust, done } => {
+                let _ = done.send(self.set_trust(trust));
+            }
             Command::SaveState { done } => {
                 let _ = done.send(self.save_all());
             }
@@ -267,8 +273,7 @@ impl Control {
         let due = self.shared.catalog().pass_time(now);
         self.reconcile_all(due);
         if self.first_files.give_up(now) {
-            let names = self.shared.catalog().names();
-            self.reconcile_all(names);
+            self.first_files_are_read();
         }
         self.settle_tables();
         self.keep_choices();
@@ -290,9 +295,17 @@ impl Control {
             self.take_report(report);
         }
         if self.first_files.are_read(Instant::now()) {
-            let names = self.shared.catalog().names();
-            self.reconcile_all(names);
+            self.first_files_are_read();
         }
+    }
+
+    fn first_files_are_read(&mut self) {
+        let names = {
+            let mut catalog = self.shared.catalog();
+            catalog.started();
+            catalog.names()
+        };
+        self.reconcile_all(names);
     }
 
     /// Says that something about the host itself needs attention.

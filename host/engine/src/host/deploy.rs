@@ -160,7 +160,8 @@ impl Control {
                 arrival = Arrival { noticed_ns: now, taken_ns: now, ..Arrival::default() };
                 let staged = self.stager.stage(&path)?;
                 arrival.staged_ns = monotonic_ns();
-                let candidate = pipeline::inspect(staged)?;
+                let mut candidate = pipeline::inspect(staged)?;
+                pipeline::judge(&mut candidate, &self.shared.trust())?;
                 arrival.inspected_ns = monotonic_ns();
                 candidate
             }

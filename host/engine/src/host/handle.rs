@@ -15,7 +15,11 @@ use super::{
     untrusted::Untrusted,
 };
 use crate::{
-    artifact::{stage::Stager, trust, watch::Watcher},
+    artifact::{
+        stage::Stager,
+        trust::{self, Trust},
+        watch::Watcher,
+    },
     dispatch::{Arm, Share, barrier},
     event::{EventLog, Events, FailureReport},
     failure::Code,
@@ -112,8 +116,9 @@ impl Host {
         let events = Arc::new(EventLog::default());
         let worker = Worker::start(options.unload.hook_timeout).map_err(HostError::Thread)?;
         let watcher = Watcher::start(&plugin_dir, options.watch.clone())?;
-        let shared =
-            Arc::new(Shared::new(directory, events, watcher.mode_reader(), choices, Arc::downgrade(&lock)));
+        let (trust, reader) = (options.trust.clone(), watcher.mode_reader());
+        let shared = Shared::new(directory, events, reader, choices, trust, Arc::downgrade(&lock));
+        let shared = Arc::new(shared);
         let (commands, queue) = channel::bounded(COMMANDS_MAX);
         let control = Control {
             options,
@@ -258,6 +263,17 @@ impl Host {
     /// as the host.
     pub fn pause_sweep(&self, name: &PluginName, pause: bool) {
         self.inner.shared.sweep_pauses.set(name, pause);
+    }
+
+    /// Asks other things of files from now on: keys and digests that were named or
+    /// withdrawn. All files are judged anew. What is in memory serves on; if nobody
+    /// vouches for it any more, that is an [event](crate::event::EventKind::Distrusted)
+    /// and stands in the [status](crate::PluginStatus::distrusted).
+    ///
+    /// Fails with `host.options` if the host is one for development and this is not, or
+    /// the other way round.
+    pub fn set_trust(&self, trust: Trust) -> Outcome<()> {
+        self.ask(|done| Command::SetTrust { trust, done })
     }
 
     /// Saves the state of all plugins now; the result is how many have some.

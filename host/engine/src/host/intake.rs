@@ -102,7 +102,7 @@ impl Control {
         self.unsteady.remove(&file.path);
         self.not_stored.forget(&file.path);
         arrival.staged_ns = monotonic_ns();
-        let candidate = match pipeline::inspect(staged) {
+        let mut candidate = match pipeline::inspect(staged) {
             Ok(candidate) => candidate,
             Err(error) => {
                 self.untrusted.forget(&file.path);
@@ -112,24 +112,29 @@ impl Control {
         arrival.inspected_ns = monotonic_ns();
         // Before it is read: another that comes meanwhile is noticed.
         let seen = trust::seen(&file.path);
-        let voucher = match pipeline::judge(&candidate, &self.options.trust) {
-            Ok(voucher) => voucher,
-            Err(error) => return self.not_trusted(&candidate, seen, &error),
-        };
-        self.untrusted.forget(&file.path);
+        if let Err(error) = pipeline::judge(&mut candidate, &self.shared.trust()) {
+            return self.not_trusted(&candidate, seen, &error);
+        }
+        let was_untrusted = self.untrusted.forget(&file.path);
         for hazard in &candidate.hazards {
             tracing::warn!(version = %candidate.id, ?hazard, "the library may be hard to unload");
         }
         if !self.may_replace_twin(&candidate) {
             return;
         }
-        let id = candidate.id.clone();
-        let (added, read_too, wanted) = {
+        let (id, voucher) = (candidate.id.clone(), candidate.voucher.clone());
+        let (added, read_too, wanted, later) = {
             let mut catalog = self.shared.catalog();
             let (added, read_too) = catalog.add(candidate, arrival);
-            let wanted =
-                catalog.get(id.name.as_str()).and_then(|versions| versions.wanted()).map(|w| w.id.clone());
-            (added, read_too, wanted)
+            let (mut wanted, mut later) = (None, None);
+            if let Some(versions) = catalog.get_mut(id.name.as_str()) {
+                if was_untrusted {
+                    versions.is_trusted_again(&id);
+                }
+                wanted = versions.wanted().map(|wanted| wanted.id.clone());
+                later = versions.is_older_than(&id).cloned();
+            }
+            (added, read_too, wanted, later)
         };
         if let Some(other) = read_too {
             self.watcher.report_again(&other);
@@ -139,8 +144,13 @@ impl Control {
         }
         let vouched_by = (voucher != Voucher::Nobody).then(|| voucher.to_string());
         self.shared.event(Some(&id), EventKind::Found { path: file.path.display().to_string(), vouched_by });
-        if let Some(wanted) = wanted.filter(|wanted| *wanted != id) {
-            self.superseded(&id, &wanted);
+        match (later, wanted.filter(|wanted| *wanted != id)) {
+            (Some(later), _) => {
+                let message = format!("{id} is older than {later}, which has served here");
+                self.refused(&file.path, FailureReport::with_code(Code::TrustOlder, message));
+            }
+            (None, Some(wanted)) => self.superseded(&id, &wanted),
+            (None, None) => {}
         }
     }
 
@@ -149,23 +159,26 @@ impl Control {
         self.shared.event(Some(id), EventKind::Superseded { by: by.to_string(), failure });
     }
 
-    /// Other bytes under the version that serves: whether they may replace it.
+    /// Other bytes under the version that serves, or that the version names for good:
+    /// whether they may replace them.
     fn may_replace_twin(&self, candidate: &Candidate) -> bool {
-        let id = &candidate.id;
-        let twin = {
+        let (id, path) = (&candidate.id, &candidate.staged.source);
+        let (serving, known) = {
             let catalog = self.shared.catalog();
-            catalog.get(id.name.as_str()).and_then(|versions| versions.serving_twin(id)).cloned()
+            let serving = catalog.get(id.name.as_str()).and_then(|versions| versions.serving_twin(id));
+            (serving.cloned(), catalog.twin(id, path))
         };
-        let Some(twin) = twin else {
-            return true;
+        let (twin, stands) = match (serving, known) {
+            (Some(twin), _) => (twin, "serves"),
+            (None, Some(twin)) => (twin, "is what that version names here"),
+            (None, None) => return true,
         };
         if self.options.same_version == SameVersion::Replace {
             self.superseded(&twin, id);
             return true;
         }
-        let path = &candidate.staged.source;
         let message =
-            format!("{} holds {id}, but {twin} serves: the same version with other bytes", path.display());
+            format!("{} holds {id}, but {twin} {stands}: the same version with other bytes", path.display());
         let removed = self.shared.catalog().spoil(path, Instant::now());
         self.refused(path, FailureReport::with_code(Code::DeploySameVersion, message));
         self.follow_up(path, removed);
@@ -203,7 +216,7 @@ impl Control {
     fn not_trusted(&mut self, candidate: &Candidate, seen: trust::Seen, error: &DeployError) {
         let (path, failure) = (&candidate.staged.source, FailureReport::of(error));
         let patience = match error {
-            DeployError::Trust(error) => self.options.trust.patience(error),
+            DeployError::Trust(error) => self.shared.trust().patience(error),
             _ => Duration::ZERO,
         };
         let metadata = &candidate.staged.metadata;

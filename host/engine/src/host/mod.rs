@@ -1,6 +1,7 @@
 //! The host: options, the command loop that owns what is live, and the
 //! embedder's handle to both.
 
+mod served;
 mod choices;
 mod error;
 mod lock;
@@ -34,6 +35,7 @@ mod descents;
 mod choose;
 mod trial;
 mod intake;
+mod trusting;
 mod restore;
 mod handle;
 mod snapshots;
@@ -45,7 +47,7 @@ pub use outcome::Outcome;
 pub use rollback::RolledBack;
 pub use snapshots::Snapshots;
 pub use status::{
-    HostStatus, LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, SweepStatus, TableDurability,
-    TableStatus, TrialStatus, UnloadingStatus, VersionStatus,
+    DistrustedStatus, HostStatus, LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus,
+    SweepStatus, TableDurability, TableStatus, TrialStatus, UnloadingStatus, VersionStatus,
 };
 pub use stored::{Imported, Restored, ShownSnapshot, SnapshotContent, SnapshotStatus};

@@ -4,8 +4,8 @@
 use super::{
     shared::{Leaving, Returned, Shared},
     status::{
-        LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, SweepStatus, TableDurability,
-        TableStatus, TrialStatus, UnloadingStatus, VersionStatus,
+        DistrustedStatus, LeaseStatus, PinnedCaller, PinnedTo, PluginState, PluginStatus, SweepStatus,
+        TableDurability, TableStatus, TrialStatus, UnloadingStatus, VersionStatus,
     },
     sweeps::{Swept, TableSweep},
 };
@@ -59,6 +59,7 @@ impl Shared {
                 .standby()
                 .get(&entry.name)
                 .map(|standby| standby.retired.payload().id().to_string()),
+            distrusted: Vec::new(),
             unloading: self.on_the_way_out(entry),
             tables: self.tables_of(entry),
             sweep_paused: self.sweep_pauses.contains(&entry.name),
@@ -73,12 +74,19 @@ impl Shared {
                 .map(|present| VersionStatus {
                     id: present.id.to_string(),
                     path: present.path.display().to_string(),
-                    refused: versions.is_refused(&present.id),
+                    refused: versions.is_refused(&present.id)
+                        || versions.is_older_than(&present.id).is_some(),
                     retry_in_ms: versions.retry_in(&present.id, now).map(|left| left.as_millis() as u64),
                 })
                 .collect();
         }
         drop(change);
+        let distrusted = self.distrusted(entry).into_iter().map(|(id, failure)| DistrustedStatus {
+            id: id.to_string(),
+            code: failure.code.to_owned(),
+            reason: failure.message,
+        });
+        status.distrusted = distrusted.collect();
         // What the version itself is asked for, it may take its time for.
         if let Some(loaded) = looked.as_ref().map(|lease| lease.loaded()) {
             status.heap_bytes = loaded.heap().map(|heap| heap.bytes);

@@ -9,7 +9,7 @@ use super::{
     waiting::DescentProgress,
 };
 use crate::{
-    artifact::watch::WatchMode,
+    artifact::{trust::Trust, watch::WatchMode},
     dispatch::Retired,
     event::{Event, EventKind, EventLog, FailureReport},
     id::{PluginName, VersionId},
@@ -32,6 +32,7 @@ pub(super) type ModeReader = Arc<dyn Fn() -> WatchMode + Send + Sync>;
 pub(super) struct Shared {
     pub(super) directory: Arc<Directory>,
     pub(super) events: Arc<EventLog>,
+    trust: Mutex<Arc<Trust>>,
     catalog: Mutex<Catalog>,
     choices: Choices,
     /// For handles that write to the data directory; gone when the host has ended.
@@ -100,12 +101,14 @@ impl Shared {
         events: Arc<EventLog>,
         watching: ModeReader,
         choices: Choices,
+        trust: Trust,
         lock: Weak<DataLock>,
     ) -> Self {
         Shared {
             directory,
             events,
-            catalog: Mutex::new(Catalog::with(choices.all())),
+            catalog: Mutex::new(Catalog::with(choices.all(), trust.is_production())),
+            trust: Mutex::new(Arc::new(trust)),
             choices,
             lock,
             leaving: Mutex::default(),
@@ -131,6 +134,15 @@ impl Shared {
     /// it may.
     pub(super) fn note(&self, id: &VersionId, kind: EventKind) -> Arc<Event> {
         self.events.note(Some(id.name.to_string()), Some(id.to_string()), kind)
+    }
+
+    /// What is asked of files now.
+    pub(super) fn trust(&self) -> Arc<Trust> {
+        Arc::clone(&lock(&self.trust))
+    }
+
+    pub(super) fn set_trust(&self, trust: Trust) {
+        *lock(&self.trust) = Arc::new(trust);
     }
 
     pub(super) fn catalog(&self) -> MutexGuard<'_, Catalog> {

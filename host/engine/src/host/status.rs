@@ -60,6 +60,8 @@ pub struct PluginStatus {
     pub pinned_callers: Vec<PinnedCaller>,
     /// The version that is kept ready to serve again at once.
     pub standby: Option<String>,
+    /// What serves or is kept ready and would not be let in now, and why.
+    pub distrusted: Vec<DistrustedStatus>,
     /// Versions on their way out.
     pub unloading: Vec<UnloadingStatus>,
     /// The plugin's tables, by name.
@@ -129,11 +131,22 @@ pub struct VersionStatus {
     pub id: String,
     /// The file.
     pub path: String,
-    /// Whether it was refused; it is not tried again until its file changes.
+    /// Whether it was refused; it is not tried by itself until its file changes.
     pub refused: bool,
     /// In how many milliseconds it is tried again, if it could not be deployed
     /// through no fault of its own.
     pub retry_in_ms: Option<u64>,
+}
+
+/// A version that serves, or can at once, and for which nobody vouches now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DistrustedStatus {
+    /// `name@semver+digest8`.
+    pub id: String,
+    /// The code, as `trust.revoked_key`.
+    pub code: String,
+    /// Why, in words.
+    pub reason: String,
 }
 
 /// Somebody who keeps a version.

@@ -72,9 +72,9 @@ impl Untrusted {
         verdict
     }
 
-    /// It is trusted, gone, or refused for another reason.
-    pub(super) fn forget(&mut self, path: &Path) {
-        self.files.remove(path);
+    /// It is trusted, gone, or refused for another reason. Whether it was not trusted.
+    pub(super) fn forget(&mut self, path: &Path) -> bool {
+        self.files.remove(path).is_some()
     }
 
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {

@@ -6,6 +6,7 @@
 use super::{
     backoff::Backoff,
     choices::{Before, Choice, TableCommit},
+    served::Served,
     standing::Standing,
 };
 use crate::{
@@ -48,6 +49,11 @@ pub(super) struct Versions {
     backoff: Backoff<Digest>,
     /// Until when the version that serves is kept, its file being gone.
     gone_until: Option<Instant>,
+    served: Served,
+    /// What has served is noted, and nothing older comes back by itself.
+    is_guarded: bool,
+    /// Of what the host before has seen, some files may not have been read yet.
+    is_starting: bool,
 }
 
 /// A version whose file is there.
@@ -119,8 +125,8 @@ pub(super) enum Removed {
 /// What outlives the host.
 impl Versions {
     /// No files yet, and what was decided before.
-    pub(super) fn kept(choice: Choice) -> Self {
-        let Choice { chosen, before, stays, mut left } = choice;
+    pub(super) fn kept(choice: Choice, is_guarded: bool) -> Self {
+        let Choice { chosen, before, stays, mut left, served } = choice;
         // A host before may have kept both of one file.
         left.retain(|digest| Some(*digest) != stays);
         Versions {
@@ -130,6 +136,9 @@ impl Versions {
             refused: left.clone(),
             unseen: left.clone(),
             left,
+            served,
+            is_guarded,
+            is_starting: true,
             ..Versions::default()
         }
     }
@@ -137,7 +146,15 @@ impl Versions {
     /// What has to be known when a host starts again.
     pub(super) fn choice(&self) -> Choice {
         let (chosen, before) = self.standing.outlives(&self.pinned);
-        Choice { chosen, before, stays: self.stays, left: self.left.clone() }
+        Choice { chosen, before, stays: self.stays, left: self.left.clone(), served: self.served.clone() }
+    }
+
+    /// All files that were there when the host started are read.
+    pub(super) fn started(&mut self) {
+        if self.is_starting {
+            self.is_starting = false;
+            self.forget_what_is_gone();
+        }
     }
 }
 
@@ -228,6 +245,21 @@ impl Versions {
         self.active.iter().chain(&self.trial).find(is_twin)
     }
 
+    /// What the version in the file at `path` names here already, if it has other bytes and
+    /// a version names one library for good.
+    pub(super) fn twin(&self, id: &VersionId, path: &Path) -> Option<VersionId> {
+        let is_twin = |file: &(&PathBuf, &Content)| *file.0 != path && file.1.digest != id.digest;
+        let there = || self.present.get(&id.version)?.files.iter().find(is_twin).map(|file| file.1.digest);
+        let digest = self.served.other_bytes(id).or_else(there).filter(|_| self.is_guarded)?;
+        Some(VersionId { digest, ..id.clone() })
+    }
+
+    /// The later version that this one does not take the place of by itself.
+    pub(super) fn is_older_than(&self, id: &VersionId) -> Option<&Version> {
+        let is_chosen = self.pinned.as_ref() == Some(&id.version);
+        self.served.is_older_than(id).filter(|_| self.is_guarded && !is_chosen)
+    }
+
     pub(super) fn present(&self) -> impl DoubleEndedIterator<Item = &Present> {
         self.present.values()
     }
@@ -268,6 +300,9 @@ impl Versions {
         self.refused.retain(|digest| there.contains(digest) || self.unseen.contains(digest));
         self.left.retain(|digest| self.refused.contains(digest));
         self.backoff.keep(|digest| there.contains(digest));
+        if !self.is_starting {
+            self.served.only_stay(|digest| there.contains(digest));
+        }
     }
 }
 
@@ -280,6 +315,7 @@ impl Versions {
             let digest = &present.id.digest;
             !self.refused.contains(digest) && !self.backoff.is_waiting(digest)
         };
+        let is_not_older = |present: &&Present| self.is_older_than(&present.id).is_none();
         let stays = self.stays.filter(|_| self.active.is_none());
         let stays =
             stays.and_then(|digest| self.present.values().find(|present| present.id.digest == digest));
@@ -292,7 +328,7 @@ impl Versions {
         let is_left = |present: &&Present| self.active.is_none() && self.left.contains(&present.id.digest);
         match pinned.filter(|present| !is_left(present)) {
             Some(pinned) => Some(pinned).filter(may_be_tried),
-            None => self.present.values().rev().find(may_be_tried),
+            None => self.present.values().rev().filter(may_be_tried).find(is_not_older),
         }
     }
 
@@ -305,9 +341,11 @@ impl Versions {
     pub(super) fn set_active(&mut self, id: Option<VersionId>) {
         if let Some(id) = &id {
             self.backoff.forget(&id.digest);
-        }
-        if let Some(id) = &id {
             self.stays = self.stays.filter(|stays| *stays == id.digest);
+            if self.is_guarded {
+                let is_chosen = self.pinned.as_ref() == Some(&id.version);
+                self.served.note(id, is_chosen || self.stays.is_some());
+            }
         }
         self.went_back = id.is_some() && self.stays.is_some();
         self.active = id;
@@ -424,6 +462,13 @@ impl Versions {
         self.refused.contains(&id.digest)
     }
 
+    /// Somebody vouches for it again, or at last.
+    pub(super) fn is_trusted_again(&mut self, id: &VersionId) {
+        if !self.left.contains(&id.digest) {
+            self.refused.remove(&id.digest);
+        }
+    }
+
     /// The version is tried again after a pause, which is returned.
     pub(super) fn retry_later(&mut self, id: &VersionId, now: Instant) -> Duration {
         self.backoff.failed(id.digest, now)
@@ -487,7 +532,7 @@ mod tests {
         let kept = versions.choice();
         assert_eq!(kept.left, BTreeSet::from([next.digest]));
         for left in [kept.left.clone(), BTreeSet::from([next.digest, before.digest])] {
-            let mut again = Versions::kept(Choice { left, ..kept.clone() });
+            let mut again = Versions::kept(Choice { left, ..kept.clone() }, false);
             again.present = versions_with([3, 2]).0.present;
             assert_eq!(again.wanted().map(|wanted| &wanted.id), Some(&before));
         }
@@ -503,7 +548,7 @@ mod tests {
         versions.set_active(Some(chosen.clone()));
         versions.rolled_back(&chosen, &bytes_before);
         assert_eq!(versions.pinned(), Some(&chosen.version));
-        let mut again = Versions::kept(versions.choice());
+        let mut again = Versions::kept(versions.choice(), false);
         again.present = versions_with([2, 1]).0.present;
         assert_eq!(again.wanted().map(|wanted| &wanted.id), Some(&other));
         again.pin(Some(chosen.version.clone()));

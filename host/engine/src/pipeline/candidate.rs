@@ -24,6 +24,7 @@ pub(crate) struct Candidate {
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) hazards: Vec<Hazard>,
     pub(crate) staged: Staged,
+    pub(crate) voucher: Voucher,
     patch: Option<Patch>,
 }
 
@@ -34,13 +35,15 @@ pub(crate) fn inspect(staged: Staged) -> Result<Candidate, DeployError> {
     let manifest = Arc::new(inspected.manifest);
     let id =
         VersionId { name: manifest.name.clone(), version: manifest.version.clone(), digest: staged.digest };
-    Ok(Candidate { id, manifest, hazards: inspected.hazards, staged, patch: inspected.clear_nodelete })
+    let (hazards, patch, voucher) = (inspected.hazards, inspected.clear_nodelete, Voucher::Nobody);
+    Ok(Candidate { id, manifest, hazards, staged, voucher, patch })
 }
 
-/// Who vouches for a candidate.
-pub(crate) fn judge(candidate: &Candidate, trust: &Trust) -> Result<Voucher, DeployError> {
+/// Finds out who vouches for a candidate.
+pub(crate) fn judge(candidate: &mut Candidate, trust: &Trust) -> Result<(), DeployError> {
     let bytes = candidate.staged.copy.map()?;
-    Ok(trust.judge(&candidate.staged, &bytes, &candidate.manifest)?)
+    candidate.voucher = trust.judge(&candidate.staged, &bytes, &candidate.manifest)?;
+    Ok(())
 }
 
 /// Another copy of the library of a version that is in memory, so that a second
@@ -51,7 +54,7 @@ pub(crate) fn judge(candidate: &Candidate, trust: &Trust) -> Result<Voucher, Dep
 pub(crate) fn copy_of(serving: &Serving, stager: &Stager) -> Result<Candidate, DeployError> {
     let candidate = inspect(stager.stage(serving.loaded().path())?)?;
     // A copy whose mark was cleared has a digest of its own.
-    Ok(Candidate { id: serving.id().clone(), ..candidate })
+    Ok(Candidate { id: serving.id().clone(), voucher: serving.voucher().clone(), ..candidate })
 }
 
 /// Reads any file without running it, for people: nothing is copied.

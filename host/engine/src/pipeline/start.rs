@@ -97,7 +97,7 @@ fn load_and_prepare(
     config: &str,
     progress: &Progress,
 ) -> Prepared {
-    let Candidate { id, manifest, staged, .. } = candidate;
+    let Candidate { id, voucher, manifest, staged, .. } = candidate;
     let begun = Instant::now();
     let mut loaded = Loaded::open(staged.copy)?;
     let load_time = begun.elapsed();
@@ -124,7 +124,8 @@ fn load_and_prepare(
         Ok(instance) => {
             tables.close();
             // SAFETY: the instance was made by this library just now.
-            let serving = unsafe { Serving::new(id, manifest, steps, vtables, tables, loaded, instance) };
+            let serving =
+                unsafe { Serving::new((id, voucher), manifest, steps, vtables, tables, loaded, instance) };
             let prepare_time = begun.elapsed();
             let version = numbered(serving, progress)?;
             Ok(Started { version, load_time, prepare_time })

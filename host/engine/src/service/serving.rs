@@ -2,7 +2,7 @@
 
 use super::open_tables::OpenTables;
 use crate::{
-    artifact::inspect::Manifest,
+    artifact::{inspect::Manifest, trust::Voucher},
     dispatch::{Outside, Payload},
     id::VersionId,
     load::{Converted, ExportedDown, Hook, HookError, InterfaceIndex, Loaded, StepInfo, Vtables},
@@ -16,6 +16,7 @@ use std::sync::Arc;
 /// instance lives until the version is unloaded.
 pub struct Serving {
     id: VersionId,
+    voucher: Voucher,
     manifest: Arc<Manifest>,
     steps: Vec<StepInfo>,
     vtables: Vtables,
@@ -29,7 +30,7 @@ impl Serving {
     /// `instance` came from `loaded.prepare` and is given up to this value;
     /// `vtables` were found in `loaded`.
     pub(crate) unsafe fn new(
-        id: VersionId,
+        (id, voucher): (VersionId, Voucher),
         manifest: Arc<Manifest>,
         steps: Vec<StepInfo>,
         vtables: Vtables,
@@ -37,12 +38,17 @@ impl Serving {
         loaded: Loaded,
         instance: Instance,
     ) -> Self {
-        Serving { id, manifest, steps, vtables, tables, loaded, instance }
+        Serving { id, voucher, manifest, steps, vtables, tables, loaded, instance }
     }
 
     /// Which version this is.
     pub fn id(&self) -> &VersionId {
         &self.id
+    }
+
+    /// Who vouched for its file when it was let in.
+    pub(crate) fn voucher(&self) -> &Voucher {
+        &self.voucher
     }
 
     /// What the version says about itself.

@@ -81,6 +81,22 @@ pub enum TrustError {
         /// The key's name.
         key: String,
     },
+    /// What serves was made with a key that was revoked since it was let in.
+    #[error("{version} was let in on a signature of the key {key}, which is revoked now; it serves on")]
+    RevokedSince {
+        /// `name@semver+digest8`.
+        version: String,
+        /// The key's name.
+        key: String,
+    },
+    /// Nobody vouches any more for what serves.
+    #[error("{version} was let in on {voucher}, which is not in the configuration any more; it serves on")]
+    Withdrawn {
+        /// `name@semver+digest8`.
+        version: String,
+        /// Who vouched for it.
+        voucher: String,
+    },
     /// The signer meant another file.
     #[error("{} was made for {signed}, the file holds {found}", path.display())]
     Statement {
@@ -104,7 +120,11 @@ impl TrustError {
             | TrustError::UnknownKey { .. }
             | TrustError::Forged { .. }
             | TrustError::Statement { .. } => true,
-            TrustError::Owner { .. } | TrustError::Writable { .. } | TrustError::Revoked { .. } => false,
+            TrustError::Owner { .. }
+            | TrustError::Writable { .. }
+            | TrustError::Revoked { .. }
+            | TrustError::RevokedSince { .. }
+            | TrustError::Withdrawn { .. } => false,
         }
     }
 }
@@ -118,7 +138,8 @@ impl Failure for TrustError {
             TrustError::Unreadable { .. } => Code::StageUnreadable,
             TrustError::Malformed { .. } => Code::TrustBadSignature,
             TrustError::UnknownKey { .. } => Code::TrustUnknownKey,
-            TrustError::Revoked { .. } => Code::TrustRevokedKey,
+            TrustError::Revoked { .. } | TrustError::RevokedSince { .. } => Code::TrustRevokedKey,
+            TrustError::Withdrawn { .. } => Code::TrustWithdrawn,
             TrustError::Forged { .. } => Code::TrustForged,
             TrustError::Statement { .. } => Code::TrustStatement,
         }

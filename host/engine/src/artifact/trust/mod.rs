@@ -33,7 +33,7 @@ mod signature;
 mod statement;
 
 use super::{inspect::Manifest, stage::Staged};
-use crate::id::Digest;
+use crate::id::{Digest, VersionId};
 pub use error::{InvalidKey, TrustError};
 use minisign_verify::{Error, Signature};
 pub(crate) use owner::check_folder;
@@ -97,8 +97,8 @@ pub(crate) enum Voucher {
     Nobody,
     /// The operator, by naming its digest.
     Digest,
-    /// Whoever has the key of this name.
-    Key(String),
+    /// Whoever has this key.
+    Key { name: String, key: PublicKey },
 }
 
 impl fmt::Display for Voucher {
@@ -106,7 +106,7 @@ impl fmt::Display for Voucher {
         match self {
             Voucher::Nobody => f.write_str("nobody"),
             Voucher::Digest => f.write_str("its digest"),
-            Voucher::Key(name) => write!(f, "the key {name}"),
+            Voucher::Key { name, .. } => write!(f, "the key {name}"),
         }
     }
 }
@@ -172,6 +172,29 @@ impl Trust {
         self
     }
 
+    /// Whether what vouched for a version when it was let in does so now.
+    ///
+    /// # Errors
+    /// [`TrustError::RevokedSince`], [`TrustError::Withdrawn`].
+    pub(crate) fn stands_by(&self, id: &VersionId, voucher: &Voucher) -> Result<(), TrustError> {
+        let Some(asked) = &self.asked else { return Ok(()) };
+        let version = id.to_string();
+        let withdrawn = match voucher {
+            // A file that was signed may be named by its digest since.
+            _ if asked.digests.contains(&id.digest) => return Ok(()),
+            Voucher::Nobody | Voucher::Digest => voucher.to_string(),
+            // Revoked ones come first.
+            Voucher::Key { key, .. } => match asked.keys.iter().find(|known| known.key == *key) {
+                Some(Key { is_revoked: false, .. }) => return Ok(()),
+                Some(Key { name, .. }) => {
+                    return Err(TrustError::RevokedSince { version, key: name.clone() });
+                }
+                None => voucher.to_string(),
+            },
+        };
+        Err(TrustError::Withdrawn { version, voucher: withdrawn })
+    }
+
     /// How long a file that was refused with this waits for another signature.
     pub(crate) fn patience(&self, refused: &TrustError) -> Duration {
         let asked = self.asked.as_ref().filter(|_| refused.may_pass());
@@ -210,7 +233,7 @@ impl Trust {
                 signature: path,
             });
         };
-        let name = asked.signer(&path, bytes, &signature)?;
+        let voucher = asked.signer(&path, bytes, &signature)?;
         let found = Statement::of(manifest);
         let other =
             |signed: String| TrustError::Statement { path: path.clone(), signed, found: found.to_string() };
@@ -218,13 +241,13 @@ impl Trust {
         if signed != found {
             return Err(other(signed.to_string()));
         }
-        Ok(Voucher::Key(name))
+        Ok(voucher)
     }
 }
 
 impl Asked {
     /// Whose key a signature was made with.
-    fn signer(&self, path: &Path, bytes: &[u8], signature: &Signature) -> Result<String, TrustError> {
+    fn signer(&self, path: &Path, bytes: &[u8], signature: &Signature) -> Result<Voucher, TrustError> {
         let mut forged = None;
         for Key { name, key, is_revoked } in &self.keys {
             match key.0.verify(bytes, signature, false) {
@@ -232,7 +255,7 @@ impl Asked {
                 Ok(()) if *is_revoked => {
                     return Err(TrustError::Revoked { path: path.to_owned(), key: name.clone() });
                 }
-                Ok(()) => return Ok(name.clone()),
+                Ok(()) => return Ok(Voucher::Key { name: name.clone(), key: key.clone() }),
                 // Another key may have the same number.
                 Err(Error::InvalidSignature) => {
                     forged = Some(TrustError::Forged { path: path.to_owned(), key: name.clone() });

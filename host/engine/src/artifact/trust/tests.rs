@@ -105,7 +105,8 @@ fn a_signature_for_this_file_with_a_trusted_key_vouches_for_it() {
     let drop = Dropped::new();
     drop.sign(&drop.signed(BYTES, COMMENT));
     let trust = drop.trusting().key("other", Dropped::new().public());
-    assert_eq!(drop.judged(&trust).expect("is trusted"), Voucher::Key("release".into()));
+    let voucher = Voucher::Key { name: "release".into(), key: drop.public() };
+    assert_eq!(drop.judged(&trust).expect("is trusted"), voucher);
 }
 
 #[test]
@@ -234,4 +235,29 @@ proptest::proptest! {
         drop.sign(&text);
         proptest::prop_assert!(drop.judged(&drop.trusting()).is_err());
     }
+}
+
+#[test]
+fn what_was_let_in_is_flagged_when_its_key_is_revoked_or_nobody_vouches_any_more() {
+    let (drop, other) = (Dropped::new(), Dropped::new());
+    drop.sign(&drop.signed(BYTES, COMMENT));
+    let voucher = drop.judged(&drop.trusting()).expect("is trusted");
+    let (name, version) = (manifest().name, manifest().version);
+    let id = VersionId { name, version, digest: Digest::of(BYTES) };
+    let flagged = |trust: Trust, voucher: &Voucher| {
+        let error = trust.stands_by(&id, voucher).err()?;
+        assert!(error.to_string().contains("a@1.0.0"), "{error}");
+        Some(error.code())
+    };
+    let others = || other.trusting();
+    assert_eq!(flagged(drop.trusting(), &voucher), None);
+    assert_eq!(
+        flagged(drop.trusting().revoked_key("lost", drop.public()), &voucher),
+        Some(Code::TrustRevokedKey)
+    );
+    assert_eq!(flagged(others().revoked_key("lost", drop.public()), &voucher), Some(Code::TrustRevokedKey));
+    assert_eq!(flagged(others(), &voucher), Some(Code::TrustWithdrawn));
+    assert_eq!(flagged(others().digest(id.digest), &voucher), None, "the operator named it since");
+    assert_eq!(flagged(others(), &Voucher::Digest), Some(Code::TrustWithdrawn));
+    assert_eq!(flagged(Trust::development(), &Voucher::Nobody), None);
 }

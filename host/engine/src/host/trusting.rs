@@ -1,0 +1,59 @@
+//! Other keys and digests while a host runs: files are judged anew, and what is in memory
+//! and would not be let in now is told.
+
+use super::{control::Control, error::HostError, shared::Shared};
+use crate::{
+    artifact::trust::Trust,
+    clock::monotonic_ns,
+    dispatch::{Arm, Holder},
+    event::{EventKind, FailureReport},
+    id::VersionId,
+    service::{Entry, Serving},
+};
+use std::path::PathBuf;
+
+impl Control {
+    /// Asks other things of files from now on.
+    pub(super) fn set_trust(&mut self, trust: Trust) -> Result<(), FailureReport> {
+        check(&trust, &self.shared.trust()).map_err(|error| FailureReport::of(&error))?;
+        self.shared.set_trust(trust);
+        for entry in self.shared.directory.all() {
+            for (id, failure) in self.shared.distrusted(&entry) {
+                self.shared.event(Some(&id), EventKind::Distrusted { failure });
+            }
+        }
+        let files: Vec<PathBuf> = {
+            let catalog = self.shared.catalog();
+            catalog.files().chain(self.untrusted.paths()).map(ToOwned::to_owned).collect()
+        };
+        files.iter().for_each(|path| self.watcher.report_again(path));
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// What of a plugin can serve calls, and would not be let in now; why.
+    pub(super) fn distrusted(&self, entry: &Entry) -> Vec<(VersionId, FailureReport)> {
+        let trust = self.trust();
+        let judge = |serving: &Serving| {
+            let error = trust.stands_by(serving.id(), serving.voucher()).err()?;
+            Some((serving.id().clone(), FailureReport::of(&error)))
+        };
+        let holder = || Holder::new("status", monotonic_ns());
+        let serves = entry.slot.look(holder()).and_then(|serving| judge(&serving));
+        let tried = entry.slot.look_at(Arm::Challenger, holder()).and_then(|serving| judge(&serving));
+        let standby = self.standby();
+        let stands_by = standby.get(&entry.name).and_then(|standby| judge(standby.retired.payload()));
+        serves.into_iter().chain(tried).chain(stands_by).collect()
+    }
+}
+
+/// Whether the trust that comes is of the same mode. It may be one with which nothing can
+/// be loaded: the last key was lost.
+fn check(trust: &Trust, before: &Trust) -> Result<(), HostError> {
+    if trust.is_production() == before.is_production() {
+        return Ok(());
+    }
+    let reason = "a running host cannot change between production and development".to_owned();
+    Err(HostError::Option { option: "trust", reason })
+}
