@@ -7,7 +7,7 @@ use crate::{
     problem::Problem,
     refusal::refuse,
 };
-use replug_host::artifact::trust::signed_comment;
+use replug_host::artifact::trust::Statement;
 use serde_json::Value;
 use std::{path::Path, process::ExitCode};
 
@@ -21,7 +21,7 @@ pub(crate) fn inspect(file: &Path, format: Output) -> ExitCode {
     if let Value::Object(fields) = &mut value {
         let hazards: Vec<Value> = hazards.iter().map(|hazard| Value::from(hazard.to_string())).collect();
         fields.insert("hazards".to_owned(), Value::from(hazards));
-        fields.insert("signed_comment".to_owned(), Value::from(signed_comment(&manifest)));
+        fields.insert("signed_comment".to_owned(), Value::from(Statement::of(&manifest).to_string()));
     }
     match format {
         Output::Json => {

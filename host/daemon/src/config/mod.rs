@@ -96,7 +96,7 @@ impl ConfigError {
         }
     }
 
-    fn parse(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+    fn of(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let start = error.span().map_or(0, |span| span.start);
         let before = text.get(..start).unwrap_or_default();
         ConfigError::Parse {
@@ -117,7 +117,12 @@ impl Config {
     pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
         let text =
             fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|error| ConfigError::parse(path, &text, &error))
+        Config::parse(path, &text)
+    }
+
+    /// Reads what stands in a file.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+        toml::from_str(text).map_err(|error| ConfigError::of(path, text, &error))
     }
 
     /// Hands every setting to the engine. In development whatever is dropped is loaded,
@@ -178,8 +183,7 @@ mod tests {
     use super::*;
 
     fn refusal(text: &str) -> String {
-        let error = toml::from_str::<Config>(text).expect_err("a mistake");
-        ConfigError::parse(Path::new("replug.toml"), text, &error).to_string()
+        Config::parse(Path::new("replug.toml"), text).expect_err("a mistake").to_string()
     }
 
     #[test]

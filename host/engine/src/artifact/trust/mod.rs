@@ -40,7 +40,7 @@ pub(crate) use owner::check_folder;
 use serde::Deserialize;
 pub use signature::SIGNATURE_SUFFIX;
 pub(crate) use signature::{Seen, seen, signature_of};
-use statement::Statement;
+pub use statement::{InvalidComment, Statement};
 use std::{collections::BTreeSet, fmt, path::Path, str::FromStr, time::Duration};
 
 /// The longest patience; more is meant as "no limit", and can be reckoned with.
@@ -237,7 +237,8 @@ impl Trust {
         let found = Statement::of(manifest);
         let other =
             |signed: String| TrustError::Statement { path: path.clone(), signed, found: found.to_string() };
-        let signed = Statement::parse(signature.trusted_comment()).map_err(other)?;
+        let comment = signature.trusted_comment();
+        let signed = Statement::parse(comment).map_err(|invalid| other(invalid.to_string()))?;
         if signed != found {
             return Err(other(signed.to_string()));
         }
@@ -268,11 +269,6 @@ impl Asked {
         }
         Err(forged.unwrap_or_else(|| TrustError::UnknownKey { path: path.to_owned(), keys: self.keys.len() }))
     }
-}
-
-/// What the signed comment of a plugin's signature has to say: `name=... version=...`.
-pub fn signed_comment(manifest: &Manifest) -> String {
-    Statement::of(manifest).to_string()
 }
 
 #[cfg(test)]

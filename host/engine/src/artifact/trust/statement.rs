@@ -13,9 +13,18 @@
 use crate::artifact::inspect::{Interface, Manifest};
 use std::{collections::BTreeSet, fmt};
 
-/// Who a file claims to be, in its signed comment or in its note.
+/// Who a file claims to be, in its signed comment or in its note. Its text is what
+/// belongs into a signed comment.
+///
+/// ```
+/// use replug_host::artifact::trust::Statement;
+///
+/// let signed = Statement::parse("name=markdown version=2.0.0 target=here by=ada")?;
+/// assert_eq!(signed.to_string(), "name=markdown version=2.0.0 target=here");
+/// # Ok::<(), replug_host::artifact::trust::InvalidComment>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Statement<'a> {
+pub struct Statement<'a> {
     name: &'a str,
     version: String,
     target: &'a str,
@@ -24,8 +33,11 @@ pub(super) struct Statement<'a> {
 }
 
 impl<'a> Statement<'a> {
-    /// Reads a signed comment. What is wrong with it, where something is.
-    pub(super) fn parse(comment: &'a str) -> Result<Self, String> {
+    /// Reads a signed comment.
+    ///
+    /// # Errors
+    /// Something is left out, or said twice.
+    pub fn parse(comment: &'a str) -> Result<Self, InvalidComment> {
         let (mut name, mut version, mut target) = (None, None, None);
         let mut interfaces = BTreeSet::new();
         for (key, value) in comment.split_ascii_whitespace().filter_map(|word| word.split_once('=')) {
@@ -40,11 +52,11 @@ impl<'a> Statement<'a> {
                 _ => continue,
             };
             if once.replace(value).is_some() {
-                return Err(format!("something with two values of {key:?}"));
+                return Err(InvalidComment(format!("something with two values of {key:?}")));
             }
         }
         let said = |key: &str, value: Option<&'a str>| {
-            value.ok_or_else(|| format!("something without {key:?} in its signed comment"))
+            value.ok_or_else(|| InvalidComment(format!("something without {key:?} in its signed comment")))
         };
         Ok(Statement {
             name: said("name", name)?,
@@ -55,7 +67,7 @@ impl<'a> Statement<'a> {
     }
 
     /// What a plugin says of itself.
-    pub(super) fn of(manifest: &'a Manifest) -> Self {
+    pub fn of(manifest: &'a Manifest) -> Self {
         let interface = |found: &Interface| format!("{}@{}", found.id, found.version);
         Statement {
             name: manifest.name.as_str(),
@@ -65,6 +77,11 @@ impl<'a> Statement<'a> {
         }
     }
 }
+
+/// A signed comment that speaks of no file; for what it was made then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidComment(String);
 
 impl fmt::Display for Statement<'_> {
     /// As it stands in a signed comment.
@@ -97,7 +114,7 @@ mod tests {
             ("name=a name=b version=1.0.0 target=t", "two values of \"name\""),
             ("name=a version=1.0.0 version=1.0.0 target=t", "two values of \"version\""),
         ] {
-            let wrong = Statement::parse(comment).expect_err(comment);
+            let wrong = Statement::parse(comment).expect_err(comment).to_string();
             assert!(wrong.contains(named), "{wrong}");
         }
     }
@@ -115,7 +132,7 @@ mod tests {
                     let written = statement.to_string();
                     prop_assert_eq!(Statement::parse(&written), Ok(statement));
                 }
-                Err(wrong) => prop_assert!(wrong.starts_with("something with")),
+                Err(wrong) => prop_assert!(wrong.to_string().starts_with("something with")),
             }
         }
     }
