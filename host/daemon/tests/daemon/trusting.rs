@@ -177,11 +177,10 @@ fn a_host_that_starts_again_serves_what_is_signed_and_refuses_what_was_changed_m
     let signer = Signer::new();
     let mut daemon = within_ms(1, &signer, "");
     let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
-    for (library, name) in [(&first, "markdown-1.0.0.so"), (&second, "markdown-2.0.0.so")] {
-        sign_as(&daemon, name, &signer.signature(library));
-        daemon.drop_file(library, name);
+    for (library, version) in [(&first, "1.0.0"), (&second, "2.0.0")] {
+        drop_signed(&daemon, &signer, library, &format!("markdown-{version}.so"));
+        wait_until(&format!("{version} serving"), || serves(&daemon, version));
     }
-    wait_until("the second serving", || text(&daemon.verb(&["status"]).stdout).contains("markdown@2.0.0"));
     assert_eq!(daemon.terminate(), Some(0));
     daemon.drop_file(&artifacts::with_other_bytes(&second, daemon.home().join("other")), "markdown-2.0.0.so");
     let file = plugins(&daemon).join("markdown-2.0.0.so");
@@ -281,7 +280,7 @@ fn a_running_copy_of_a_revoked_key_is_flagged_and_serves_on() {
     let event = told(&daemon, "\"distrusted\"");
     assert!(event.contains("trust.revoked_key") && event.contains("the key lost"), "{event}");
     let status = text(&daemon.verb(&["status"]).stdout);
-    assert!(status.starts_with("attention: markdown@1.0.0") && status.contains("it serves on"), "{status}");
+    assert!(status.starts_with("attention: markdown@1.0.0") && status.contains("is revoked now"), "{status}");
     let called = daemon.verb(&["call", "markdown", "render", "--data", "# Hello"]);
     assert!(called.status.success(), "{}", text(&called.stderr));
     // Its file is no better than another one of that key.
@@ -301,22 +300,78 @@ fn a_file_that_is_swapped_between_check_and_load_is_loaded_as_it_was_checked_or_
     let other = artifacts::with_other_bytes(&signed, daemon.home().join("other"));
     fs::set_permissions(&other, Permissions::from_mode(0o644)).expect("is ours");
     sign_as(&daemon, "markdown.so", &signer.signature(&signed));
-    let digest = |file: &Path| replug_host::id::Digest::of(&fs::read(file).expect("reads")).to_string();
-    let bad = digest(&other)[..8].to_owned();
+    let bytes = fs::read(&signed).expect("reads");
+    // What is mapped, by its bytes and not by its name.
+    let all_loaded_are_signed = || {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", daemon.id())).expect("reads");
+        let libraries = maps.lines().filter_map(|line| line.find("/").map(|at| &line[at..]));
+        let private = daemon.home().join("data/private");
+        let mut loaded = libraries.filter(|path| Path::new(path).starts_with(&private)).peekable();
+        let is_there = loaded.peek().is_some();
+        is_there && loaded.all(|path| fs::read(path).is_ok_and(|loaded| loaded == bytes))
+    };
     for _ in 0..50 {
         daemon.drop_file(&other, "markdown.so");
         daemon.drop_file(&signed, "markdown.so");
     }
     wait_until("the signed one serving", || serves(&daemon, "1.0.0"));
+    assert!(all_loaded_are_signed());
+    let refusals = || {
+        let events = text(&daemon.verb(&["events"]).stdout);
+        events.lines().filter(|line| line.contains("trust.forged") && line.contains("\"refused\"")).count()
+    };
+    let before = refusals();
     for _ in 0..50 {
         daemon.drop_file(&signed, "markdown.so");
         daemon.drop_file(&other, "markdown.so");
     }
-    refused(&daemon, "markdown.so", "trust.forged");
-    let events = text(&daemon.verb(&["events"]).stdout);
-    let is_loaded = |line: &&str| line.contains("\"deploying\"") || line.contains("\"published\"");
-    assert!(!events.lines().filter(is_loaded).any(|line| line.contains(&bad)), "{events}");
-    assert!(events.lines().filter(is_loaded).count() > 0);
+    wait_until("the other one being refused", || refusals() > before);
+    assert!(all_loaded_are_signed() && serves(&daemon, "1.0.0"));
+}
+
+#[test]
+fn a_choice_whose_file_went_lets_no_older_version_in_later() {
+    let signer = Signer::new();
+    let mut daemon = within_ms(1, &signer, "");
+    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
+    drop_signed(&daemon, &signer, &first, "markdown-1.0.0.so");
+    wait_until("the first serving", || serves(&daemon, "1.0.0"));
+    drop_signed(&daemon, &signer, &second, "markdown-2.0.0.so");
+    wait_until("the second serving", || serves(&daemon, "2.0.0"));
+    let activated = daemon.verb(&["activate", "markdown", "1.0.0"]);
+    assert!(activated.status.success(), "{}", text(&activated.stderr));
+    assert_eq!(daemon.terminate(), Some(0));
+    fs::remove_file(plugins(&daemon).join("markdown-1.0.0.so")).expect("is there");
+    daemon.start_again();
+    wait_until("the second serving", || serves(&daemon, "2.0.0"));
+    drop_signed(&daemon, &signer, &first, "markdown-1.0.0.so");
+    refused(&daemon, "markdown-1.0.0.so", "trust.older");
+    assert!(serves(&daemon, "2.0.0"));
+}
+
+#[test]
+fn what_fell_back_serves_again_after_its_file_was_renamed_or_was_not_trusted_for_a_while() {
+    let signer = Signer::new();
+    let mut daemon = within_ms(1, &signer, "");
+    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
+    drop_signed(&daemon, &signer, &first, "one.so");
+    wait_until("the first serving", || serves(&daemon, "1.0.0"));
+    drop_signed(&daemon, &signer, &second, "two.so");
+    wait_until("the second serving", || serves(&daemon, "2.0.0"));
+    fs::remove_file(plugins(&daemon).join("two.so")).expect("is there");
+    wait_until("the first serving again", || serves(&daemon, "1.0.0"));
+    let renamed = |name: &str| plugins(&daemon).join(name);
+    fs::rename(renamed("one.so.minisig"), renamed("other.so.minisig")).expect("renames");
+    fs::rename(renamed("one.so"), renamed("other.so")).expect("renames");
+    wait_until("it being seen", || text(&daemon.verb(&["events"]).stdout).contains("other.so"));
+    assert_eq!(daemon.terminate(), Some(0));
+    fs::set_permissions(plugins(&daemon), Permissions::from_mode(0o777)).expect("is ours");
+    daemon.start_again();
+    refused(&daemon, "plugins has mode 0777", "trust.writable");
+    assert!(!serves(&daemon, "1.0.0"));
+    fs::set_permissions(plugins(&daemon), Permissions::from_mode(0o755)).expect("is ours");
+    wait_until("it serving after all", || serves(&daemon, "1.0.0"));
+    assert!(!text(&daemon.verb(&["events"]).stdout).contains("trust.older"));
 }
 
 #[test]
