@@ -1,91 +1,15 @@
 //! Whose files an operator's host loads.
 
-use crate::process::{Daemon, ended, home, log, replug, run, text};
-use minisign::KeyPair;
+use crate::{
+    process::{Daemon, ended, home, log, run, text},
+    signing::{Signer, drop_signed, library, plugins, refused, serves, sign_as, told, trusting, within_ms},
+};
 use replug_tests::{artifacts, harness::wait_until};
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
-
-/// Somebody who signs files, with the comment that `replug inspect` prints.
-struct Signer(KeyPair);
-
-impl Signer {
-    fn new() -> Signer {
-        Signer(KeyPair::generate_unencrypted_keypair().expect("keys"))
-    }
-
-    /// Its public key as a line of `[trust]`.
-    fn line(&self, table: &str, name: &str) -> String {
-        format!("{table} = {{ {name} = \"{}\" }}\n", self.0.pk.to_base64())
-    }
-
-    fn signature(&self, library: &Path) -> String {
-        self.signature_saying(library, library)
-    }
-
-    /// A signature of a library with the comment for another.
-    fn signature_saying(&self, library: &Path, said: &Path) -> String {
-        let inspected = replug().args(["inspect", "-o", "json"]).arg(said).output().expect("runs");
-        let manifest: serde_json::Value = serde_json::from_slice(&inspected.stdout).expect("JSON");
-        let comment = manifest["signed_comment"].as_str().expect("text");
-        let bytes = fs::read(library).expect("reads");
-        let signed = minisign::sign(Some(&self.0.pk), &self.0.sk, &*bytes, Some(comment), None);
-        signed.expect("signs").into_string()
-    }
-}
-
-/// A production host that trusts `signer`; a signature may be a minute late.
-fn trusting(signer: &Signer, more: &str) -> Daemon {
-    within_ms(60_000, signer, more)
-}
-
-/// The same with another patience.
-fn within_ms(patience_ms: u64, signer: &Signer, more: &str) -> Daemon {
-    let keys = signer.line("keys", "release");
-    Daemon::with(&format!("[trust]\nsignature-timeout-ms = {patience_ms}\n{keys}{more}"))
-}
-
-fn plugins(daemon: &Daemon) -> PathBuf {
-    daemon.home().join("plugins")
-}
-
-fn sign_as(daemon: &Daemon, name: &str, signature: &str) {
-    fs::write(plugins(daemon).join(format!("{name}.minisig")), signature).expect("writes");
-}
-
-/// Waits for an event that has these words; it.
-fn told(daemon: &Daemon, words: &str) -> String {
-    let mut found = None;
-    wait_until(&format!("an event with {words}"), || {
-        let events = text(&daemon.verb(&["events"]).stdout);
-        found = events.lines().find(|line| line.contains(words)).map(ToOwned::to_owned);
-        found.is_some()
-    });
-    found.expect("just found")
-}
-
-/// Waits until a file was refused with a code; the event.
-fn refused(daemon: &Daemon, file: &str, code: &str) -> String {
-    let mut found = None;
-    wait_until(&format!("{file} being refused with {code}"), || {
-        let events = text(&daemon.verb(&["events"]).stdout);
-        let is_it = |line: &&str| line.contains("\"refused\"") && line.contains(file) && line.contains(code);
-        found = events.lines().find(is_it).map(ToOwned::to_owned);
-        found.is_some()
-    });
-    found.expect("just found")
-}
-
-/// A library with permissions that production asks for.
-fn library(daemon: &Daemon, package: &str) -> PathBuf {
-    let own = daemon.home().join(package);
-    fs::copy(artifacts::plugin(package), &own).expect("copies");
-    fs::set_permissions(&own, Permissions::from_mode(0o644)).expect("is ours");
-    own
-}
 
 #[test]
 fn a_signed_file_serves_and_who_vouches_is_told() {
@@ -203,63 +127,6 @@ fn a_revoked_key_is_refused_at_once_and_an_unknown_one_in_time() {
     refused(&daemon, "markdown.so", "trust.unknown_key");
 }
 
-/// Drops a library with its signature.
-fn drop_signed(daemon: &Daemon, signer: &Signer, library: &Path, name: &str) {
-    sign_as(daemon, name, &signer.signature(library));
-    daemon.drop_file(library, name);
-}
-
-fn serves(daemon: &Daemon, version: &str) -> bool {
-    daemon.status_of("markdown", "active").as_str().is_some_and(|active| active.contains(version))
-}
-
-#[test]
-fn an_older_signed_version_is_refused_without_a_rollback_intent() {
-    let signer = Signer::new();
-    let mut daemon = trusting(&signer, "");
-    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
-    drop_signed(&daemon, &signer, &second, "markdown.so");
-    wait_until("the second serving", || serves(&daemon, "2.0.0"));
-    // In its place, and beside it when that is gone.
-    drop_signed(&daemon, &signer, &first, "markdown.so");
-    let event = refused(&daemon, "markdown.so", "trust.older");
-    assert!(event.contains("older than 2.0.0, which has served here"), "{event}");
-    assert!(serves(&daemon, "2.0.0"), "it serves on");
-    assert_eq!(daemon.terminate(), Some(0));
-    daemon.start_again();
-    refused(&daemon, "markdown.so", "trust.older");
-    assert!(!serves(&daemon, "1.0.0"));
-    // The intent.
-    let activated = daemon.verb(&["activate", "markdown", "1.0.0"]);
-    assert!(activated.status.success(), "{}", text(&activated.stderr));
-    assert!(serves(&daemon, "1.0.0"));
-    assert_eq!(daemon.terminate(), Some(0));
-    daemon.start_again();
-    wait_until("what was gone back to serving again", || serves(&daemon, "1.0.0"));
-}
-
-#[test]
-fn the_same_version_with_other_bytes_is_refused_in_production_also_after_its_file_is_gone() {
-    let signer = Signer::new();
-    let mut daemon = trusting(&signer, "");
-    let first = library(&daemon, "markdown-v1");
-    let other = artifacts::with_other_bytes(&first, daemon.home().join("other"));
-    fs::set_permissions(&other, Permissions::from_mode(0o644)).expect("is ours");
-    drop_signed(&daemon, &signer, &first, "markdown.so");
-    wait_until("it serving", || serves(&daemon, "1.0.0"));
-    drop_signed(&daemon, &signer, &other, "other.so");
-    refused(&daemon, "other.so", "deploy.same_version");
-    assert_eq!(daemon.terminate(), Some(0));
-    for name in ["markdown.so", "other.so"] {
-        fs::remove_file(plugins(&daemon).join(name)).expect("is there");
-    }
-    daemon.start_again();
-    drop_signed(&daemon, &signer, &other, "again.so");
-    refused(&daemon, "again.so", "deploy.same_version");
-    drop_signed(&daemon, &signer, &first, "markdown.so");
-    wait_until("the library that the version names serving", || serves(&daemon, "1.0.0"));
-}
-
 #[test]
 fn a_running_copy_of_a_revoked_key_is_flagged_and_serves_on() {
     let (signer, heir) = (Signer::new(), Signer::new());
@@ -327,51 +194,6 @@ fn a_file_that_is_swapped_between_check_and_load_is_loaded_as_it_was_checked_or_
     }
     wait_until("the other one being refused", || refusals() > before);
     assert!(all_loaded_are_signed() && serves(&daemon, "1.0.0"));
-}
-
-#[test]
-fn a_choice_whose_file_went_lets_no_older_version_in_later() {
-    let signer = Signer::new();
-    let mut daemon = within_ms(1, &signer, "");
-    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
-    drop_signed(&daemon, &signer, &first, "markdown-1.0.0.so");
-    wait_until("the first serving", || serves(&daemon, "1.0.0"));
-    drop_signed(&daemon, &signer, &second, "markdown-2.0.0.so");
-    wait_until("the second serving", || serves(&daemon, "2.0.0"));
-    let activated = daemon.verb(&["activate", "markdown", "1.0.0"]);
-    assert!(activated.status.success(), "{}", text(&activated.stderr));
-    assert_eq!(daemon.terminate(), Some(0));
-    fs::remove_file(plugins(&daemon).join("markdown-1.0.0.so")).expect("is there");
-    daemon.start_again();
-    wait_until("the second serving", || serves(&daemon, "2.0.0"));
-    drop_signed(&daemon, &signer, &first, "markdown-1.0.0.so");
-    refused(&daemon, "markdown-1.0.0.so", "trust.older");
-    assert!(serves(&daemon, "2.0.0"));
-}
-
-#[test]
-fn what_fell_back_serves_again_after_its_file_was_renamed_or_was_not_trusted_for_a_while() {
-    let signer = Signer::new();
-    let mut daemon = within_ms(1, &signer, "");
-    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
-    drop_signed(&daemon, &signer, &first, "one.so");
-    wait_until("the first serving", || serves(&daemon, "1.0.0"));
-    drop_signed(&daemon, &signer, &second, "two.so");
-    wait_until("the second serving", || serves(&daemon, "2.0.0"));
-    fs::remove_file(plugins(&daemon).join("two.so")).expect("is there");
-    wait_until("the first serving again", || serves(&daemon, "1.0.0"));
-    let renamed = |name: &str| plugins(&daemon).join(name);
-    fs::rename(renamed("one.so.minisig"), renamed("other.so.minisig")).expect("renames");
-    fs::rename(renamed("one.so"), renamed("other.so")).expect("renames");
-    wait_until("it being seen", || text(&daemon.verb(&["events"]).stdout).contains("other.so"));
-    assert_eq!(daemon.terminate(), Some(0));
-    fs::set_permissions(plugins(&daemon), Permissions::from_mode(0o777)).expect("is ours");
-    daemon.start_again();
-    refused(&daemon, "plugins has mode 0777", "trust.writable");
-    assert!(!serves(&daemon, "1.0.0"));
-    fs::set_permissions(plugins(&daemon), Permissions::from_mode(0o755)).expect("is ours");
-    wait_until("it serving after all", || serves(&daemon, "1.0.0"));
-    assert!(!text(&daemon.verb(&["events"]).stdout).contains("trust.older"));
 }
 
 #[test]
