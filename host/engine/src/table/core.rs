@@ -16,7 +16,7 @@ use crate::table::row::Row;
 use crate::table::shards::{Shard, Shards};
 use crate::table::usage::{Full, Usage};
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard};
 use replug_abi::TableSize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -349,17 +349,7 @@ impl Table {
         new: Option<Row>,
         limits: Limits,
     ) -> Result<(Ticket, Option<Row>), TableError> {
-        let old = shard.find(place, key);
-        self.usage.exchange(old, new.as_ref(), limits).map_err(|full| self.full(full, limits))?;
-        let change = new.as_ref().map_or(Change::Remove { key }, |row| Change::Put(row.parts()));
-        let ticket = match self.append(&change) {
-            Ok(ticket) => ticket,
-            Err(error) => {
-                // Back to what it was, which has room by definition.
-                _ = self.usage.exchange(new.as_ref(), old, Limits::NONE);
-                return Err(error);
-            }
-        };
+        let ticket = self.book(key, shard.find(place, key), new.as_ref(), limits)?;
         let old = match new {
             Some(row) => shard.put(place, row),
             None => shard.take(place, key),
@@ -367,19 +357,45 @@ impl Table {
         Ok((ticket, old))
     }
 
+    /// Counters and journal of a change of one row. On an error both are as before.
+    fn book(
+        &self,
+        key: &[u8],
+        old: Option<&Row>,
+        new: Option<&Row>,
+        limits: Limits,
+    ) -> Result<Ticket, TableError> {
+        self.usage.exchange(old, new, limits).map_err(|full| self.full(full, limits))?;
+        let change = new.map_or(Change::Remove { key }, |row| Change::Put(row.parts()));
+        self.append(&change).inspect_err(|_| {
+            // Back to what it was, which has room by definition.
+            _ = self.usage.exchange(new, old, Limits::NONE);
+        })
+    }
+
     /// Puts `new` in the place of `old`, or removes that, if it stands there yet
     /// and the control is the one by which that was decided. Not bound by the
     /// limits: what the host does to rows must not fail for them.
+    ///
+    /// A sweep does this a million times, and loses its core now and then. So readers are
+    /// kept out for as long as a pointer is stored, and not while it is found out what is
+    /// to be stored and where.
     pub(super) fn swap(&self, known: &Arc<Control>, old: &Row, new: Option<Row>) -> Result<Swap, TableError> {
         let place = self.shards.place(old.key());
-        let (_telling, mut shard) = self.write_to(|shards| shards.write(place));
+        let (_telling, shard) = self.write_to(|shards| shards.write_later(place));
         if !Arc::ptr_eq(known, &self.control()) {
             return Ok(Swap::ControlMoved);
         }
-        if !shard.find(place, old.key()).is_some_and(|row| row.is(old)) {
-            return Ok(Swap::RowMoved);
-        }
-        let (ticket, _) = self.set(&mut shard, place, old.key(), new, Limits::NONE)?;
+        let Some(slot) = shard.slot_of(place, old) else { return Ok(Swap::RowMoved) };
+        let ticket = self.book(old.key(), Some(old), new.as_ref(), Limits::NONE)?;
+        let mut shard = RwLockUpgradableReadGuard::upgrade(shard);
+        let replaced = match new {
+            Some(row) => shard.replace(slot, row),
+            None => shard.take(place, old.key()),
+        };
+        drop(shard);
+        // Freed when nobody waits for that.
+        drop(replaced);
         Ok(Swap::Done(ticket))
     }
 

@@ -11,7 +11,7 @@
 
 use crate::table::row::Row;
 use hashbrown::HashTable;
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard};
 use std::hash::{BuildHasher, RandomState};
 use twox_hash::XxHash3_64;
 
@@ -57,6 +57,11 @@ impl Shards {
         self.shards[index(place)].write()
     }
 
+    /// Nobody else writes to it, and readers do not wait: for whoever has to look first.
+    pub(super) fn write_later(&self, place: u64) -> RwLockUpgradableReadGuard<'_, Shard> {
+        self.shards[index(place)].upgradable_read()
+    }
+
     /// All shards at once. Everybody else takes one lock at a time.
     pub(super) fn write_all(&self) -> Vec<RwLockWriteGuard<'_, Shard>> {
         self.shards.iter().map(RwLock::write).collect()
@@ -81,6 +86,17 @@ impl Shard {
         let seed = self.seed;
         self.rows.insert_unique(spread(place), new, |row| spread(self::place(seed, row.key())));
         None
+    }
+
+    /// Where this very row stands, as long as nobody writes to the shard.
+    pub(super) fn slot_of(&self, place: u64, row: &Row) -> Option<usize> {
+        let slot = self.rows.find_bucket_index(spread(place), |other| other.key() == row.key())?;
+        self.rows.get_bucket(slot).is_some_and(|other| other.is(row)).then_some(slot)
+    }
+
+    /// Puts a row in the place of the one in a slot, which has the same key; that.
+    pub(super) fn replace(&mut self, slot: usize, new: Row) -> Option<Row> {
+        self.rows.get_bucket_mut(slot).map(|row| std::mem::replace(row, new))
     }
 
     /// Takes a row out.
