@@ -9,6 +9,7 @@
 //!
 //! long: the few ways in which a table changes stand here once.
 
+use crate::table::block;
 use crate::table::control::{Control, Limits, Record};
 use crate::table::error::TableError;
 use crate::table::journal::{Change, Journal, JournalError, Ledger, Ticket};
@@ -231,6 +232,9 @@ pub(super) enum Swap {
     ControlMoved,
 }
 
+/// A shard that is locked for changes, of which the journal may be told.
+pub(super) type Locked<'a> = (Option<RwLockReadGuard<'a, ()>>, RwLockWriteGuard<'a, Shard>);
+
 impl Table {
     pub(super) fn empty(name: &str, limits: Limits) -> Table {
         Table {
@@ -412,6 +416,7 @@ impl Table {
         // Freeing the rows takes its time; nobody has to wait for it.
         drop((shards, telling));
         drop(rows);
+        block::give_back();
         Ok((ticket, existed))
     }
 
@@ -438,6 +443,17 @@ impl Table {
                 return (telling, locked);
             }
         }
+    }
+
+    /// The same for one shard, where nobody has to be waited for.
+    pub(super) fn try_write_to(&self, place: u64) -> Option<Locked<'_>> {
+        let telling = match self.ledger.get() {
+            Some(ledger) if !ledger.has_room() => return None,
+            Some(_) => Some(self.telling.try_read()?),
+            None => None,
+        };
+        let shard = self.shards.try_write(place)?;
+        (telling.is_some() || self.ledger.get().is_none()).then_some((telling, shard))
     }
 
     fn append(&self, change: &Change<'_>) -> Result<Ticket, TableError> {

@@ -9,7 +9,7 @@
 //!
 //! Nothing of what rows mean is known here.
 
-use crate::table::row::Row;
+use crate::table::{block, row::Row};
 use hashbrown::HashTable;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard};
 use std::hash::{BuildHasher, RandomState};
@@ -57,6 +57,11 @@ impl Shards {
         self.shards[index(place)].write()
     }
 
+    /// None while anybody else has it.
+    pub(super) fn try_write(&self, place: u64) -> Option<RwLockWriteGuard<'_, Shard>> {
+        self.shards[index(place)].try_write()
+    }
+
     /// Nobody else writes to it, and readers do not wait: for whoever has to look first.
     pub(super) fn write_later(&self, place: u64) -> RwLockUpgradableReadGuard<'_, Shard> {
         self.shards[index(place)].upgradable_read()
@@ -70,6 +75,13 @@ impl Shards {
     /// Each shard, one at a time.
     pub(super) fn iter(&self) -> impl Iterator<Item = RwLockReadGuard<'_, Shard>> {
         self.shards.iter().map(RwLock::read)
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        self.shards.iter_mut().for_each(|shard| drop(shard.get_mut().take_all()));
+        block::give_back();
     }
 }
 

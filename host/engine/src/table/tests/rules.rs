@@ -343,6 +343,21 @@ fn a_row_that_cannot_be_converted_is_left_and_said_to_be() {
     assert_eq!(value(&new, b"a"), Some(vec![1, 2]));
 }
 
+#[test]
+fn a_reader_waits_for_nobody_to_write_back_what_it_converted() {
+    let (table, old) = committed(1);
+    old.put(b"a", &[1]).expect("room");
+    let new = Version::start(&table, 2, true);
+    let place = table.shards.place(b"a");
+    let swept = table.shards.write_later(place);
+    assert_eq!(value(&new, b"a"), Some(vec![1, 2]));
+    drop(swept);
+    assert_eq!(table.census().rows, BTreeMap::from([(1, 1)]), "it was in the way");
+    assert_eq!(value(&new, b"a"), Some(vec![1, 2]));
+    assert_eq!(table.census().rows, BTreeMap::from([(2, 1)]));
+    assert_counters_are_exact(&table);
+}
+
 /// Once, a scan ended at such a row, with what had been read before it in the same
 /// batch.
 #[test]
