@@ -46,9 +46,7 @@ pub mod interface {
     pub use crate::instance::{ID as INSTANCE, STEP_FAILED, VERSION as INSTANCE_VERSION};
     pub use crate::ledger::{ID as LEDGER, VERSION as LEDGER_VERSION};
     pub use crate::service::{ID as SERVICE, VERSION as SERVICE_VERSION};
-    pub use crate::tables::{
-        ID as TABLES, NEEDED as TABLES_NEEDED, ROWS_ID as ROWS, ROWS_VERSION, VERSION as TABLES_VERSION,
-    };
+    pub use crate::tables::{ID as TABLES, ROWS_ID as ROWS, ROWS_VERSION, VERSION as TABLES_VERSION};
 }
 
 /// The symbol that a host looks up: abi_stable's name for the root module of

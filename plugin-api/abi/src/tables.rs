@@ -29,9 +29,6 @@ use std::ffi::c_void;
 pub const ID: &str = "replug.tables";
 /// The version of the host's interface.
 pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 1, 0);
-/// The least version of it that plugins with tables need: what later ones add they ask
-/// for.
-pub const NEEDED: InterfaceVersion = InterfaceVersion::new(1, 0, 0);
 /// The id of the plugin's interface.
 pub const ROWS_ID: &str = "replug.rows";
 /// The version of the plugin's interface.
@@ -247,9 +244,10 @@ pub struct TablesVtable {
         out: &mut Pending,
         sink: &Sink,
     ) -> Status,
-    /// As `put`, for what a reader has converted and offers to keep, unless that would
-    /// have to wait for another thread or a disk. Then nothing is written, `out` is left
-    /// as it is, and the status is [`Status::OK`]: somebody else will convert the row.
+    /// As `put`, for what a reader has converted and offers to keep, unless another thread
+    /// is at work on the rows around it or in their store. Then nothing is written, `out`
+    /// is left as it is, and the status is [`Status::OK`]: somebody else will convert the
+    /// row.
     pub offer: unsafe extern "C" fn(
         table: Table,
         key: RSlice<'_, u8>,

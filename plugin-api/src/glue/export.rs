@@ -27,7 +27,7 @@ pub trait Exports: 'static {
 pub const fn requirements(tables: bool) -> &'static [Requirement] {
     const HOST: Requirement = Requirement::new::<HostVtableRef>(interface::HOST, interface::HOST_VERSION);
     const TABLES: Requirement =
-        Requirement::new::<TablesVtableRef>(interface::TABLES, interface::TABLES_NEEDED);
+        Requirement::new::<TablesVtableRef>(interface::TABLES, interface::TABLES_VERSION);
     if tables { &[HOST, TABLES] } else { &[HOST] }
 }
 

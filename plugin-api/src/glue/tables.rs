@@ -76,9 +76,9 @@ impl HostTable {
         written_or(status, answer, written)
     }
 
-    /// Writes a row that was converted to be read, if that makes nobody wait. A host that
-    /// does not know of that waits.
+    /// Writes a row that was converted to be read, if nobody is in the way.
     pub(crate) fn offer(&self, key: &[u8], row: &RowWrite<'_>) -> Result<Outcome> {
+        // In a host that has let this plugin in it is there: see `requirements`.
         let Some(offer) = self.vtable.offer() else { return self.put(key, row) };
         let mut written = Written::NOTHING;
         let key = RSlice::from_slice(key);

@@ -149,8 +149,9 @@ pub(super) fn prefetch<H>(address: Address) {
     let _ = address;
 }
 
-/// Has memory of blocks that were freed given back to the system. Without this the
-/// threads that had allocated it keep it until they allocate again.
+/// Has memory of blocks that were freed given back to the system, as far as that can be
+/// done from here, for when there were many: else it stays with the threads that had
+/// allocated it until they allocate again.
 pub(super) fn give_back() {
     memory::collect();
 }
@@ -164,11 +165,15 @@ fn layout<H>(len: usize) -> Layout {
 #[cfg(not(miri))]
 mod memory {
     use super::{Layout, NonNull, handle_alloc_error};
-    use libmimalloc_sys::{mi_collect, mi_free, mi_malloc_aligned};
+    use libmimalloc_sys::{mi_collect, mi_free, mi_malloc, mi_thread_init};
+
+    /// What any memory of this allocator is aligned to, if it is as large.
+    const ALIGNED: usize = 16;
 
     pub(super) fn allocate(layout: Layout) -> NonNull<u8> {
-        // SAFETY: an alignment of a layout is a power of two.
-        let memory = unsafe { mi_malloc_aligned(layout.size(), layout.align()) };
+        debug_assert!(layout.align() <= ALIGNED && layout.size() >= ALIGNED);
+        // SAFETY: any size will do.
+        let memory = unsafe { mi_malloc(layout.size()) };
         NonNull::new(memory.cast()).unwrap_or_else(|| handle_alloc_error(layout))
     }
 
@@ -180,8 +185,12 @@ mod memory {
     }
 
     pub(super) fn collect() {
-        // SAFETY: it may be called at any time.
-        unsafe { mi_collect(true) };
+        // SAFETY: both may be called at any time, on any thread. One that has allocated
+        // nothing here has to be made known first, or it collects nothing.
+        unsafe {
+            mi_thread_init();
+            mi_collect(true);
+        }
     }
 }
 

@@ -5,7 +5,9 @@
 //! *under the lock of the row's shard*, and what is decided by it is done before
 //! that lock is given back. Whoever has changed the control and then goes
 //! through the shards meets each writer either before it, and then sees its
-//! row, or after it, and then the writer has seen the new control.
+//! row, or after it, and then the writer has seen the new control. A reader's lock
+//! is not enough for that: it stands beside that of a [swap](Table::swap) which has
+//! decided and not stored yet.
 //!
 //! long: the few ways in which a table changes stand here once.
 
@@ -382,11 +384,11 @@ impl Table {
     /// limits: what the host does to rows must not fail for them.
     ///
     /// A sweep does this a million times, and loses its core now and then. So readers are
-    /// kept out for as long as a pointer is stored, and not while it is found out what is
-    /// to be stored and where.
+    /// kept out while a pointer is stored, and those before are waited for, and not while
+    /// it is found out what is to be stored and where.
     pub(super) fn swap(&self, known: &Arc<Control>, old: &Row, new: Option<Row>) -> Result<Swap, TableError> {
         let place = self.shards.place(old.key());
-        let (_telling, shard) = self.write_to(|shards| shards.write_later(place));
+        let (_telling, shard) = self.write_to(|shards| shards.hold(place));
         if !Arc::ptr_eq(known, &self.control()) {
             return Ok(Swap::ControlMoved);
         }
@@ -416,7 +418,9 @@ impl Table {
         // Freeing the rows takes its time; nobody has to wait for it.
         drop((shards, telling));
         drop(rows);
-        block::give_back();
+        if existed {
+            block::give_back();
+        }
         Ok((ticket, existed))
     }
 
@@ -445,7 +449,7 @@ impl Table {
         }
     }
 
-    /// The same for one shard, where nobody has to be waited for.
+    /// The same for one shard, if nobody else is at work in it or in the journal.
     pub(super) fn try_write_to(&self, place: u64) -> Option<Locked<'_>> {
         let telling = match self.ledger.get() {
             Some(ledger) if !ledger.has_room() => return None,

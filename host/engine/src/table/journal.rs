@@ -48,7 +48,8 @@ pub trait Journal: Send + Sync {
     /// change of a row is made, without locks, on any thread.
     fn wait_for_room(&self) {}
 
-    /// Whether that would not wait now.
+    /// Whether neither that nor a change would wait for anybody now, as far as is known:
+    /// for a change that can be left out. Waits for nothing itself.
     fn has_room(&self) -> bool {
         true
     }

@@ -62,8 +62,9 @@ impl Shards {
         self.shards[index(place)].try_write()
     }
 
-    /// Nobody else writes to it, and readers do not wait: for whoever has to look first.
-    pub(super) fn write_later(&self, place: u64) -> RwLockUpgradableReadGuard<'_, Shard> {
+    /// Nobody else writes to it or is about to, and readers do not wait: for whoever has to
+    /// look before he writes, or has to know that nobody does.
+    pub(super) fn hold(&self, place: u64) -> RwLockUpgradableReadGuard<'_, Shard> {
         self.shards[index(place)].upgradable_read()
     }
 
@@ -72,16 +73,18 @@ impl Shards {
         self.shards.iter().map(RwLock::write).collect()
     }
 
-    /// Each shard, one at a time.
-    pub(super) fn iter(&self) -> impl Iterator<Item = RwLockReadGuard<'_, Shard>> {
-        self.shards.iter().map(RwLock::read)
+    /// Each shard, one at a time, [held](Self::hold).
+    pub(super) fn iter(&self) -> impl Iterator<Item = RwLockUpgradableReadGuard<'_, Shard>> {
+        self.shards.iter().map(RwLock::upgradable_read)
     }
 }
 
 impl Drop for Shards {
     fn drop(&mut self) {
-        self.shards.iter_mut().for_each(|shard| drop(shard.get_mut().take_all()));
-        block::give_back();
+        let rows = self.shards.iter_mut().map(|shard| shard.get_mut().take_all().len());
+        if rows.sum::<usize>() > 0 {
+            block::give_back();
+        }
     }
 }
 

@@ -261,7 +261,7 @@ impl Pass {
         let addresses: Vec<_> = table.shards.read(self.at).rows().map(Row::address).collect();
         addresses.into_iter().for_each(Row::prefetch);
         {
-            let shard = table.shards.read(self.at);
+            let shard = table.shards.hold(self.at);
             if !Arc::ptr_eq(&self.control, &table.control()) {
                 return Ok(false);
             }

@@ -229,9 +229,9 @@ impl View {
         self.put_in(place, self.table.write_to(|shards| shards.write(place)), write, new, row)
     }
 
-    /// The same with what a reader has made of an older row, unless it would have to wait
-    /// for another thread or a disk: then none, and nothing was written. A sweep or the
-    /// next reader will.
+    /// The same with what a reader has made of an older row, unless another thread is at
+    /// work on the rows around it or in their store: then none, and nothing was written. A
+    /// sweep or the next reader will. What a store takes at once is written at once.
     ///
     /// # Errors
     /// As for [`put`](Self::put).

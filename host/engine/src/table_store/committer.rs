@@ -110,9 +110,9 @@ impl Committer {
         }
     }
 
-    /// Whether that would not wait now.
+    /// Whether that would not wait now, as far as can be told without waiting for that.
     pub(super) fn has_room(&self) -> bool {
-        self.shared.queue.lock().has_room()
+        self.shared.queue.try_lock().is_some_and(|queue| queue.has_room())
     }
 
     /// Waits until the change, and all before it, are durable.

@@ -54,7 +54,7 @@ impl Journal for TableJournal {
     fn has_room(&self) -> bool {
         match &self.lane {
             Lane::Grouped(committer) => committer.has_room(),
-            Lane::Direct(_) => true,
+            Lane::Direct(volume) => !volume.is_busy(),
         }
     }
 
