@@ -11,6 +11,7 @@ use super::{
     outcome::Outcome,
     rollback::RolledBack,
     shared::Shared,
+    spare::SpareMemory,
     status::HostStatus,
     untrusted::Untrusted,
 };
@@ -144,6 +145,7 @@ impl Host {
             asked: BTreeMap::new(),
             hanging_exports: BTreeSet::new(),
             choices_failed: None,
+            spare: SpareMemory::default(),
             rewatch_at: None,
             ends_at: None,
         };
