@@ -168,7 +168,7 @@ pub(crate) fn is_prepared() -> bool {
 }
 
 /// Has memory of blocks that were freed given back to the system, as far as that can be
-/// done from here: nobody else does. Takes some milliseconds if there were many.
+/// done from here; for an hour nobody else does. Takes some milliseconds if there were many.
 pub(crate) fn give_back() {
     memory::collect();
 }
