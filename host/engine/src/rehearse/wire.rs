@@ -1,0 +1,207 @@
+//! What host and child tell each other: one line of JSON each, the request first.
+
+use crate::id::Digest;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    os::{fd::AsFd, unix::net::UnixStream},
+    path::PathBuf,
+};
+
+/// The version of this form: a helper of another one refuses the request.
+pub(crate) const FORMAT: u32 = 1;
+
+/// The longest request, in bytes: a configuration, and paths.
+const REQUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What the host says on standard input, and the line to it. Standard input is nothing
+/// more from then on.
+pub(crate) fn read_request() -> io::Result<(Request, UnixStream)> {
+    let line = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // No socket, no host.
+    line.peer_addr()?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    let mut request = String::new();
+    BufReader::new((&line).take(REQUEST_BYTES_MAX)).read_line(&mut request)?;
+    let request: Request = serde_json::from_str(&request)?;
+    if request.format != FORMAT {
+        let what = format!("the host speaks form {} of rehearsals, this helper {FORMAT}", request.format);
+        return Err(io::Error::other(what));
+    }
+    Ok((request, line))
+}
+
+/// What is to be rehearsed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) format: u32,
+    /// The host's process: the child ends with it.
+    pub(crate) host: u32,
+    /// The private copy, and the digest that it has.
+    pub(crate) library: PathBuf,
+    pub(crate) digest: Digest,
+    /// The library of the version that serves.
+    pub(crate) before: Option<PathBuf>,
+    /// The plugin's configuration (JSON); empty for none.
+    pub(crate) config: String,
+    /// A saved state.
+    pub(crate) state: Option<PathBuf>,
+    /// The one folder that may be written.
+    pub(crate) scratch: PathBuf,
+    pub(crate) limits: Limits,
+}
+
+/// What the child may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Limits {
+    pub(crate) memory_bytes: u64,
+    pub(crate) threads: u64,
+    pub(crate) descriptors: u64,
+    pub(crate) file_bytes: u64,
+    pub(crate) processor_s: u64,
+    pub(crate) state_bytes: u64,
+}
+
+/// A step of a rehearsal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The child starts, and gives up what it may not do.
+    Confine,
+    /// The library is opened, which runs its constructors, and its layouts are checked.
+    Load,
+    /// An instance is built with the real configuration.
+    Prepare,
+    /// The version that serves is loaded too: it converts state on the way down.
+    Before,
+    /// The state is brought to the version's schema.
+    Migrate,
+    /// The instance takes it.
+    Restore,
+    /// The instance gives it.
+    Export,
+    /// That is brought back to the schema from which it came.
+    MigrateBack,
+    /// The self-test.
+    SelfTest,
+    /// The instance ends what it runs.
+    Stop,
+    /// The instance is dropped.
+    Drop,
+    /// The library is unmapped, and that is proved.
+    Unload,
+}
+
+impl Step {
+    /// The name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Step::Confine => "confine",
+            Step::Load => "load",
+            Step::Prepare => "prepare",
+            Step::Before => "before",
+            Step::Migrate => "migrate",
+            Step::Restore => "restore",
+            Step::Export => "export",
+            Step::MigrateBack => "migrate_back",
+            Step::SelfTest => "self_test",
+            Step::Stop => "stop",
+            Step::Drop => "drop",
+            Step::Unload => "unload",
+        }
+    }
+}
+
+/// What the child says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "snake_case")]
+pub(crate) enum Record {
+    /// A step begins.
+    Enter { step: Step },
+    /// It was done.
+    Left {
+        step: Step,
+        #[serde(flatten)]
+        measured: Measured,
+    },
+    /// What confines the child.
+    Confined { protections: Vec<Protection> },
+    /// What became of the state.
+    State { way: StateWay },
+    /// The version is refused.
+    Refused { step: Step, said: Said },
+    /// Everything was done.
+    Done,
+}
+
+/// Why the child refuses a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Said {
+    /// For what it would be refused for in the host, too.
+    Failure { code: String, message: String },
+    /// It closed or replaced descriptors that are not its own.
+    Descriptors { closed: Vec<String> },
+    /// It started more threads than it may.
+    Threads { threads: u64, max: u64 },
+    /// The library stays in memory, for these reasons.
+    Resident { pins: Vec<String> },
+}
+
+/// What a step took, and what the child held when it had ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// In microseconds.
+    pub micros: u64,
+    /// Memory of the child, in KiB.
+    pub memory_kib: u64,
+    /// Threads that the child had then beside its first.
+    pub threads: u64,
+    /// Files that the plugin has open.
+    pub descriptors: u64,
+}
+
+/// Something that confines the child.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Protection {
+    /// `limits`, `landlock`, `seccomp`.
+    pub name: String,
+    /// Why it is not there, or not whole.
+    pub absent: Option<String>,
+}
+
+/// The way of the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateWay {
+    /// Schema version of the state as it is.
+    pub from_schema: u32,
+    /// Schema version of the state as the version has it.
+    pub to_schema: u32,
+    /// Bytes of the state as it is.
+    pub bytes_before: u64,
+    /// Bytes of what the version gives after it has taken it.
+    pub bytes_after: u64,
+    /// Whether that can be gone back.
+    pub way_back: WayBack,
+}
+
+/// Whether state can be brought back to the schema from which it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum WayBack {
+    /// It is of the same schema.
+    Unchanged,
+    /// By the version's steps, which were made.
+    Steps {
+        /// Bytes of the state that came back.
+        bytes: u64,
+        /// They are the bytes that went in.
+        same: bool,
+    },
+    /// There is none: going back takes an older snapshot.
+    None {
+        /// Why.
+        reason: String,
+    },
+}
