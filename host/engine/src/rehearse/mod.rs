@@ -26,11 +26,13 @@
 mod wire;
 mod error;
 mod confine;
+mod heard;
 mod child;
 
-pub(crate) use child::{LINE_CLOSED, Subject, run};
+pub(crate) use child::{Subject, run};
 pub(crate) use confine::confine;
 pub use error::RehearsalError;
+pub(crate) use heard::LINE_CLOSED;
 use serde::Serialize;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 pub use wire::{Measured, Protection, StateWay, Step, WayBack};

@@ -1,0 +1,227 @@
+//! The child, from outside: started, followed, killed in time, and reaped.
+
+use super::{
+    Rehearsal, Report,
+    error::RehearsalError,
+    heard::{Ended, Heard, verdict},
+    wire::{FORMAT, Limits, Request},
+};
+use crate::id::Digest;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
+};
+use std::{
+    fs::{self, DirBuilder},
+    io::{self, Read, Write},
+    net::Shutdown,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::DirBuilderExt, net::UnixStream, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+/// What is to be rehearsed.
+pub(crate) struct Subject {
+    /// The private copy, and the digest that it has.
+    pub(crate) library: PathBuf,
+    pub(crate) digest: Digest,
+    /// The library of the version that serves, where it is what converts the state.
+    pub(crate) before: Option<PathBuf>,
+    pub(crate) config: String,
+    /// A sealed envelope.
+    pub(crate) state: Option<Vec<u8>>,
+    pub(crate) state_bytes_max: usize,
+}
+
+/// Rehearses in a child that writes below `folder` only. Waits for its end, for as long
+/// as the time limit allows at most.
+pub(crate) fn run(
+    rehearsal: &Rehearsal,
+    subject: &Subject,
+    folder: &Path,
+) -> (Report, Result<(), RehearsalError>) {
+    let begun = Instant::now();
+    let mut heard = Heard::default();
+    let verdict = Scratch::new(folder).and_then(|scratch| follow(rehearsal, subject, &scratch, &mut heard));
+    let mut report = heard.report;
+    report.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    (report, verdict)
+}
+
+fn follow(
+    rehearsal: &Rehearsal,
+    subject: &Subject,
+    scratch: &Scratch,
+    heard: &mut Heard,
+) -> Result<(), RehearsalError> {
+    let until = Instant::now() + rehearsal.timeout;
+    let state = subject.state.as_deref().map(|state| scratch.write("state", state)).transpose()?;
+    let whole_s = rehearsal.timeout.as_secs().saturating_add(1);
+    let request = Request {
+        format: FORMAT,
+        host: std::process::id(),
+        library: subject.library.clone(),
+        digest: subject.digest,
+        before: subject.before.clone(),
+        config: subject.config.clone(),
+        state,
+        scratch: scratch.0.clone(),
+        limits: Limits {
+            // Of all its threads together.
+            processor_s: whole_s.saturating_mul(16),
+            state_bytes: subject.state_bytes_max as u64,
+            ..rehearsal.limits
+        },
+    };
+    let mut running = Running::start(rehearsal, &request)?;
+    let ended = running.hear(heard, until)?;
+    verdict(rehearsal, heard, ended)
+}
+
+/// The child; killed with all that it started when this is dropped.
+struct Running {
+    child: Child,
+    line: UnixStream,
+    stderr: ChildStderr,
+}
+
+impl Running {
+    fn start(rehearsal: &Rehearsal, request: &Request) -> Result<Running, RehearsalError> {
+        let host = |what| move |source| RehearsalError::Host { what, source };
+        let (line, theirs) = UnixStream::pair().map_err(host("there is no line to the helper"))?;
+        let mut command = Command::new(&rehearsal.helper);
+        command.args(&rehearsal.args).env("RUST_BACKTRACE", "0").process_group(0);
+        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::piped());
+        let started = command.spawn();
+        // With it goes the other end of the line.
+        drop(command);
+        let mut child =
+            started.map_err(|source| RehearsalError::Helper { path: rehearsal.helper.clone(), source })?;
+        let stderr = child.stderr.take().expect("it is piped");
+        let mut running = Running { child, line, stderr };
+        running.tell(request, rehearsal.timeout).map_err(host("the helper cannot be told what to do"))?;
+        Ok(running)
+    }
+
+    fn tell(&mut self, request: &Request, within: Duration) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(request)?;
+        bytes.push(b'\n');
+        self.line.set_write_timeout(Some(within.max(Duration::from_millis(1))))?;
+        match self.line.write_all(&bytes).and_then(|()| self.line.shutdown(Shutdown::Write)) {
+            // It has ended, or hangs: what it says, or does not, is told instead.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
+                ) => {}
+            told => told?,
+        }
+        self.line.set_nonblocking(true)?;
+        rustix::io::ioctl_fionbio(&self.stderr, true).map_err(io::Error::from)
+    }
+
+    /// Listens until the child has ended or the time is over.
+    fn hear(&mut self, heard: &mut Heard, until: Instant) -> Result<Ended, RehearsalError> {
+        let host = |source: io::Error| RehearsalError::Host { what: "the helper cannot be followed", source };
+        let pid = Pid::from_child(&self.child);
+        let end = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| host(error.into()))?;
+        let (mut line_open, mut stderr_open) = (true, true);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let ended = {
+                let mut fds = vec![PollFd::new(&end, PollFlags::IN)];
+                if line_open {
+                    fds.push(PollFd::new(&self.line, PollFlags::IN));
+                }
+                if stderr_open {
+                    fds.push(PollFd::new(&self.stderr, PollFlags::IN));
+                }
+                let timeout = Timespec::try_from(left).unwrap_or_default();
+                match poll(&mut fds, Some(&timeout)) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(host(error.into())),
+                }
+                !fds[0].revents().is_empty()
+            };
+            line_open = line_open && read_all(&mut self.line, |bytes| heard.say(bytes)).map_err(host)?;
+            stderr_open = stderr_open && read_all(&mut self.stderr, |bytes| heard.shout(bytes)).map_err(host)?;
+            if ended {
+                return self.child.wait().map(Ended::Status).map_err(host);
+            }
+            if left.is_zero() || heard.is_nonsense() {
+                self.kill();
+                return Ok(Ended::Killed);
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            self.kill();
+        }
+    }
+}
+
+/// Reads what there is now; whether more may come.
+fn read_all(from: &mut impl Read, mut take: impl FnMut(&[u8])) -> io::Result<bool> {
+    let mut bytes = [0; 4096];
+    loop {
+        match from.read(&mut bytes) {
+            Ok(0) => return Ok(false),
+            Ok(count) => take(&bytes[..count]),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => return Ok(true),
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::ConnectionReset => return Ok(false),
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+/// A folder for one rehearsal; removed when dropped.
+struct Scratch(PathBuf);
+
+/// Names are never used twice in one process, and one process has the folder.
+static SERIAL: AtomicU64 = AtomicU64::new(0);
+
+impl Scratch {
+    fn new(folder: &Path) -> Result<Scratch, RehearsalError> {
+        // Relaxed: any number that no other has.
+        let path = folder.join(format!("rehearsal-{}", SERIAL.fetch_add(1, Ordering::Relaxed)));
+        let made = match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => DirBuilder::new().recursive(true).mode(0o700).create(&path),
+        };
+        made.map_err(|source| RehearsalError::Host { what: "there is no folder for it", source })?;
+        Ok(Scratch(path))
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, RehearsalError> {
+        let path = self.0.join(name);
+        let written = fs::write(&path, bytes);
+        written.map_err(|source| RehearsalError::Host { what: "its state cannot be written", source })?;
+        Ok(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "the folder of a rehearsal stays behind");
+        }
+    }
+}
