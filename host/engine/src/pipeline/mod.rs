@@ -24,8 +24,10 @@ mod transfer;
 mod hand_over;
 mod take_over;
 mod unload;
+mod rehearsal;
 
 pub use candidate::ReadError;
+pub use rehearsal::rehearsal_helper;
 pub(crate) use candidate::{Candidate, copy_of, inspect, judge, read_manifest};
 pub(crate) use error::DeployError;
 pub(crate) use progress::{Party, Progress};
