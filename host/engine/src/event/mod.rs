@@ -99,6 +99,18 @@ pub enum EventKind {
         #[serde(flatten)]
         failure: FailureReport,
     },
+    /// A version went through its upgrade in a child process.
+    Rehearsed {
+        /// Whether it may be deployed; if not, the failure follows.
+        passed: bool,
+        /// All of it, in microseconds.
+        micros: u64,
+        /// What was done, in order.
+        steps: Vec<RehearsedStep>,
+        /// What should confine the child and is not offered by the kernel.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        absent: Vec<String>,
+    },
     /// A deployment began.
     Deploying {
         /// The version that serves now.
@@ -304,6 +316,7 @@ impl EventKind {
             EventKind::Distrusted { .. } => "distrusted",
             EventKind::Gone { .. } => "gone",
             EventKind::Superseded { .. } => "superseded",
+            EventKind::Rehearsed { .. } => "rehearsed",
             EventKind::Deploying { .. } => "deploying",
             EventKind::Published { .. } => "published",
             EventKind::DeployFailed { .. } => "deploy_failed",
@@ -345,6 +358,17 @@ fn resident<S: Serializer>(pins: &[String], serializer: S) -> Result<S::Ok, S::E
     Resident { pins, failure: FailureReport::with_code(Code::UnloadResident, message) }.serialize(serializer)
 }
 
+/// A step of a rehearsal that was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RehearsedStep {
+    /// Its name.
+    pub step: &'static str,
+    /// In microseconds.
+    pub micros: u64,
+    /// Memory of the child after it, in KiB.
+    pub memory_kib: u64,
+}
+
 /// A stage of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -353,6 +377,8 @@ pub enum Stage {
     Stage,
     /// Reading it without running it.
     Inspect,
+    /// Going through all of it in a child process.
+    Rehearse,
     /// Opening it and checking its layouts.
     Load,
     /// Building the instance.
@@ -371,6 +397,7 @@ impl Stage {
         match self {
             Stage::Stage => "stage",
             Stage::Inspect => "inspect",
+            Stage::Rehearse => "rehearse",
             Stage::Load => "load",
             Stage::Prepare => "prepare",
             Stage::HandOver => "hand_over",
@@ -389,6 +416,8 @@ pub struct StageTimes {
     pub stage_us: u64,
     /// Reading without running.
     pub inspect_us: u64,
+    /// The rehearsal in a child process; 0 without one.
+    pub rehearse_us: u64,
     /// Opening and layout checks.
     pub load_us: u64,
     /// Building the instance; activation and self-test, where no state is

@@ -15,7 +15,7 @@ use super::{
     stuck::StuckCalls,
     undoing::Undoing,
     untrusted::Untrusted,
-    waiting::{Committing, Descending, DescentWork, Done, Load, RestoreDone},
+    waiting::{Committing, Descending, DescentWork, Done, First, RestoreDone},
 };
 use crate::{
     artifact::{
@@ -103,8 +103,10 @@ pub(super) struct Control {
     pub(super) commit_at: BTreeMap<PluginName, Instant>,
     /// Deployments that wait until rows are within their version's reach.
     pub(super) descents: BTreeMap<PluginName, Descending>,
-    /// Deployments that wait until the plugin's tables are read.
-    pub(super) loads: BTreeMap<PluginName, Load>,
+    /// What is done first for deployments that wait for it.
+    pub(super) firsts: BTreeMap<PluginName, First>,
+    /// Where rehearsals write.
+    pub(super) rehearsals: PathBuf,
     /// Descents that were given up, and what of them still runs.
     pub(super) given_up: Vec<DescentWork>,
     /// Tables that are being committed, and the versions that wait for it.

@@ -100,8 +100,8 @@ impl Control {
     }
 
     fn deploy(&mut self, id: &VersionId) -> Result<(), DeployError> {
-        if !self.tables_are_loaded(id) {
-            return self.load_tables(id).map(drop);
+        if self.begin_first_work(id)? {
+            return Ok(());
         }
         let Some(prepared) = self.make_ready(id, |_| Ok(()))? else { return Ok(()) };
         self.take_up(Next { id: id.clone(), prepared, then: Then::Deploy })
@@ -139,19 +139,39 @@ impl Control {
         allow: impl FnOnce(&Candidate) -> Result<(), DeployError>,
     ) -> Result<Option<Prepared>, DeployError> {
         self.has_room()?;
-        let (from, mut arrival, candidate, path) = {
-            let mut catalog = self.shared.catalog();
-            let Some(versions) = catalog.get_mut(id.name.as_str()) else {
+        let from = {
+            let catalog = self.shared.catalog();
+            let Some(versions) = catalog.get(id.name.as_str()).filter(|v| v.find(&id.version).is_some())
+            else {
                 return Ok(None);
             };
-            let candidate = versions.take_candidate(id);
-            let Some(present) = versions.find(&id.version) else {
-                return Ok(None);
-            };
-            let (arrival, path) = (present.arrival, present.path.clone());
-            (versions.active().map(ToString::to_string), arrival, candidate, path)
+            versions.active().map(ToString::to_string)
         };
         self.shared.event(Some(id), EventKind::Deploying { from });
+        let Some((candidate, arrival)) = self.take_candidate(id)? else { return Ok(None) };
+        allow(&candidate)?;
+        let stages = StageTimes {
+            notice_us: (arrival.taken_ns - arrival.noticed_ns.min(arrival.taken_ns)) / 1_000,
+            stage_us: (arrival.staged_ns - arrival.taken_ns) / 1_000,
+            inspect_us: (arrival.inspected_ns - arrival.staged_ns) / 1_000,
+            rehearse_us: self.rehearsed_us(id).unwrap_or_default(),
+            ..StageTimes::default()
+        };
+        self.prepare(id, candidate, stages, arrival.noticed_ns).map(Some)
+    }
+
+    /// The private copy of a version, a new one if it was used; none if its file has gone.
+    pub(super) fn take_candidate(
+        &mut self,
+        id: &VersionId,
+    ) -> Result<Option<(Candidate, Arrival)>, DeployError> {
+        let (mut arrival, candidate, path) = {
+            let mut catalog = self.shared.catalog();
+            let Some(versions) = catalog.get_mut(id.name.as_str()) else { return Ok(None) };
+            let candidate = versions.take_candidate(id);
+            let Some(present) = versions.find(&id.version) else { return Ok(None) };
+            (present.arrival, candidate, present.path.clone())
+        };
         let candidate = match candidate {
             Some(candidate) => candidate,
             None => {
@@ -171,14 +191,7 @@ impl Control {
             // report; what it is now is wanted then.
             return Err(DeployError::Replaced { wanted: id.to_string(), found: candidate.id.to_string() });
         }
-        allow(&candidate)?;
-        let stages = StageTimes {
-            notice_us: (arrival.taken_ns - arrival.noticed_ns.min(arrival.taken_ns)) / 1_000,
-            stage_us: (arrival.staged_ns - arrival.taken_ns) / 1_000,
-            inspect_us: (arrival.inspected_ns - arrival.staged_ns) / 1_000,
-            ..StageTimes::default()
-        };
-        self.prepare(id, candidate, stages, arrival.noticed_ns).map(Some)
+        Ok(Some((candidate, arrival)))
     }
 
     /// Loads a candidate and prepares its instance.
@@ -322,7 +335,7 @@ impl Control {
         saved.ok().map(|saved| saved.snapshot.sequence())
     }
 
-    fn policy(&self) -> StatePolicy {
+    pub(super) fn policy(&self) -> StatePolicy {
         StatePolicy {
             migrate: MigratePolicy::Migrate,
             allow_loss: self.options.allow_state_loss,
@@ -330,7 +343,7 @@ impl Control {
         }
     }
 
-    fn config_of(&self, name: &PluginName) -> String {
+    pub(super) fn config_of(&self, name: &PluginName) -> String {
         self.options.configs.get(name.as_str()).map(ToString::to_string).unwrap_or_default()
     }
 

@@ -119,6 +119,7 @@ impl Host {
         let (trust, reader) = (options.trust.clone(), watcher.mode_reader());
         let shared = Shared::new(directory, events, reader, choices, trust, Arc::downgrade(&lock));
         let shared = Arc::new(shared);
+        let rehearsals = data_dir.join("rehearsals");
         let (commands, queue) = channel::bounded(COMMANDS_MAX);
         let control = Control {
             options,
@@ -136,7 +137,8 @@ impl Host {
             committed: BTreeMap::new(),
             commit_at: BTreeMap::new(),
             descents: BTreeMap::new(),
-            loads: BTreeMap::new(),
+            firsts: BTreeMap::new(),
+            rehearsals,
             given_up: Vec::new(),
             postponed: Vec::new(),
             commits: BTreeMap::new(),

@@ -30,6 +30,7 @@ mod tables;
 mod undo;
 mod commits;
 mod deploy;
+mod rehearsals;
 mod loads;
 mod descents;
 mod choose;

@@ -5,6 +5,7 @@ use crate::{
     artifact::{stage::StageLimits, trust::Trust, watch::WatchOptions},
     load::{INTERFACES_MAX, Interfaces},
     pipeline::UnloadOptions,
+    rehearse::Rehearsal,
     service::ServiceLimits,
     state::store::StoreOptions,
     table::Limits,
@@ -64,6 +65,7 @@ pub struct HostBuilder {
     pub(super) watch: WatchOptions,
     pub(super) stage: StageLimits,
     pub(super) trust: Trust,
+    pub(super) rehearsal: Option<Rehearsal>,
     pub(super) service: ServiceLimits,
     pub(super) interfaces: Interfaces,
     pub(super) table_limits: Limits,
@@ -96,6 +98,7 @@ impl HostBuilder {
             watch: WatchOptions::default(),
             stage: StageLimits::default(),
             trust: Trust::development(),
+            rehearsal: None,
             service: ServiceLimits {
                 gate_timeout: Duration::from_secs(5),
                 body_bytes_max: 16 * 1024 * 1024,
@@ -180,6 +183,15 @@ impl HostBuilder {
     /// to the plugin directory.
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
+        self
+    }
+
+    /// How versions are rehearsed before they are loaded. Default: not at all.
+    ///
+    /// Each new file goes through the whole upgrade in a child process first, beside
+    /// calls. A helper that is missing is an error, and nothing is deployed.
+    pub fn rehearsal(mut self, rehearsal: Rehearsal) -> Self {
+        self.rehearsal = Some(rehearsal);
         self
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Versions {
     unseen: BTreeSet<Digest>,
     /// Versions whose deployment failed through no fault of theirs.
     backoff: Backoff<Digest>,
+    /// Files that passed their rehearsal, and how long it took, in microseconds.
+    rehearsed: BTreeMap<Digest, u64>,
     /// Until when the version that serves is kept, its file being gone.
     gone_until: Option<Instant>,
     served: Served,
@@ -273,6 +275,25 @@ impl Versions {
         self.present.get_mut(&id.version).filter(|present| present.id == *id)?.candidate.take()
     }
 
+    /// Gives it back, if it is still what the version is made of.
+    pub(super) fn give_candidate(&mut self, candidate: Candidate) {
+        if let Some(present) = self.present.get_mut(&candidate.id.version)
+            && present.id == candidate.id
+        {
+            present.candidate = Some(candidate);
+        }
+    }
+
+    /// The file was rehearsed, in so many microseconds.
+    pub(super) fn is_rehearsed(&mut self, id: &VersionId, micros: u64) {
+        self.rehearsed.insert(id.digest, micros);
+    }
+
+    /// How long the file's rehearsal took; none before it passed one.
+    pub(super) fn rehearsed_us(&self, id: &VersionId) -> Option<u64> {
+        self.rehearsed.get(&id.digest).copied()
+    }
+
     /// Whether nothing of the plugin is left.
     pub(super) fn is_empty(&self) -> bool {
         self.present.is_empty() && self.active.is_none()
@@ -300,6 +321,7 @@ impl Versions {
         self.refused.retain(|digest| there.contains(digest) || self.unseen.contains(digest));
         self.left.retain(|digest| self.refused.contains(digest));
         self.backoff.keep(|digest| there.contains(digest));
+        self.rehearsed.retain(|digest, _| there.contains(digest));
         if !self.is_starting {
             self.served.only_stay(|digest| there.contains(digest));
         }

@@ -27,10 +27,10 @@ mod unload;
 mod rehearsal;
 
 pub use candidate::ReadError;
-pub use rehearsal::rehearsal_helper;
 pub(crate) use candidate::{Candidate, copy_of, inspect, judge, read_manifest};
 pub(crate) use error::DeployError;
 pub(crate) use progress::{Party, Progress};
+pub use rehearsal::rehearsal_helper;
 pub(crate) use start::{Left, start};
 pub(crate) use state::{StatePolicy, save, save_changed, snapshot_of};
 pub(crate) use tables::{

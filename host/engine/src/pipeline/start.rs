@@ -10,6 +10,7 @@ use crate::{
     artifact::{inspect::Manifest, trust::Voucher},
     clock::monotonic_ns,
     dispatch::{Holder, MAX_VERSIONS, Version},
+    id::VersionId,
     load::{Hook, HookError, LoadError, Loaded, NotLoaded, Pin, Remains, StepInfo, Vtables},
     service::{Directory, PluginContext, Serving, host_context},
 };

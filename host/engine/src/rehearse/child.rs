@@ -21,9 +21,12 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Stdio},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
+
+/// How often it is looked whether the host ends.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What is to be rehearsed.
 pub(crate) struct Subject {
@@ -39,15 +42,17 @@ pub(crate) struct Subject {
 }
 
 /// Rehearses in a child that writes below `folder` only. Waits for its end, for as long
-/// as the time limit allows at most.
+/// as the time limit allows at most, and not much longer than until `stop` is set.
 pub(crate) fn run(
     rehearsal: &Rehearsal,
     subject: &Subject,
     folder: &Path,
+    stop: &AtomicBool,
 ) -> (Report, Result<(), RehearsalError>) {
     let begun = Instant::now();
     let mut heard = Heard::default();
-    let verdict = Scratch::new(folder).and_then(|scratch| follow(rehearsal, subject, &scratch, &mut heard));
+    let verdict =
+        Scratch::new(folder).and_then(|scratch| follow(rehearsal, subject, &scratch, (&mut heard, stop)));
     let mut report = heard.report;
     report.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
     (report, verdict)
@@ -57,7 +62,7 @@ fn follow(
     rehearsal: &Rehearsal,
     subject: &Subject,
     scratch: &Scratch,
-    heard: &mut Heard,
+    (heard, stop): (&mut Heard, &AtomicBool),
 ) -> Result<(), RehearsalError> {
     let until = Instant::now() + rehearsal.timeout;
     let state = subject.state.as_deref().map(|state| scratch.write("state", state)).transpose()?;
@@ -79,7 +84,7 @@ fn follow(
         },
     };
     let mut running = Running::start(rehearsal, &request)?;
-    let ended = running.hear(heard, until)?;
+    let ended = running.hear(heard, until, stop)?;
     verdict(rehearsal, heard, ended)
 }
 
@@ -125,8 +130,13 @@ impl Running {
         rustix::io::ioctl_fionbio(&self.stderr, true).map_err(io::Error::from)
     }
 
-    /// Listens until the child has ended or the time is over.
-    fn hear(&mut self, heard: &mut Heard, until: Instant) -> Result<Ended, RehearsalError> {
+    /// Listens until the child has ended, the time is over, or it is told to stop.
+    fn hear(
+        &mut self,
+        heard: &mut Heard,
+        until: Instant,
+        stop: &AtomicBool,
+    ) -> Result<Ended, RehearsalError> {
         let host = |source: io::Error| RehearsalError::Host { what: "the helper cannot be followed", source };
         let pid = Pid::from_child(&self.child);
         let end = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| host(error.into()))?;
@@ -141,7 +151,7 @@ impl Running {
                 if stderr_open {
                     fds.push(PollFd::new(&self.stderr, PollFlags::IN));
                 }
-                let timeout = Timespec::try_from(left).unwrap_or_default();
+                let timeout = Timespec::try_from(left.min(LOOK_EVERY)).unwrap_or_default();
                 match poll(&mut fds, Some(&timeout)) {
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}
                     Err(error) => return Err(host(error.into())),
@@ -149,11 +159,13 @@ impl Running {
                 !fds[0].revents().is_empty()
             };
             line_open = line_open && read_all(&mut self.line, |bytes| heard.say(bytes)).map_err(host)?;
-            stderr_open = stderr_open && read_all(&mut self.stderr, |bytes| heard.shout(bytes)).map_err(host)?;
+            stderr_open =
+                stderr_open && read_all(&mut self.stderr, |bytes| heard.shout(bytes)).map_err(host)?;
             if ended {
                 return self.child.wait().map(Ended::Status).map_err(host);
             }
-            if left.is_zero() || heard.is_nonsense() {
+            // Relaxed: any time soon.
+            if left.is_zero() || heard.is_nonsense() || stop.load(Ordering::Relaxed) {
                 self.kill();
                 return Ok(Ended::Killed);
             }

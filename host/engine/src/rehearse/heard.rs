@@ -6,10 +6,7 @@ use super::{
     wire::{Record, Said, Step},
 };
 use crate::failure::Code;
-use std::{
-    os::unix::process::ExitStatusExt,
-    process::ExitStatus,
-};
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
 /// What the child may say in all, in bytes: far more than it has to.
 const SAID_BYTES_MAX: usize = 256 * 1024;
@@ -191,7 +188,10 @@ mod tests {
         };
         let done = b"{\"say\":\"enter\",\"step\":\"unload\"}\n{\"say\":\"done\"}\n";
         assert!(after(done, 0).is_ok());
-        assert!(matches!(after(done, libc::SIGSEGV), Err(RehearsalError::Crashed { step: Step::Unload, .. })));
+        assert!(matches!(
+            after(done, libc::SIGSEGV),
+            Err(RehearsalError::Crashed { step: Step::Unload, .. })
+        ));
         assert!(matches!(after(done, 1 << 8), Err(RehearsalError::Exited { status: 1, .. })));
         let begun = b"{\"say\":\"enter\",\"step\":\"load\"}\n";
         assert!(matches!(after(begun, 0), Err(RehearsalError::Exited { step: Step::Load, status: 0, .. })));

@@ -35,8 +35,8 @@ pub use error::RehearsalError;
 pub(crate) use heard::LINE_CLOSED;
 use serde::Serialize;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
-pub use wire::{Measured, Protection, StateWay, Step, WayBack};
 pub(crate) use wire::{Limits, Record, Request, Said, read_request};
+pub use wire::{Measured, Protection, StateWay, Step, WayBack};
 
 /// How versions are rehearsed.
 ///

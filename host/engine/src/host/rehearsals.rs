@@ -1,0 +1,159 @@
+//! Rehearsing a version before it is loaded into the host: in a child process, which a
+//! thread of its own follows. The command loop serves the other plugins meanwhile.
+
+use super::{
+    control::Control,
+    job::Job,
+    waiting::{First, FirstWork, Rehearsing},
+};
+use crate::{
+    clock::monotonic_ns,
+    dispatch::{Holder, Lease},
+    event::{EventKind, RehearsedStep},
+    id::VersionId,
+    pipeline::{self, Candidate, DeployError},
+    rehearse::{self, Report, Subject},
+    service::Serving,
+    state::{
+        chain::{self, Plan},
+        envelope::Envelope,
+    },
+};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+impl Control {
+    /// How long a version's rehearsal took; none before it passed one.
+    pub(super) fn rehearsed_us(&self, id: &VersionId) -> Option<u64> {
+        self.shared.catalog().get(id.name.as_str())?.rehearsed_us(id)
+    }
+
+    /// Begins to rehearse a version, if that is asked for and was not done; whether it was
+    /// begun.
+    pub(super) fn begin_rehearsal(&mut self, id: &VersionId) -> Result<bool, DeployError> {
+        let Some(rehearsal) = self.options.rehearsal.clone() else { return Ok(false) };
+        if self.rehearsed_us(id).is_some() {
+            return Ok(false);
+        }
+        // Gone: whoever wants it finds that out.
+        let Some((candidate, _)) = self.take_candidate(id)? else { return Ok(false) };
+        let (state, before) = self.state_to_rehearse(&candidate);
+        let (config, state_bytes_max) = (self.config_of(&id.name), self.options.state_bytes_max);
+        let (library, digest) = (candidate.staged.copy.path().to_owned(), id.digest);
+        let (folder, stop) = (self.rehearsals.clone(), Arc::<AtomicBool>::default());
+        let inside = Arc::clone(&stop);
+        let job = Job::start("replug-rehearse", self.shared.nudger(), move || {
+            // Packed here: it may be large.
+            let state = state.map(|state| state.seal().bytes);
+            let subject = Subject { library, digest, before, config, state, state_bytes_max };
+            rehearse::run(&rehearsal, &subject, &folder, &inside)
+        });
+        let rehearsing = Rehearsing { job: job.map_err(DeployError::Thread)?, candidate, stop };
+        let first = First { id: id.clone(), work: FirstWork::Rehearsal(rehearsing), trial: None };
+        self.firsts.insert(id.name.clone(), first);
+        Ok(true)
+    }
+
+    /// A rehearsal has ended.
+    pub(super) fn end_rehearsal(
+        &mut self,
+        id: &VersionId,
+        rehearsing: Rehearsing,
+    ) -> Result<(), DeployError> {
+        let Rehearsing { job, candidate, .. } = rehearsing;
+        let (report, verdict) = job.join().ok_or(DeployError::Panicked)?;
+        let absent = report.absent().map(ToOwned::to_owned).collect();
+        let Report { steps, total_us, .. } = report;
+        let steps = steps.iter().map(|done| RehearsedStep {
+            step: done.step.as_str(),
+            micros: done.measured.micros,
+            memory_kib: done.measured.memory_kib,
+        });
+        let kind = EventKind::Rehearsed {
+            passed: verdict.is_ok(),
+            micros: total_us,
+            steps: steps.collect(),
+            absent,
+        };
+        self.shared.event(Some(id), kind);
+        verdict?;
+        if let Some(versions) = self.shared.catalog().get_mut(id.name.as_str()) {
+            versions.is_rehearsed(id, total_us);
+            versions.give_candidate(candidate);
+        }
+        Ok(())
+    }
+
+    /// Ends all rehearsals, because the host ends.
+    pub(super) fn stop_rehearsals(&self) {
+        for first in self.firsts.values() {
+            if let FirstWork::Rehearsal(rehearsing) = &first.work {
+                // Relaxed: it looks again soon, whenever that is.
+                rehearsing.stop.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A copy of the state that the version would take over now, and the library that
+    /// converts it if it is on its way down. Where a hand-over would take an older
+    /// snapshot, that; where it would be refused, none: it is refused there, for its own
+    /// reason.
+    fn state_to_rehearse(&mut self, candidate: &Candidate) -> (Option<Envelope>, Option<PathBuf>) {
+        if !candidate.manifest.state.snapshot {
+            return (None, None);
+        }
+        let (name, to) = (candidate.id.name.clone(), candidate.manifest.schema_version);
+        let holder = Holder::new("rehearsal", monotonic_ns());
+        let serving = self.shared.directory.entry(&name).slot.look(holder);
+        let serving = serving.filter(|serving| serving.manifest().state.snapshot);
+        let steps = serving.as_ref().map_or(&[][..], |serving| serving.steps());
+        let from = serving.as_ref().map(|serving| serving.manifest().schema_version);
+        let leads_down = from.is_some_and(|from| {
+            let request = chain::Request {
+                from,
+                to,
+                steps,
+                policy: self.policy().migrate,
+                has_older_snapshot: false,
+                allow_loss: false,
+            };
+            from > to && matches!(chain::plan(&request), Ok(Plan::Steps(_)))
+        });
+        let library =
+            serving.as_ref().filter(|_| leads_down).map(|serving| serving.loaded().path().to_owned());
+        let is_of_use = from.is_some_and(|from| from <= to || leads_down);
+        if let Some(serving) = serving.filter(|_| is_of_use) {
+            return (self.state_of(serving), library);
+        }
+        let newest = match from {
+            None => self.store.latest(name.as_str()),
+            Some(_) => self.store.latest_of_schema(name.as_str(), to),
+        };
+        let newest = newest.ok().and_then(|lookup| lookup.found).map(|found| found.envelope);
+        let newest = match newest {
+            // None serves that could convert it.
+            Some(newest) if newest.schema_version > to => {
+                let older = self.store.latest_of_schema(name.as_str(), to);
+                older.ok().and_then(|lookup| lookup.found).map(|found| found.envelope)
+            }
+            newest => newest,
+        };
+        (newest, None)
+    }
+
+    /// The state of what serves, beside its calls.
+    fn state_of(&mut self, serving: Lease<Serving>) -> Option<Envelope> {
+        let id = serving.id().clone();
+        let state = pipeline::snapshot_of(serving, self.options.state_bytes_max, &mut self.worker);
+        let failed = |error: &_| {
+            // The hand-over says so, too, with what follows from it.
+            tracing::warn!(version = %id, %error, "a version is rehearsed without the state that serves");
+        };
+        state.inspect_err(failed).ok()
+    }
+}
