@@ -8,7 +8,10 @@ use replug_tests::{artifacts, dice::Dice};
 use std::{
     fs,
     path::Path,
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::Duration,
 };
@@ -23,6 +26,11 @@ const MEMORY_KIB_MAX: u64 = 128 * 1024;
 /// Answers each seed, and `copies` damaged ones.
 fn run(name: &str, target: fn(&[u8]), seeds: Vec<Vec<u8>>, copies: u64) {
     assert!(!seeds.is_empty(), "{name} has seeds");
+    // One after the other: memory is that of the process.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // From now on the peak is that of now.
+    fs::write("/proc/self/clear_refs", "5").expect("the peak can be set back");
     let before = peak_kib();
     let (answered, answers) = mpsc::channel();
     let inputs = thread::spawn(move || {
@@ -90,7 +98,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).expect("reads")).collect()
 }
 
-/// The most memory that this process has had.
+/// The most memory that this process has had since that was set back.
 fn peak_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("reads");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");

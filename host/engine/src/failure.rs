@@ -162,7 +162,7 @@ codes! {
     UnloadCapReached = "unload.cap_reached", Operator, "read in the status what keeps old versions in memory and end it, or restart the host";
     DeployUnknownVersion = "deploy.unknown_version", Operator, "drop the version's file, or name one that is listed";
     DeploySuperseded = "deploy.superseded", Operator, "nothing: another version of the plugin is wanted; activate this one if it is to serve";
-    DeploySameVersion = "deploy.same_version", Artifact, "give changed code a new version; where code is only being tried, set same_version to replace";
+    DeploySameVersion = "deploy.same_version", Artifact, "give changed code a new version; in development, where it is only being tried, set same_version to replace";
     HostStopped = "host.stopped", Host, "start the host again";
     HostDataDirectory = "host.data_directory", Operator, "name a data directory that the host may create and write";
     HostThread = "host.thread", Host, "raise the limit of threads or memory of the process";

@@ -56,13 +56,18 @@ fn status_table(status: &Value) -> String {
         .flat_map(|plugin| plugin["distrusted"].as_array().into_iter().flatten())
         .map(|version| text_of(&version["reason"]))
         .collect();
-    let mut text = match (residents, absent.as_slice()) {
-        _ if !distrusted.is_empty() => format!("attention: {}\n\n", distrusted.join("; ")),
-        (0, []) => {
+    let mut attention = distrusted;
+    if !absent.is_empty() {
+        attention.push(format!("nothing serves of {}", absent.join(", ")));
+    }
+    if residents > 0 {
+        attention.push(format!("{residents} versions stay in memory that should be gone"));
+    }
+    let mut text = match attention.as_slice() {
+        [] => {
             format!("all right: {} plugins, watching by {}\n\n", plugins.len(), text_of(&status["watching"]))
         }
-        (0, names) => format!("attention: nothing serves of {}\n\n", names.join(", ")),
-        (count, _) => format!("attention: {count} versions stay in memory that should be gone\n\n"),
+        all => format!("attention: {}\n\n", all.join("; ")),
     };
     let mut rows = vec![row([
         "PLUGIN",

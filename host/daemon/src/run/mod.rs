@@ -74,10 +74,11 @@ fn serve(args: &RunArgs) -> Result<(), Problem> {
         .build()
         .map_err(threads)?;
     // Before anything runs that a signal would have to end in order.
-    let mut signals = runtime.block_on(async { Signals::new() })?;
+    let (mut signals, hangup) = runtime.block_on(async { Signals::new() })?;
     let host = options.start().map_err(not_started)?;
     log::follow(&host).map_err(threads)?;
-    let ended = runtime.block_on(until_told(&host, socket, &mut signals, args));
+    runtime.spawn(hangup::obey(hangup, args.config.clone(), args.dev, host.clone()));
+    let ended = runtime.block_on(until_told(&host, socket, &mut signals));
     runtime.shutdown_timeout(THREADS_MAX);
     ended
 }
@@ -114,43 +115,30 @@ fn settings(args: &RunArgs) -> Result<(HostBuilder, PathBuf), Problem> {
     Ok((options, socket))
 }
 
-/// The signals that a host hears.
+/// The signals that end a host.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
 }
 
 impl Signals {
-    /// Needs the runtime.
-    fn new() -> Result<Self, Problem> {
+    /// With the one that does not. Needs the runtime.
+    fn new() -> Result<(Self, Signal), Problem> {
         let listen = |kind| signal(kind).map_err(|error| Problem::of(&ProcessError::Signals(error)));
-        Ok(Signals {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
-        })
+        let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        Ok((Signals { terminate, interrupt }, listen(SignalKind::hangup())?))
     }
 
-    /// Waits for one that ends the host; those that do not are obeyed meanwhile.
-    async fn end(&mut self, args: &RunArgs, host: &Host) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => hangup::read_again(args, host).await,
-            }
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }
 
 /// Serves the socket until a signal, and ends the host in order.
-async fn until_told(
-    host: &Host,
-    path: PathBuf,
-    signals: &mut Signals,
-    args: &RunArgs,
-) -> Result<(), Problem> {
+async fn until_told(host: &Host, path: PathBuf, signals: &mut Signals) -> Result<(), Problem> {
     let socket = Socket::listen(path).await.map_err(|error| Problem::of(&error))?;
     let left_over = socket.left_over();
     let router = api::router(host.clone()).map_err(threads)?;
@@ -160,7 +148,7 @@ async fn until_told(
         let stopped = async { drop(stopped.await) };
         axum::serve(socket, router).with_graceful_shutdown(stopped).await
     });
-    signals.end(args, host).await;
+    signals.next().await;
     tracing::info!("draining, saving and ending; a second signal ends at once");
     let ending = {
         let host = host.clone();
@@ -168,7 +156,7 @@ async fn until_told(
     };
     let ended = tokio::select! {
         ended = ending => ended,
-        () = signals.end(args, host) => process::exit(CUT_SHORT),
+        () = signals.next() => process::exit(CUT_SHORT),
     };
     // Answers that are being written get out; followers of events do not hold
     // the end up.

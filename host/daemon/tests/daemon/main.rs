@@ -10,4 +10,6 @@ mod following;
 mod listening;
 mod ending;
 mod refusing;
+mod signing;
+mod ageing;
 mod trusting;

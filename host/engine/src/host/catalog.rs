@@ -24,6 +24,8 @@ use std::{
 pub(super) struct Catalog {
     plugins: BTreeMap<PluginName, Versions>,
     paths: BTreeMap<PathBuf, (PluginName, Version)>,
+    /// Files for which nobody vouches yet, and of which plugin they are.
+    untrusted: BTreeMap<PathBuf, PluginName>,
     /// What was decided about plugins of which no file is there.
     kept: BTreeMap<PluginName, Choice>,
     /// No older version comes back by itself.
@@ -47,7 +49,8 @@ impl Catalog {
 
     /// What has to be known when a host starts again.
     pub(super) fn choices(&self) -> Vec<(PluginName, Choice)> {
-        self.plugins.iter().map(|(name, versions)| (name.clone(), versions.choice())).collect()
+        let kept = self.kept.iter().map(|(name, choice)| (name.clone(), choice.clone()));
+        kept.chain(self.plugins.iter().map(|(name, versions)| (name.clone(), versions.choice()))).collect()
     }
 
     /// A file was read: what it means, and another file that has to be read
@@ -62,15 +65,41 @@ impl Catalog {
             read_too = Some(other);
         }
         self.paths.insert(path.clone(), (id.name.clone(), id.version.clone()));
+        (self.of(&id.name).add(path, candidate, arrival), read_too)
+    }
+
+    /// The versions of a plugin, with what was decided before if none was seen yet.
+    fn of(&mut self, name: &PluginName) -> &mut Versions {
         let (kept, is_guarded, has_started) = (&mut self.kept, self.is_guarded, self.has_started);
-        let versions = self.plugins.entry(id.name.clone()).or_insert_with(|| {
-            let mut versions = Versions::kept(kept.remove(&id.name).unwrap_or_default(), is_guarded);
+        self.plugins.entry(name.clone()).or_insert_with(|| {
+            let mut versions = Versions::kept(kept.remove(name).unwrap_or_default(), is_guarded);
             if has_started {
                 versions.started();
             }
             versions
-        });
-        (versions.add(path, candidate, arrival), read_too)
+        })
+    }
+
+    /// A file stands there, for which nobody vouches, or not yet.
+    pub(super) fn add_untrusted(&mut self, path: &Path, id: &VersionId) {
+        self.remove_untrusted(path);
+        self.untrusted.insert(path.to_owned(), id.name.clone());
+        self.of(&id.name).add_untrusted(path.to_owned(), id.clone());
+    }
+
+    /// It is trusted now, gone, or something else.
+    pub(super) fn remove_untrusted(&mut self, path: &Path) {
+        if let Some(name) = self.untrusted.remove(path) {
+            if let Some(versions) = self.plugins.get_mut(&name) {
+                versions.remove_untrusted(path);
+            }
+            self.prune(&name);
+        }
+    }
+
+    /// No private copy is kept.
+    pub(super) fn forget_copies(&mut self) {
+        self.plugins.values_mut().for_each(Versions::forget_copies);
     }
 
     /// A file is gone, and with it the version that only it held.
@@ -109,10 +138,8 @@ impl Catalog {
         if self.plugins.get(name).is_some_and(Versions::is_empty)
             && let Some(versions) = self.plugins.remove(name)
         {
-            let kept = Choice { served: versions.choice().served, ..Choice::default() };
-            if kept != Choice::default() {
-                self.kept.insert(name.clone(), kept);
-            }
+            let served = versions.choice().served;
+            self.kept.insert(name.clone(), Choice { served, ..Choice::default() });
         }
     }
 

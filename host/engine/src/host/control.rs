@@ -304,7 +304,9 @@ impl Control {
     fn first_files_are_read(&mut self) {
         let names = {
             let mut catalog = self.shared.catalog();
-            catalog.started();
+            if self.first_files.are_all_heard_of() {
+                catalog.started();
+            }
             catalog.names()
         };
         self.reconcile_all(names);

@@ -191,6 +191,7 @@ impl Control {
             // report; what it is now is wanted then.
             return Err(DeployError::Replaced { wanted: id.to_string(), found: candidate.id.to_string() });
         }
+        self.shared.trust().stands_by(&candidate.id, &candidate.voucher)?;
         Ok(Some((candidate, arrival)))
     }
 
@@ -230,7 +231,9 @@ impl Control {
     ) -> Result<Option<Kept>, DeployError> {
         let Prepared { entry, version, mut stages, noticed_ns } = prepared;
         let reach = Reach { descent, losses };
-        if let Err(error) = self.keep_choice_for_gate(&reach, version.payload()) {
+        let is_allowed = self.is_still_trusted(version.payload());
+        let is_allowed = is_allowed.and_then(|()| self.keep_choice_for_gate(&reach, version.payload()));
+        if let Err(error) = is_allowed {
             self.unload(version.retire(), None);
             return Err(error);
         }
@@ -392,7 +395,8 @@ enum Step {
 /// again is of no use. What the version before did, what the host lacks for now
 /// and what an operator can mend passes.
 pub(super) fn is_its_own_doing(error: &DeployError) -> bool {
-    if matches!(error, DeployError::Before { .. }) {
+    // A signature may be mended, and a key named again.
+    if matches!(error, DeployError::Before { .. } | DeployError::Trust(_)) {
         return false;
     }
     match error.code() {

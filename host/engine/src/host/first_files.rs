@@ -16,12 +16,13 @@ pub(super) struct FirstFiles {
     /// How many have not been heard of; none before the directory was scanned.
     left: Option<usize>,
     until: Instant,
+    gave_up: bool,
 }
 
 impl FirstFiles {
     /// Of a host that starts now.
     pub(super) fn of_start_at(now: Instant) -> Self {
-        FirstFiles { left: None, until: now + FIRST_FILES_PATIENCE }
+        FirstFiles { left: None, until: now + FIRST_FILES_PATIENCE, gave_up: false }
     }
 
     /// Whether there is nothing more to wait for.
@@ -31,11 +32,14 @@ impl FirstFiles {
 
     /// Ends the waiting when it took too long; whether it did so now.
     pub(super) fn give_up(&mut self, now: Instant) -> bool {
-        let is_late = self.left != Some(0) && now >= self.until;
-        if is_late {
-            self.left = Some(0);
-        }
+        let is_late = !self.gave_up && !self.are_all_heard_of() && now >= self.until;
+        self.gave_up |= is_late;
         is_late
+    }
+
+    /// Whether all of them are read, those too that were not waited for.
+    pub(super) fn are_all_heard_of(&self) -> bool {
+        self.left == Some(0)
     }
 
     /// Takes notice of what the watch says.
@@ -77,6 +81,8 @@ mod tests {
         files.hear(&Report::Rescanned { cause: RescanCause::Start, files: 1 });
         let late = now + FIRST_FILES_PATIENCE;
         assert!(files.give_up(late), "it is still being written");
-        assert!(files.are_read(late) && !files.give_up(late));
+        assert!(files.are_read(late) && !files.give_up(late) && !files.are_all_heard_of());
+        files.hear(&candidate());
+        assert!(files.are_all_heard_of());
     }
 }

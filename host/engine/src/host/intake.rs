@@ -5,7 +5,7 @@ use super::{
     control::Control,
     options::SameVersion,
     untrusted::{Judged, Verdict},
-    versions::{Added, Arrival, Removed},
+    versions::{Added, Arrival, Present, Removed, Versions},
 };
 use crate::{
     artifact::{
@@ -16,9 +16,10 @@ use crate::{
     clock::monotonic_ns,
     event::{EventKind, FailureReport},
     failure::Code,
-    id::VersionId,
+    id::{PluginName, VersionId},
     pipeline::{self, Candidate, DeployError},
 };
+use semver::Version;
 use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -68,10 +69,16 @@ impl Control {
 
     fn file_gone(&mut self, path: &Path) {
         self.unsteady.remove(path);
-        self.untrusted.forget(path);
+        self.trust_no_more(path);
         self.not_stored.forget(path);
         let removed = self.shared.catalog().remove(path, Instant::now());
         self.follow_up(path, removed);
+    }
+
+    /// Nobody is asked any more whether a file is trusted. Whether it was not.
+    fn trust_no_more(&mut self, path: &Path) -> bool {
+        self.shared.catalog().remove_untrusted(path);
+        self.untrusted.forget(path)
     }
 
     /// A file holds nothing usable any more.
@@ -85,6 +92,7 @@ impl Control {
         match removed {
             Removed::Gone(id) => {
                 self.shared.event(Some(&id), EventKind::Gone { path: path.display().to_string() });
+                self.tell_out_of_reach(&id.name);
             }
             Removed::ReadInstead(other) => self.watcher.report_again(&other),
             Removed::Nothing => {}
@@ -105,7 +113,7 @@ impl Control {
         let mut candidate = match pipeline::inspect(staged) {
             Ok(candidate) => candidate,
             Err(error) => {
-                self.untrusted.forget(&file.path);
+                self.trust_no_more(&file.path);
                 return self.file_spoiled(&file.path, FailureReport::of(&error));
             }
         };
@@ -116,16 +124,20 @@ impl Control {
             return self.not_trusted(&candidate, seen, &error);
         }
         let was_untrusted = self.untrusted.forget(&file.path);
+        self.vouch_for(&candidate.id, &candidate.voucher);
         for hazard in &candidate.hazards {
             tracing::warn!(version = %candidate.id, ?hazard, "the library may be hard to unload");
         }
         if !self.may_replace_twin(&candidate) {
+            self.trust_no_more(&file.path);
             return;
         }
         let (id, voucher) = (candidate.id.clone(), candidate.voucher.clone());
         let (added, read_too, wanted, later) = {
             let mut catalog = self.shared.catalog();
             let (added, read_too) = catalog.add(candidate, arrival);
+            // Now that it stands there otherwise.
+            catalog.remove_untrusted(&file.path);
             let (mut wanted, mut later) = (None, None);
             if let Some(versions) = catalog.get_mut(id.name.as_str()) {
                 if was_untrusted {
@@ -146,11 +158,30 @@ impl Control {
         self.shared.event(Some(&id), EventKind::Found { path: file.path.display().to_string(), vouched_by });
         match (later, wanted.filter(|wanted| *wanted != id)) {
             (Some(later), _) => {
-                let message = format!("{id} is older than {later}, which has served here");
-                self.refused(&file.path, FailureReport::with_code(Code::TrustOlder, message));
+                self.refused(&file.path, is_older(&id, &later));
             }
             (None, Some(wanted)) => self.superseded(&id, &wanted),
             (None, None) => {}
+        }
+    }
+
+    /// With the file that went, nothing is wanted: what there is is older, and does not
+    /// serve by itself.
+    fn tell_out_of_reach(&self, name: &PluginName) {
+        let out_of_reach: Vec<(PathBuf, FailureReport)> = {
+            let catalog = self.shared.catalog();
+            let versions = catalog.get(name.as_str());
+            let older = |versions: &Versions, present: &Present| {
+                let later = versions.is_older_than(&present.id)?;
+                Some((present.path.clone(), is_older(&present.id, later)))
+            };
+            let present = versions.into_iter().flat_map(|versions| {
+                versions.out_of_reach().into_iter().filter_map(|present| older(versions, present))
+            });
+            present.collect()
+        };
+        for (path, failure) in out_of_reach {
+            self.refused(&path, failure);
         }
     }
 
@@ -200,7 +231,7 @@ impl Control {
         self.unsteady.remove(path);
         match error {
             StageError::NotRegular { .. } | StageError::Empty { .. } | StageError::TooLarge { .. } => {
-                self.untrusted.forget(path);
+                self.trust_no_more(path);
                 self.file_spoiled(path, FailureReport::of(error));
             }
             StageError::Store { .. } => {
@@ -222,6 +253,7 @@ impl Control {
         let metadata = &candidate.staged.metadata;
         let changed = (metadata.ctime(), metadata.ctime_nsec());
         let judged = (Judged { digest: candidate.id.digest, changed }, seen);
+        self.shared.catalog().add_untrusted(path, &candidate.id);
         match self.untrusted.put(path, judged, patience, Instant::now(), &failure) {
             Verdict::Refuse => self.file_spoiled(path, failure),
             Verdict::Wait(time) => {
@@ -283,4 +315,8 @@ impl Control {
             }
         }
     }
+}
+
+fn is_older(id: &VersionId, later: &Version) -> FailureReport {
+    FailureReport::with_code(Code::TrustOlder, format!("{id} is older than {later}, which has served here"))
 }

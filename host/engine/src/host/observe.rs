@@ -80,13 +80,13 @@ impl Shared {
                 })
                 .collect();
         }
-        drop(change);
         let distrusted = self.distrusted(entry).into_iter().map(|(id, failure)| DistrustedStatus {
             id: id.to_string(),
             code: failure.code.to_owned(),
             reason: failure.message,
         });
         status.distrusted = distrusted.collect();
+        drop(change);
         // What the version itself is asked for, it may take its time for.
         if let Some(loaded) = looked.as_ref().map(|lease| lease.loaded()) {
             status.heap_bytes = loaded.heap().map(|heap| heap.bytes);

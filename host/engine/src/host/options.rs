@@ -20,7 +20,8 @@ use std::{
 /// What happens when the file of the version that serves is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RemovalPolicy {
-    /// The next version present takes over; without one the plugin is retired.
+    /// The next version present takes over; without one the plugin is retired. [In
+    /// production](Trust::production) it is one that has served before, or none.
     #[default]
     FallBack,
     /// It serves on until another version is wanted.

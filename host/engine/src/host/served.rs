@@ -36,12 +36,17 @@ impl Served {
         if is_meant || self.floor.as_ref().is_none_or(|floor| *floor < id.version) {
             self.floor = Some(id.version.clone());
         }
-        self.bytes.insert(id.version.clone(), id.digest);
+        self.name(id);
         self.stayed.insert(id.version.clone());
+        self.stayed.retain(|version| self.bytes.contains_key(version));
+    }
+
+    /// A version serves, be it only a share of the calls: these are its bytes from now on.
+    pub(super) fn name(&mut self, id: &VersionId) {
+        self.bytes.insert(id.version.clone(), id.digest);
         while self.bytes.len() > VERSIONS_MAX {
             self.bytes.pop_first();
         }
-        self.stayed.retain(|version| self.bytes.contains_key(version));
     }
 
     /// What a version may not take the place of by itself: a later one. It may if it has

@@ -109,7 +109,8 @@ impl Control {
 
     fn begin_trial(&mut self, id: &VersionId, prepared: Prepared, share: Share) -> Result<(), DeployError> {
         let Prepared { entry, version, .. } = prepared;
-        if let Err(error) = pipeline::can_share(version.payload()) {
+        let can_serve = self.is_still_trusted(version.payload());
+        if let Err(error) = can_serve.and_then(|()| pipeline::can_share(version.payload())) {
             self.unload(version.retire(), None);
             return Err(error);
         }

@@ -3,14 +3,18 @@
 
 use super::{control::Control, error::HostError, shared::Shared};
 use crate::{
-    artifact::trust::Trust,
+    artifact::trust::{Trust, Voucher},
     clock::monotonic_ns,
     dispatch::{Arm, Holder},
     event::{EventKind, FailureReport},
     id::VersionId,
+    pipeline::DeployError,
     service::{Entry, Serving},
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
+
+/// How long is waited for whoever changes which version serves.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 impl Control {
     /// Asks other things of files from now on.
@@ -18,16 +22,40 @@ impl Control {
         check(&trust, &self.shared.trust()).map_err(|error| FailureReport::of(&error))?;
         self.shared.set_trust(trust);
         for entry in self.shared.directory.all() {
-            for (id, failure) in self.shared.distrusted(&entry) {
+            let distrusted = {
+                // Nobody goes back between one look and the next; unless a disk hangs.
+                let _change = entry.change_within(PATIENCE);
+                self.shared.distrusted(&entry)
+            };
+            for (id, failure) in distrusted {
                 self.shared.event(Some(&id), EventKind::Distrusted { failure });
             }
         }
         let files: Vec<PathBuf> = {
-            let catalog = self.shared.catalog();
+            let mut catalog = self.shared.catalog();
+            // They were judged by other keys.
+            catalog.forget_copies();
             catalog.files().chain(self.untrusted.paths()).map(ToOwned::to_owned).collect()
         };
         files.iter().for_each(|path| self.watcher.report_again(path));
         Ok(())
+    }
+}
+
+impl Control {
+    /// The file of a version is trusted: so is what serves of it.
+    pub(super) fn vouch_for(&self, id: &VersionId, voucher: &Voucher) {
+        let Some(entry) = self.shared.directory.find(id.name.as_str()) else { return };
+        let holder = || Holder::new("trust", monotonic_ns());
+        let serving = [entry.slot.look(holder()), entry.slot.look_at(Arm::Challenger, holder())];
+        for serving in serving.iter().flatten().filter(|serving| serving.id() == id) {
+            serving.set_voucher(voucher.clone());
+        }
+    }
+
+    /// Whether what vouched for a version when its file was judged does so now.
+    pub(super) fn is_still_trusted(&self, serving: &Serving) -> Result<(), DeployError> {
+        Ok(self.shared.trust().stands_by(serving.id(), &serving.voucher())?)
     }
 }
 
@@ -36,7 +64,7 @@ impl Shared {
     pub(super) fn distrusted(&self, entry: &Entry) -> Vec<(VersionId, FailureReport)> {
         let trust = self.trust();
         let judge = |serving: &Serving| {
-            let error = trust.stands_by(serving.id(), serving.voucher()).err()?;
+            let error = trust.stands_by(serving.id(), &serving.voucher()).err()?;
             Some((serving.id().clone(), FailureReport::of(&error)))
         };
         let holder = || Holder::new("status", monotonic_ns());

@@ -51,6 +51,8 @@ pub(super) struct Versions {
     rehearsed: BTreeMap<Digest, u64>,
     /// Until when the version that serves is kept, its file being gone.
     gone_until: Option<Instant>,
+    /// Files that stand there, and for which nobody vouches yet.
+    untrusted: BTreeMap<PathBuf, VersionId>,
     served: Served,
     /// What has served is noted, and nothing older comes back by itself.
     is_guarded: bool,
@@ -151,12 +153,32 @@ impl Versions {
         Choice { chosen, before, stays: self.stays, left: self.left.clone(), served: self.served.clone() }
     }
 
-    /// All files that were there when the host started are read.
+    /// All files that were there when the host started are read. A choice whose file went
+    /// meanwhile is none any more, where it would let an older version in later.
     pub(super) fn started(&mut self) {
-        if self.is_starting {
-            self.is_starting = false;
-            self.forget_what_is_gone();
+        if !self.is_starting {
+            return;
         }
+        self.is_starting = false;
+        let is_there = |version: &Version| {
+            let mut untrusted = self.untrusted.values();
+            self.present.contains_key(version) || untrusted.any(|id| id.version == *version)
+        };
+        if self.is_guarded && self.standing.found_in_doubt().is_none() {
+            self.pinned = self.pinned.take_if(|version| is_there(version));
+        }
+        self.forget_what_is_gone();
+    }
+
+    /// A file stands there, for which nobody vouches, or not yet.
+    pub(super) fn add_untrusted(&mut self, path: PathBuf, id: VersionId) {
+        self.untrusted.insert(path, id);
+    }
+
+    /// It is trusted now, gone, or something else.
+    pub(super) fn remove_untrusted(&mut self, path: &Path) {
+        self.untrusted.remove(path);
+        self.forget_what_is_gone();
     }
 }
 
@@ -294,9 +316,22 @@ impl Versions {
         self.rehearsed.get(&id.digest).copied()
     }
 
+    /// No private copy is kept: the next deployment makes another, and has it judged anew.
+    pub(super) fn forget_copies(&mut self) {
+        self.present.values_mut().for_each(|present| present.candidate = None);
+    }
+
+    /// What could serve, and does so by an operator's choice only: it is older than what
+    /// has served. Nothing where something else is wanted.
+    pub(super) fn out_of_reach(&self) -> Vec<&Present> {
+        let is_nothing_wanted = self.wanted().is_none();
+        let older = |present: &&Present| is_nothing_wanted && self.is_older_than(&present.id).is_some();
+        self.present.values().filter(older).collect()
+    }
+
     /// Whether nothing of the plugin is left.
     pub(super) fn is_empty(&self) -> bool {
-        self.present.is_empty() && self.active.is_none()
+        self.present.is_empty() && self.untrusted.is_empty() && self.active.is_none()
     }
 
     /// Only the version that is wanted keeps its private copy.
@@ -323,7 +358,9 @@ impl Versions {
         self.backoff.keep(|digest| there.contains(digest));
         self.rehearsed.retain(|digest, _| there.contains(digest));
         if !self.is_starting {
-            self.served.only_stay(|digest| there.contains(digest));
+            let others = self.untrusted.values().chain(&self.active);
+            let others: BTreeSet<Digest> = others.map(|id| id.digest).collect();
+            self.served.only_stay(|digest| there.contains(digest) || others.contains(digest));
         }
     }
 }
@@ -383,6 +420,9 @@ impl Versions {
     pub(super) fn set_trial(&mut self, id: Option<VersionId>) {
         if let Some(id) = &id {
             self.try_again(&id.digest);
+            if self.is_guarded {
+                self.served.name(id);
+            }
         }
         self.trial = id;
     }

@@ -54,7 +54,7 @@ pub(crate) fn judge(candidate: &mut Candidate, trust: &Trust) -> Result<(), Depl
 pub(crate) fn copy_of(serving: &Serving, stager: &Stager) -> Result<Candidate, DeployError> {
     let candidate = inspect(stager.stage(serving.loaded().path())?)?;
     // A copy whose mark was cleared has a digest of its own.
-    Ok(Candidate { id: serving.id().clone(), voucher: serving.voucher().clone(), ..candidate })
+    Ok(Candidate { id: serving.id().clone(), voucher: serving.voucher(), ..candidate })
 }
 
 /// Reads any file without running it, for people: nothing is copied.

@@ -8,7 +8,7 @@ use crate::{
     load::{Converted, ExportedDown, Hook, HookError, InterfaceIndex, Loaded, StepInfo, Vtables},
 };
 use replug_abi::{ForeignWaker, Instance, Pending, Request, Sink, Status, TypedInterface};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A loaded version and its instance.
 ///
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// instance lives until the version is unloaded.
 pub struct Serving {
     id: VersionId,
-    voucher: Voucher,
+    voucher: Mutex<Voucher>,
     manifest: Arc<Manifest>,
     steps: Vec<StepInfo>,
     vtables: Vtables,
@@ -38,7 +38,7 @@ impl Serving {
         loaded: Loaded,
         instance: Instance,
     ) -> Self {
-        Serving { id, voucher, manifest, steps, vtables, tables, loaded, instance }
+        Serving { id, voucher: Mutex::new(voucher), manifest, steps, vtables, tables, loaded, instance }
     }
 
     /// Which version this is.
@@ -46,9 +46,14 @@ impl Serving {
         &self.id
     }
 
-    /// Who vouched for its file when it was let in.
-    pub(crate) fn voucher(&self) -> &Voucher {
-        &self.voucher
+    /// Who vouched for its file when that was judged last.
+    pub(crate) fn voucher(&self) -> Voucher {
+        self.voucher.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its file was judged again.
+    pub(crate) fn set_voucher(&self, voucher: Voucher) {
+        *self.voucher.lock().unwrap_or_else(PoisonError::into_inner) = voucher;
     }
 
     /// What the version says about itself.

@@ -81,16 +81,16 @@ pub enum TrustError {
         /// The key's name.
         key: String,
     },
-    /// What serves was made with a key that was revoked since it was let in.
-    #[error("{version} was let in on a signature of the key {key}, which is revoked now; it serves on")]
+    /// What was let in was made with a key that was revoked since.
+    #[error("{version} was let in on a signature of the key {key}, which is revoked now")]
     RevokedSince {
         /// `name@semver+digest8`.
         version: String,
         /// The key's name.
         key: String,
     },
-    /// Nobody vouches any more for what serves.
-    #[error("{version} was let in on {voucher}, which is not in the configuration any more; it serves on")]
+    /// Nobody vouches any more for what was let in.
+    #[error("{version} was let in on {voucher}, which is not in the configuration any more")]
     Withdrawn {
         /// `name@semver+digest8`.
         version: String,
