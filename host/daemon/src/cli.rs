@@ -110,6 +110,9 @@ pub(crate) enum Verb {
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+    /// For hosts, which start it: rehearses one upgrade, and tells the host.
+    #[command(hide = true)]
+    Rehearse,
     /// Shows the main job, live, on the sample plugins.
     #[command(after_help = "Example:\n  replug demo --threads 4")]
     Demo(DemoArgs),

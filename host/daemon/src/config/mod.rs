@@ -1,7 +1,9 @@
 //! The configuration file.
 
+mod rehearsal;
 mod trust;
 
+use rehearsal::RehearsalConfig;
 use replug_host::{
     HostBuilder, RemovalPolicy,
     artifact::trust::Trust,
@@ -44,6 +46,7 @@ pub(crate) struct Config {
     table_bytes_max: Option<u64>,
     accept_table_loss: bool,
     trust: TrustConfig,
+    rehearsal: RehearsalConfig,
     /// One table for each plugin, handed to it as it is.
     plugin: BTreeMap<String, serde_json::Value>,
 }
@@ -128,7 +131,7 @@ impl Config {
     /// Hands every setting to the engine. In development whatever is dropped is loaded,
     /// also if the file says otherwise.
     pub(crate) fn apply(self, mut host: HostBuilder, is_development: bool) -> HostBuilder {
-        host = host.trust(self.trust.read(is_development));
+        host = self.rehearsal.apply(host.trust(self.trust.read(is_development)));
         host = host.allow_state_loss(self.allow_state_loss).removal(match self.removal {
             Removal::FallBack => RemovalPolicy::FallBack,
             Removal::Keep => RemovalPolicy::Keep,

@@ -13,3 +13,4 @@ mod refusing;
 mod signing;
 mod ageing;
 mod trusting;
+mod rehearsing;

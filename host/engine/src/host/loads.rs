@@ -47,7 +47,7 @@ impl Control {
         for (name, First { id, work, trial }) in done {
             let ended = match work {
                 FirstWork::Load(job) => self.end_load(&id, job),
-                FirstWork::Rehearsal(rehearsing) => self.end_rehearsal(&id, rehearsing),
+                FirstWork::Rehearsal(rehearsing) => self.end_rehearsal(&id, *rehearsing),
             };
             let ended = ended.map_err(|error| match trial.is_some() {
                 true => self.not_tried(&id, &error),

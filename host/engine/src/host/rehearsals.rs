@@ -53,7 +53,7 @@ impl Control {
             let subject = Subject { library, digest, before, config, state, state_bytes_max };
             rehearse::run(&rehearsal, &subject, &folder, &inside)
         });
-        let rehearsing = Rehearsing { job: job.map_err(DeployError::Thread)?, candidate, stop };
+        let rehearsing = Box::new(Rehearsing { job: job.map_err(DeployError::Thread)?, candidate, stop });
         let first = First { id: id.clone(), work: FirstWork::Rehearsal(rehearsing), trial: None };
         self.firsts.insert(id.name.clone(), first);
         Ok(true)

@@ -42,7 +42,7 @@ pub(super) enum FirstWork {
     /// Its plugin's tables are being read.
     Load(Job<Result<Vec<String>, TableStoreError>>),
     /// It is being rehearsed.
-    Rehearsal(Rehearsing),
+    Rehearsal(Box<Rehearsing>),
 }
 
 impl FirstWork {
