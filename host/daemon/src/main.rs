@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Verb::Rehearse => replug_host::rehearsal_helper(),
         Verb::Run(args) => run::run(&args),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Check(args) => commands::check(&args),
         Verb::Inspect { file, output } => commands::inspect(&file, output),
         Verb::Call { host, name, method, data, timeout_ms } => {
             commands::call(&host, &name, &method, data.as_deref(), timeout_ms)

@@ -81,7 +81,7 @@ pub use host::{
     UnloadingStatus, VersionStatus,
 };
 #[cfg(not(loom))]
-pub use pipeline::{ReadError, rehearsal_helper};
+pub use pipeline::{CheckWith, Checked, ReadError, check, rehearsal_helper};
 #[cfg(not(loom))]
 pub use replug_abi::{Fault, FaultKind, TypedInterface};
 #[cfg(not(loom))]

@@ -8,6 +8,7 @@ use replug_host::{
     HostBuilder, RemovalPolicy,
     artifact::trust::Trust,
     failure::{Code, Failure},
+    rehearse::Rehearsal,
     table::Limits,
 };
 use serde::Deserialize;
@@ -112,6 +113,11 @@ impl ConfigError {
 }
 
 impl Config {
+    /// How a version of a plugin is checked: with which limits, and its configuration.
+    pub(crate) fn check(mut self, plugin: &str) -> (Rehearsal, Option<serde_json::Value>, Option<usize>) {
+        (self.rehearsal.rehearsal(), self.plugin.remove(plugin), self.state_bytes_max)
+    }
+
     /// Whom the file trusts.
     pub(crate) fn trust(self, is_development: bool) -> Trust {
         self.trust.read(is_development)

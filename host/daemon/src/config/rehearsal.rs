@@ -33,9 +33,14 @@ enum Mode {
 
 impl RehearsalConfig {
     pub(super) fn apply(self, host: HostBuilder) -> HostBuilder {
-        if self.mode == Mode::Never {
-            return host;
+        match self.mode {
+            Mode::Never => host,
+            Mode::Always => host.rehearsal(self.rehearsal()),
         }
+    }
+
+    /// How a rehearsal is held, if one is.
+    pub(super) fn rehearsal(self) -> Rehearsal {
         let mut rehearsal = Rehearsal::by(self.helper.unwrap_or_else(|| OWN.into())).arg("rehearse");
         if let Some(ms) = self.timeout_ms {
             rehearsal = rehearsal.timeout(Duration::from_millis(ms));
@@ -50,7 +55,7 @@ impl RehearsalConfig {
                 rehearsal = set(rehearsal, number);
             }
         }
-        host.rehearsal(rehearsal)
+        rehearsal
     }
 }
 

@@ -137,15 +137,19 @@ impl Stage {
         let opened = self.step(Step::Load, |_| Ok(start::open(candidate, &directory, &nobody_waits())?))?;
         let config = request.config.as_str();
         let serving = self.step(Step::Prepare, |_| Ok(start::prepared(opened, &directory, config)?))?;
-        if let Some(state) = state {
-            let old = match before.filter(|_| state.schema_version > serving.manifest().schema_version) {
-                Some(before) => Some(self.step(Step::Before, |_| {
+        if serving.manifest().state.snapshot {
+            let (old, state) = match before {
+                Some(before) => self.step(Step::Before, |stage| {
                     let opened = start::open(before, &directory, &nobody_waits())?;
-                    Ok(start::prepared(opened, &directory, config)?)
-                })?),
-                None => None,
+                    let old = start::prepared(opened, &directory, config)?;
+                    let state = state.map_or_else(|| stage.first_state_of(&old), |state| Ok(Some(state)))?;
+                    Ok((Some(old), state))
+                })?,
+                None => (None, state),
             };
-            self.rehearse_state(&serving, old.as_ref(), &state)?;
+            if let Some(state) = state {
+                self.rehearse_state(&serving, old.as_ref(), &state)?;
+            }
             // It stays where it is: its own unload was rehearsed when it was new.
             std::mem::forget(old);
         }
@@ -163,6 +167,10 @@ impl Stage {
             Ok(candidate)
         };
         let candidate = copied(&request.library)?;
+        if candidate.id.digest != request.digest {
+            let (wanted, found) = (request.digest.to_string(), candidate.id.digest.to_string());
+            return Err(DeployError::Replaced { wanted, found }.into());
+        }
         let before = request.before.as_deref().map(copied).transpose()?;
         let bytes = request.state.as_ref().map(fs::read).transpose();
         let bytes = bytes.map_err(|error| Stopped::host("its state cannot be read", &error))?;
@@ -180,7 +188,17 @@ impl Stage {
         Ok(Set { candidate, before, directory, state })
     }
 
-    /// The way of the state into the version, and back. `old` converts it on the way down.
+    /// What a new instance of the version before gives.
+    fn first_state_of(&self, old: &Serving) -> Result<Option<Envelope>, Stopped> {
+        if !old.manifest().state.snapshot {
+            return Ok(None);
+        }
+        let bytes_max = usize::try_from(self.limits.state_bytes).unwrap_or(usize::MAX);
+        Ok(Some(state::envelope(old, ran(old.export(bytes_max))?)))
+    }
+
+    /// The way of the state into the version, and back. `old`, the version before, converts
+    /// it on the way down, and reads it when it has come back.
     fn rehearse_state(
         &mut self,
         new: &Serving,
@@ -189,7 +207,7 @@ impl Stage {
     ) -> Result<(), Stopped> {
         let bytes_max = usize::try_from(self.limits.state_bytes).unwrap_or(usize::MAX);
         let (from, to) = (state.schema_version, new.manifest().schema_version);
-        let converter = old.unwrap_or(new);
+        let converter = old.filter(|_| from > to).unwrap_or(new);
         let (schema, payload) = self.step(Step::Migrate, |_| {
             let plan = plan(from, to, converter.steps()).map_err(DeployError::from)?;
             Ok(converted(converter, &plan, (from, to), &state.payload, bytes_max)?)
@@ -203,6 +221,9 @@ impl Stage {
             (false, Ok(plan)) => self.step(Step::MigrateBack, |_| {
                 let (_, back) = converted(new, &plan, (to, from), &after, bytes_max)?;
                 let back = back.as_deref().unwrap_or(&after);
+                if let Some(old) = old.filter(|old| old.manifest().schema_version == from) {
+                    ran(old.loaded().read(from, back))?;
+                }
                 Ok(WayBack::Steps { bytes: back.len() as u64, same: back == state.payload })
             })?,
         };

@@ -33,7 +33,7 @@ pub(crate) struct Subject {
     /// The private copy, and the digest that it has.
     pub(crate) library: PathBuf,
     pub(crate) digest: Digest,
-    /// The library of the version that serves, where it is what converts the state.
+    /// The library of the version before, where it converts the state, or gives it.
     pub(crate) before: Option<PathBuf>,
     pub(crate) config: String,
     /// A sealed envelope.

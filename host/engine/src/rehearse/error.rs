@@ -100,6 +100,24 @@ pub enum RehearsalError {
     },
 }
 
+impl RehearsalError {
+    /// The step at which it was refused; none if it did not come to that.
+    pub fn step(&self) -> Option<Step> {
+        match self {
+            RehearsalError::Helper { .. } | RehearsalError::NoHelper { .. } | RehearsalError::Host { .. } => {
+                None
+            }
+            RehearsalError::Crashed { step, .. }
+            | RehearsalError::Exited { step, .. }
+            | RehearsalError::TimedOut { step, .. }
+            | RehearsalError::Refused { step, .. }
+            | RehearsalError::Descriptors { step, .. }
+            | RehearsalError::Threads { step, .. }
+            | RehearsalError::Resident { step, .. } => Some(*step),
+        }
+    }
+}
+
 /// What the child said last, where it said something.
 fn tail(stderr: &str) -> String {
     if stderr.is_empty() { String::new() } else { format!("; it said: {stderr}") }

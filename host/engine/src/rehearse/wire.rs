@@ -73,7 +73,7 @@ pub enum Step {
     Load,
     /// An instance is built with the real configuration.
     Prepare,
-    /// The version that serves is loaded too: it converts state on the way down.
+    /// The version before is loaded too: it converts state on the way down, or gives it.
     Before,
     /// The state is brought to the version's schema.
     Migrate,
