@@ -215,11 +215,12 @@ impl Stage {
         let payload = payload.as_deref().unwrap_or(&state.payload);
         self.step(Step::Restore, |_| ran(new.restore(schema, payload)))?;
         let after = self.step(Step::Export, |_| ran(new.export(bytes_max)))?;
-        let way_back = match (from == to, plan(to, from, new.steps())) {
+        // The version of the later schema knows the way in both directions.
+        let way_back = match (from == to, plan(to, from, converter.steps())) {
             (true, _) => WayBack::Unchanged,
             (false, Err(none)) => WayBack::None { reason: none.to_string() },
             (false, Ok(plan)) => self.step(Step::MigrateBack, |_| {
-                let (_, back) = converted(new, &plan, (to, from), &after, bytes_max)?;
+                let (_, back) = converted(converter, &plan, (to, from), &after, bytes_max)?;
                 let back = back.as_deref().unwrap_or(&after);
                 if let Some(old) = old.filter(|old| old.manifest().schema_version == from) {
                     ran(old.loaded().read(from, back))?;
