@@ -44,7 +44,9 @@ pub trait Plugin: Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// Checks the instance before callers reach it.
+    /// Checks the instance before callers reach it. A host that rehearses versions asks
+    /// this of an instance that was not activated, too, where it may open no socket and
+    /// write no file.
     ///
     /// # Errors
     /// Refuses the version; the old one goes on.

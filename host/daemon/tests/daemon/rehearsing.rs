@@ -341,3 +341,22 @@ fn a_check_against_what_runs_takes_its_state() {
     assert_eq!(report["report"]["state"]["from_schema"], 1, "{report}");
     assert_eq!(text(&daemon.verb(&["call", "hostile", "count"]).stdout).trim(), "41");
 }
+
+#[test]
+fn some_rows_of_tables_are_brought_to_the_new_schema_and_back() {
+    let daemon = Daemon::start();
+    daemon.deploy(&artifacts::plugin("sessions-v1"), "sessions@1.0.0");
+    for user in 0..20 {
+        let body = format!(r#"{{"token":"token {user}","user":"user {user}"}}"#);
+        let opened = daemon.verb(&["call", "sessions", "open", "--data", &body]);
+        assert!(opened.status.success(), "{}", text(&opened.stderr));
+    }
+    daemon.deploy(&artifacts::plugin("sessions-v2"), "sessions@2.0.0");
+    let events = text(&daemon.verb(&["events"]).stdout);
+    let rehearsed = events.lines().rfind(|line| line.contains("\"rehearsed\"")).expect("was rehearsed");
+    assert!(rehearsed.contains("\"step\":\"rows\""), "{rehearsed}");
+    let rehearsed: Value = serde_json::from_str(rehearsed).expect("JSON");
+    let rows = rehearsed["rows"].as_array().expect("tables");
+    let converted: u64 = rows.iter().filter_map(|rows| rows["converted"].as_u64()).sum();
+    assert!(converted >= 20, "{rehearsed}");
+}

@@ -107,6 +107,9 @@ pub enum EventKind {
         micros: u64,
         /// What was done, in order.
         steps: Vec<RehearsedStep>,
+        /// What became of some rows of its tables.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        rows: Vec<RehearsedRows>,
         /// What should confine the child and is not offered by the kernel.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         absent: Vec<String>,
@@ -367,6 +370,19 @@ pub struct RehearsedStep {
     pub micros: u64,
     /// Memory of the child after it, in KiB.
     pub memory_kib: u64,
+}
+
+/// Rows of a table on which a version was rehearsed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RehearsedRows {
+    /// The table.
+    pub table: String,
+    /// Rows that were looked at.
+    pub rows: u64,
+    /// Of these, rows that were brought to the version's schema.
+    pub converted: u64,
+    /// Of these, rows that the version before can read then.
+    pub way_back: u64,
 }
 
 /// A stage of a deployment.

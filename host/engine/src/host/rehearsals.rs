@@ -9,15 +9,16 @@ use super::{
 use crate::{
     clock::monotonic_ns,
     dispatch::{Holder, Lease},
-    event::{EventKind, RehearsedStep},
+    event::{EventKind, RehearsedRows, RehearsedStep},
     id::VersionId,
     pipeline::{self, Candidate, DeployError},
-    rehearse::{self, Report, Subject},
-    service::Serving,
+    rehearse::{self, Report, RowsWay, Subject},
+    service::{Serving, TableOf},
     state::{
         chain::{self, Plan},
         envelope::Envelope,
     },
+    table::SampleRow,
 };
 use std::{
     path::PathBuf,
@@ -26,6 +27,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
+
+/// Rows of each table on which it is tried what will be done to all, and their bytes.
+const SAMPLE_ROWS_MAX: usize = 1000;
+const SAMPLE_BYTES_MAX: usize = 1024 * 1024;
 
 impl Control {
     /// How long a version's rehearsal took; none before it passed one.
@@ -45,12 +50,13 @@ impl Control {
         let (state, before) = self.state_to_rehearse(&candidate);
         let (config, state_bytes_max) = (self.config_of(&id.name), self.options.state_bytes_max);
         let (library, digest) = (candidate.staged.copy.path().to_owned(), id.digest);
+        let rows = self.rows_to_rehearse(&candidate);
         let (folder, stop) = (self.rehearsals.clone(), Arc::<AtomicBool>::default());
         let inside = Arc::clone(&stop);
         let job = Job::start("replug-rehearse", self.shared.nudger(), move || {
             // Packed here: it may be large.
             let state = state.map(|state| state.seal().bytes);
-            let subject = Subject { library, digest, before, config, state, state_bytes_max };
+            let subject = Subject { library, digest, before, config, state, state_bytes_max, rows };
             rehearse::run(&rehearsal, &subject, &folder, &inside)
         });
         let rehearsing = Box::new(Rehearsing { job: job.map_err(DeployError::Thread)?, candidate, stop });
@@ -68,7 +74,13 @@ impl Control {
         let Rehearsing { job, candidate, .. } = rehearsing;
         let (report, verdict) = job.join().ok_or(DeployError::Panicked)?;
         let absent = report.absent().map(ToOwned::to_owned).collect();
-        let Report { steps, total_us, .. } = report;
+        let Report { steps, rows, total_us, .. } = report;
+        let rows = rows.into_iter().map(|RowsWay { table, rows, converted, way_back }| RehearsedRows {
+            table,
+            rows,
+            converted,
+            way_back,
+        });
         let steps = steps.iter().map(|done| RehearsedStep {
             step: done.step.as_str(),
             micros: done.measured.micros,
@@ -78,6 +90,7 @@ impl Control {
             passed: verdict.is_ok(),
             micros: total_us,
             steps: steps.collect(),
+            rows: rows.collect(),
             absent,
         };
         self.shared.event(Some(id), kind);
@@ -144,6 +157,18 @@ impl Control {
             newest => newest,
         };
         (newest, None)
+    }
+
+    /// Some rows of the plugin's tables.
+    fn rows_to_rehearse(&self, candidate: &Candidate) -> Vec<(String, Vec<SampleRow>)> {
+        if !candidate.manifest.state.tables {
+            return Vec::new();
+        }
+        let tables = self.shared.directory.tables.of(&candidate.id.name);
+        let sample = |TableOf { table, .. }: &TableOf| {
+            (table.name().to_owned(), table.sample(SAMPLE_ROWS_MAX, SAMPLE_BYTES_MAX))
+        };
+        tables.iter().map(sample).collect()
     }
 
     /// The state of what serves, beside its calls.

@@ -80,6 +80,7 @@ pub fn check(
         config: config.map(|config| config.to_string()).unwrap_or_default(),
         state,
         state_bytes_max,
+        rows: Vec::new(),
     };
     let (report, verdict) = rehearse::run(rehearsal, &subject, folder.as_ref(), &AtomicBool::new(false));
     Ok(Checked { manifest, hazards, report, verdict })

@@ -18,14 +18,15 @@ use crate::{
     failure::{Code, Failure},
     load::{Closed, Hook, HookError, Interfaces, Loaded, Pin, StepInfo},
     rehearse::{
-        LINE_CLOSED, Limits, Measured, Record, Request, Said, StateWay, Step, WayBack, confine, read_request,
+        LINE_CLOSED, Limits, Measured, Record, Request, RowsWay, Said, StateWay, Step, WayBack, confine,
+        read_request, rows_from_bytes,
     },
     service::{Directory, ServiceLimits, Serving, Tables},
     state::{
         chain::{self, MigratePolicy, NoPath, Plan},
         envelope::Envelope,
     },
-    table::Limits as TableLimits,
+    table::{Limits as TableLimits, SampleRow, VALUE_BYTES_MAX},
     table_store::TableStoreOptions,
 };
 use std::{
@@ -119,6 +120,7 @@ struct Set {
     before: Option<Candidate>,
     directory: Arc<Directory>,
     state: Option<Envelope>,
+    rows: Vec<(String, Vec<SampleRow>)>,
 }
 
 /// Where it is played.
@@ -132,7 +134,7 @@ struct Stage {
 
 impl Stage {
     fn rehearse(&mut self, request: &Request) -> Result<(), Stopped> {
-        let Set { candidate, before, directory, state } =
+        let Set { candidate, before, directory, state, rows } =
             self.step(Step::Confine, |stage| stage.set(request))?;
         let opened = self.step(Step::Load, |_| Ok(start::open(candidate, &directory, &nobody_waits())?))?;
         let config = request.config.as_str();
@@ -152,6 +154,9 @@ impl Stage {
             }
             // It stays where it is: its own unload was rehearsed when it was new.
             std::mem::forget(old);
+        }
+        if !rows.is_empty() {
+            self.step(Step::Rows, |stage| stage.rehearse_rows(&serving, &rows))?;
         }
         self.step(Step::SelfTest, |_| ran(serving.hook(Hook::SelfTest)))?;
         self.end(serving)
@@ -176,6 +181,11 @@ impl Stage {
         let bytes = bytes.map_err(|error| Stopped::host("its state cannot be read", &error))?;
         let opened = bytes.map(|bytes| Envelope::open(&bytes, self.limits.state_bytes)).transpose();
         let state = opened.map_err(|error| Stopped::by(&error))?;
+        let mut rows = Vec::new();
+        for (table, file) in &request.rows {
+            let bytes = fs::read(file).map_err(|error| Stopped::host("rows cannot be read", &error))?;
+            rows.push((table.clone(), rows_from_bytes(&bytes)));
+        }
         let options = TableStoreOptions { accept_loss: true, witnesses: None };
         let tables = Tables::new(TABLE_LIMITS, request.scratch.join("tables"), options);
         let directory = Arc::new(Directory::new(CALL_LIMITS, Interfaces::default(), tables));
@@ -185,7 +195,7 @@ impl Stage {
             protections.map_err(|error| Stopped::host("the child cannot confine itself", &error))?;
         self.say(&Record::Confined { protections });
         self.own = descriptors();
-        Ok(Set { candidate, before, directory, state })
+        Ok(Set { candidate, before, directory, state, rows })
     }
 
     /// What a new instance of the version before gives.
@@ -231,6 +241,26 @@ impl Stage {
         let (bytes_before, bytes_after) = (state.payload.len() as u64, after.len() as u64);
         let way = StateWay { from_schema: from, to_schema: to, bytes_before, bytes_after, way_back };
         self.say(&Record::State { way });
+        Ok(())
+    }
+
+    /// Has the version bring rows of earlier schemas to its own, and give what an earlier
+    /// version reads of them. A row that it cannot convert refuses it: it would stay as it
+    /// is, and be an error to whoever reads it.
+    fn rehearse_rows(&mut self, new: &Serving, tables: &[(String, Vec<SampleRow>)]) -> Result<(), Stopped> {
+        for (table, rows) in tables {
+            let Some(own) = new.table_schema(table) else { continue };
+            let mut way =
+                RowsWay { table: table.clone(), rows: rows.len() as u64, converted: 0, way_back: 0 };
+            for SampleRow { schema, value } in rows.iter().filter(|row| row.schema < own) {
+                let convert = |image| ran(new.convert_row(table, value, (*schema, image), VALUE_BYTES_MAX));
+                let with_image = convert(*schema)?;
+                way.way_back += u64::from(with_image.is_some());
+                let converted = with_image.map_or_else(|| convert(0), |row| Ok(Some(row)))?;
+                way.converted += u64::from(converted.is_some());
+            }
+            self.say(&Record::Rows { rows: way });
+        }
         Ok(())
     }
 

@@ -4,9 +4,9 @@ use super::{
     Rehearsal, Report,
     error::RehearsalError,
     heard::{Ended, Heard, verdict},
-    wire::{FORMAT, Limits, Request},
+    wire::{FORMAT, Limits, Request, rows_as_bytes},
 };
-use crate::id::Digest;
+use crate::{id::Digest, table::SampleRow};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
@@ -39,6 +39,8 @@ pub(crate) struct Subject {
     /// A sealed envelope.
     pub(crate) state: Option<Vec<u8>>,
     pub(crate) state_bytes_max: usize,
+    /// Some rows of tables, by name.
+    pub(crate) rows: Vec<(String, Vec<SampleRow>)>,
 }
 
 /// Rehearses in a child that writes below `folder` only. Waits for its end, for as long
@@ -66,6 +68,11 @@ fn follow(
 ) -> Result<(), RehearsalError> {
     let until = Instant::now() + rehearsal.timeout;
     let state = subject.state.as_deref().map(|state| scratch.write("state", state)).transpose()?;
+    let mut rows = Vec::new();
+    for (index, (table, sample)) in subject.rows.iter().enumerate() {
+        let path = scratch.write(&format!("rows-{index}"), &rows_as_bytes(sample))?;
+        rows.push((table.clone(), path));
+    }
     let whole_s = rehearsal.timeout.as_secs().saturating_add(1);
     let request = Request {
         format: FORMAT,
@@ -75,6 +82,7 @@ fn follow(
         before: subject.before.clone(),
         config: subject.config.clone(),
         state,
+        rows,
         scratch: scratch.0.clone(),
         limits: Limits {
             // Of all its threads together.

@@ -76,6 +76,7 @@ impl Heard {
             Record::Left { step, measured } => self.report.steps.push(Done { step, measured }),
             Record::Confined { protections } => self.report.protections = protections,
             Record::State { way } => self.report.state = Some(way),
+            Record::Rows { rows } => self.report.rows.push(rows),
             Record::Refused { step, said } => self.refused = Some((step, said)),
             Record::Done => self.is_done = true,
         }

@@ -35,8 +35,8 @@ pub use error::RehearsalError;
 pub(crate) use heard::LINE_CLOSED;
 use serde::Serialize;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
-pub(crate) use wire::{Limits, Record, Request, Said, read_request};
-pub use wire::{Measured, Protection, StateWay, Step, WayBack};
+pub(crate) use wire::{Limits, Record, Request, Said, read_request, rows_from_bytes};
+pub use wire::{Measured, Protection, RowsWay, StateWay, Step, WayBack};
 
 /// How versions are rehearsed.
 ///
@@ -119,6 +119,8 @@ pub struct Report {
     pub steps: Vec<Done>,
     /// What became of the state, if there was some.
     pub state: Option<StateWay>,
+    /// What became of some rows of tables.
+    pub rows: Vec<RowsWay>,
     /// All of it, in microseconds, with the start of the child.
     pub total_us: u64,
 }

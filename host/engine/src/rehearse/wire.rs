@@ -1,6 +1,6 @@
 //! What host and child tell each other: one line of JSON each, the request first.
 
-use crate::id::Digest;
+use crate::{id::Digest, table::SampleRow};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
@@ -47,6 +47,8 @@ pub(crate) struct Request {
     pub(crate) config: String,
     /// A saved state.
     pub(crate) state: Option<PathBuf>,
+    /// Tables by name, each with a file of some of its rows.
+    pub(crate) rows: Vec<(String, PathBuf)>,
     /// The one folder that may be written.
     pub(crate) scratch: PathBuf,
     pub(crate) limits: Limits,
@@ -83,6 +85,8 @@ pub enum Step {
     Export,
     /// That is brought back to the schema from which it came.
     MigrateBack,
+    /// Some rows of its tables are brought to the version's schemas, and back.
+    Rows,
     /// The self-test.
     SelfTest,
     /// The instance ends what it runs.
@@ -105,6 +109,7 @@ impl Step {
             Step::Restore => "restore",
             Step::Export => "export",
             Step::MigrateBack => "migrate_back",
+            Step::Rows => "rows",
             Step::SelfTest => "self_test",
             Step::Stop => "stop",
             Step::Drop => "drop",
@@ -129,6 +134,8 @@ pub(crate) enum Record {
     Confined { protections: Vec<Protection> },
     /// What became of the state.
     State { way: StateWay },
+    /// What became of some rows of a table.
+    Rows { rows: RowsWay },
     /// The version is refused.
     Refused { step: Step, said: Said },
     /// Everything was done.
@@ -186,6 +193,45 @@ pub struct StateWay {
     pub way_back: WayBack,
 }
 
+/// What became of some rows of a table, which were of another schema than the version's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowsWay {
+    /// The table.
+    pub table: String,
+    /// Rows that were looked at.
+    pub rows: u64,
+    /// Of these, rows that were brought to the version's schema.
+    pub converted: u64,
+    /// Of these, rows of which the version before can read what comes of them.
+    pub way_back: u64,
+}
+
+/// Writes rows as one file: schema and length of each before its value, in four bytes
+/// each, the lowest first.
+pub(crate) fn rows_as_bytes(rows: &[SampleRow]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for SampleRow { schema, value } in rows {
+        bytes.extend(schema.to_le_bytes());
+        // The limit of values is far below 4 GiB.
+        bytes.extend((value.len() as u32).to_le_bytes());
+        bytes.extend(value);
+    }
+    bytes
+}
+
+/// Reads them again; what is cut off at the end is left out.
+pub(crate) fn rows_from_bytes(mut bytes: &[u8]) -> Vec<SampleRow> {
+    let mut rows = Vec::new();
+    while let Some((schema, rest)) = bytes.split_first_chunk()
+        && let Some((length, rest)) = rest.split_first_chunk()
+        && let Some((value, rest)) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+    {
+        rows.push(SampleRow { schema: u32::from_le_bytes(*schema), value: value.to_vec() });
+        bytes = rest;
+    }
+    rows
+}
+
 /// Whether state can be brought back to the schema from which it came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -204,4 +250,25 @@ pub enum WayBack {
         /// Why.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rows_are_read_as_they_were_written_also_if_the_end_is_cut_off(
+            rows in proptest::collection::vec((any::<u32>(), proptest::collection::vec(any::<u8>(), 0..20)), 0..8),
+            cut in 0..40_usize,
+        ) {
+            let rows: Vec<SampleRow> =
+                rows.into_iter().map(|(schema, value)| SampleRow { schema, value }).collect();
+            let bytes = rows_as_bytes(&rows);
+            prop_assert_eq!(&rows_from_bytes(&bytes), &rows);
+            let part = rows_from_bytes(&bytes[..bytes.len().saturating_sub(cut)]);
+            prop_assert!(rows.starts_with(&part));
+        }
+    }
 }
