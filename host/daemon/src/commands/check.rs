@@ -11,6 +11,7 @@ use crate::{
 };
 use replug_host::{
     CheckWith, Checked,
+    failure::Code,
     rehearse::{RehearsalError, Report, WayBack},
 };
 use serde_json::{Value, json};
@@ -87,8 +88,12 @@ fn what_runs(args: &CheckArgs, name: &str) -> Result<(PathBuf, Option<Vec<u8>>),
             .next("name a file with --against, or leave that out")
     })?;
     let export = client::path(&["v1", "plugins", name, "state", "export"]);
-    // One without state has none to give.
-    let state = client::request(&args.host.socket(), Ask::get(export)).ok().map(Into::into);
+    let state = match client::request(&args.host.socket(), Ask::get(export)) {
+        Ok(state) => Some(state.into()),
+        // None was saved yet: the one of a new instance stands for it.
+        Err(problem) if problem.code == Code::StateUnknownSnapshot.as_str() => None,
+        Err(problem) => return Err(problem),
+    };
     Ok((path.into(), state))
 }
 
@@ -121,6 +126,7 @@ fn as_text(checked: &Checked) -> String {
     if let Some(state) = &report.state {
         let back = match &state.way_back {
             WayBack::Unchanged => "the same schema".to_owned(),
+            WayBack::NotTried => "the way back is not tried on the way down".to_owned(),
             WayBack::Steps { bytes, same: true } => format!("the way back gives the same {bytes} bytes"),
             WayBack::Steps { bytes, same: false } => format!("the way back gives {bytes} bytes, others"),
             WayBack::None { reason } => format!("no way back: {reason}"),

@@ -179,7 +179,11 @@ fn thousands_of_threads_are_refused() {
 #[test]
 fn closing_the_descriptors_of_others_is_refused() {
     let fault = json!({ "prepare": "close_descriptors" });
-    is_refused(fault, "rehearsal.descriptors", &["rehearsal, prepare: it closed what it had not opened"]);
+    is_refused(
+        fault,
+        "rehearsal.descriptors",
+        &["rehearsal, prepare: it closed or used what it had not opened"],
+    );
 }
 
 #[test]
@@ -339,6 +343,12 @@ fn a_check_against_what_runs_takes_its_state() {
     assert!(checked.status.success(), "{}", text(&checked.stderr));
     let report: Value = serde_json::from_slice(&checked.stdout).expect("JSON");
     assert_eq!(report["report"]["state"]["from_schema"], 1, "{report}");
+    // A number of two bytes, where a new instance has one of one.
+    let first = artifacts::hostile("hostile-v1");
+    let of_new = daemon.verb(&["check", second, "--against", first.to_str().expect("text"), "-o", "json"]);
+    let of_new: Value = serde_json::from_slice(&of_new.stdout).expect("JSON");
+    let bytes = |report: &Value| report["report"]["state"]["bytes_before"].as_u64().expect("a number");
+    assert_eq!(bytes(&report), bytes(&of_new) + 1, "{report} {of_new}");
     assert_eq!(text(&daemon.verb(&["call", "hostile", "count"]).stdout).trim(), "41");
 }
 

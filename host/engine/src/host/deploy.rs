@@ -17,6 +17,7 @@ use crate::{
         self, Candidate, DeployError, Descent, Left, Loss, Means, Reach, Refused, StatePolicy, TakenState,
         Unloading,
     },
+    rehearse::RehearsalError,
     service::Serving,
     state::{chain::MigratePolicy, envelope::Envelope, store::Found},
 };
@@ -396,7 +397,9 @@ enum Step {
 /// and what an operator can mend passes.
 pub(super) fn is_its_own_doing(error: &DeployError) -> bool {
     // A signature may be mended, and a key named again.
-    if matches!(error, DeployError::Before { .. } | DeployError::Trust(_)) {
+    let is_of_before =
+        matches!(error, DeployError::Before { .. } | DeployError::Rehearsal(RehearsalError::Before { .. }));
+    if is_of_before || matches!(error, DeployError::Trust(_)) {
         return false;
     }
     match error.code() {

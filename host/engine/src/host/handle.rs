@@ -120,6 +120,7 @@ impl Host {
         let shared = Shared::new(directory, events, reader, choices, trust, Arc::downgrade(&lock));
         let shared = Arc::new(shared);
         let rehearsals = data_dir.join("rehearsals");
+        clear(&rehearsals)?;
         let (commands, queue) = channel::bounded(COMMANDS_MAX);
         let control = Control {
             options,
@@ -383,6 +384,16 @@ impl Drop for Inner {
         drop(self.take_commands());
         // There is nobody to tell; the events say it too.
         let _ = self.join();
+    }
+}
+
+/// Removes what a process before has left: copies of state among it.
+fn clear(folder: &Path) -> Result<(), HostError> {
+    match fs::remove_dir_all(folder) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(HostError::DataDirectory { path: folder.to_owned(), source })
+        }
+        _ => Ok(()),
     }
 }
 

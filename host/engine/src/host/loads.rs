@@ -45,6 +45,8 @@ impl Control {
         let done: Vec<(PluginName, First)> =
             self.firsts.extract_if(.., |_, first| first.work.is_done()).collect();
         for (name, First { id, work, trial }) in done {
+            // A choice that was made meanwhile may be of another version.
+            let was_wanted = self.wants(&id);
             let ended = match work {
                 FirstWork::Load(job) => self.end_load(&id, job),
                 FirstWork::Rehearsal(rehearsing) => self.end_rehearsal(&id, *rehearsing),
@@ -62,9 +64,15 @@ impl Control {
                 }
             }
             let deployed = self.reconcile(&name);
-            let reconciled = ended.and(deployed);
+            let reconciled = if was_wanted { ended.and(deployed) } else { deployed };
             self.answer_if_done(&name, reconciled);
         }
+    }
+
+    fn wants(&self, id: &VersionId) -> bool {
+        let catalog = self.shared.catalog();
+        let wanted = catalog.get(id.name.as_str()).and_then(|versions| versions.wanted());
+        wanted.is_some_and(|wanted| wanted.id == *id)
     }
 
     fn end_load(

@@ -4,11 +4,12 @@
 use super::{
     control::Control,
     job::Job,
+    save::{SNAPSHOT, holder},
+    versions::Rehearsed,
     waiting::{First, FirstWork, Rehearsing},
 };
 use crate::{
-    clock::monotonic_ns,
-    dispatch::{Holder, Lease},
+    dispatch::Lease,
     event::{EventKind, RehearsedRows, RehearsedStep},
     id::VersionId,
     pipeline::{self, Candidate, DeployError},
@@ -46,7 +47,11 @@ impl Control {
             return Ok(false);
         }
         // Gone: whoever wants it finds that out.
-        let Some((candidate, _)) = self.take_candidate(id)? else { return Ok(false) };
+        let Some((candidate, arrival)) = self.take_candidate(id)? else { return Ok(false) };
+        let against = {
+            let catalog = self.shared.catalog();
+            catalog.get(id.name.as_str()).and_then(|versions| versions.active()).map(|active| active.digest)
+        };
         let (state, before) = self.state_to_rehearse(&candidate);
         let (config, state_bytes_max) = (self.config_of(&id.name), self.options.state_bytes_max);
         let (library, digest) = (candidate.staged.copy.path().to_owned(), id.digest);
@@ -59,7 +64,13 @@ impl Control {
             let subject = Subject { library, digest, before, config, state, state_bytes_max, rows };
             rehearse::run(&rehearsal, &subject, &folder, &inside)
         });
-        let rehearsing = Box::new(Rehearsing { job: job.map_err(DeployError::Thread)?, candidate, stop });
+        let rehearsing = Box::new(Rehearsing {
+            job: job.map_err(DeployError::Thread)?,
+            candidate,
+            arrival,
+            against,
+            stop,
+        });
         let first = First { id: id.clone(), work: FirstWork::Rehearsal(rehearsing), trial: None };
         self.firsts.insert(id.name.clone(), first);
         Ok(true)
@@ -71,7 +82,7 @@ impl Control {
         id: &VersionId,
         rehearsing: Rehearsing,
     ) -> Result<(), DeployError> {
-        let Rehearsing { job, candidate, .. } = rehearsing;
+        let Rehearsing { job, candidate, arrival, against, .. } = rehearsing;
         let (report, verdict) = job.join().ok_or(DeployError::Panicked)?;
         let absent = report.absent().map(ToOwned::to_owned).collect();
         let Report { steps, rows, total_us, .. } = report;
@@ -96,8 +107,10 @@ impl Control {
         self.shared.event(Some(id), kind);
         verdict?;
         if let Some(versions) = self.shared.catalog().get_mut(id.name.as_str()) {
-            versions.is_rehearsed(id, total_us);
-            versions.give_candidate(candidate);
+            let state = candidate.manifest.state;
+            let is_stateless = !state.snapshot && !state.tables;
+            versions.is_rehearsed(id, Rehearsed { micros: total_us, against, is_stateless });
+            versions.give_candidate(candidate, arrival);
         }
         Ok(())
     }
@@ -121,8 +134,10 @@ impl Control {
             return (None, None);
         }
         let (name, to) = (candidate.id.name.clone(), candidate.manifest.schema_version);
-        let holder = Holder::new("rehearsal", monotonic_ns());
-        let serving = self.shared.directory.entry(&name).slot.look(holder);
+        let entry = self.shared.directory.entry(&name);
+        // An export that hangs is not begun once more beside itself.
+        let hangs = self.oldest_snapshot(&entry).is_some();
+        let serving = entry.slot.look(holder(SNAPSHOT)).filter(|_| !hangs);
         let serving = serving.filter(|serving| serving.manifest().state.snapshot);
         let steps = serving.as_ref().map_or(&[][..], |serving| serving.steps());
         let from = serving.as_ref().map(|serving| serving.manifest().schema_version);

@@ -47,8 +47,8 @@ pub(super) struct Versions {
     unseen: BTreeSet<Digest>,
     /// Versions whose deployment failed through no fault of theirs.
     backoff: Backoff<Digest>,
-    /// Files that passed their rehearsal, and how long it took, in microseconds.
-    rehearsed: BTreeMap<Digest, u64>,
+    /// Files that passed their rehearsal.
+    rehearsed: BTreeMap<Digest, Rehearsed>,
     /// Until when the version that serves is kept, its file being gone.
     gone_until: Option<Instant>,
     /// Files that stand there, and for which nobody vouches yet.
@@ -73,6 +73,17 @@ pub(super) struct Present {
     candidate: Option<Candidate>,
     /// When the file was noticed, and how long its first stages took.
     pub(super) arrival: Arrival,
+}
+
+/// A rehearsal that a file passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rehearsed {
+    /// How long it took, in microseconds.
+    pub(super) micros: u64,
+    /// The file of the version that served then, whose state was taken over.
+    pub(super) against: Option<Digest>,
+    /// There is no state to be taken over.
+    pub(super) is_stateless: bool,
 }
 
 /// What a file held when it was read, and which file that was.
@@ -298,22 +309,25 @@ impl Versions {
     }
 
     /// Gives it back, if it is still what the version is made of.
-    pub(super) fn give_candidate(&mut self, candidate: Candidate) {
-        if let Some(present) = self.present.get_mut(&candidate.id.version)
-            && present.id == candidate.id
-        {
-            present.candidate = Some(candidate);
+    pub(super) fn give_candidate(&mut self, candidate: Candidate, arrival: Arrival) {
+        let is_wanted = self.wanted().is_some_and(|wanted| wanted.id == candidate.id);
+        let present = self.present.get_mut(&candidate.id.version);
+        if let Some(present) = present.filter(|present| is_wanted && present.candidate.is_none()) {
+            (present.candidate, present.arrival) = (Some(candidate), arrival);
         }
     }
 
-    /// The file was rehearsed, in so many microseconds.
-    pub(super) fn is_rehearsed(&mut self, id: &VersionId, micros: u64) {
-        self.rehearsed.insert(id.digest, micros);
+    /// The file passed its rehearsal.
+    pub(super) fn is_rehearsed(&mut self, id: &VersionId, rehearsed: Rehearsed) {
+        self.rehearsed.insert(id.digest, rehearsed);
     }
 
-    /// How long the file's rehearsal took; none before it passed one.
+    /// How long the file's rehearsal took; none before it passed one that says something of
+    /// what would be done now.
     pub(super) fn rehearsed_us(&self, id: &VersionId) -> Option<u64> {
-        self.rehearsed.get(&id.digest).copied()
+        let active = self.active.as_ref().map(|active| active.digest);
+        let rehearsed = self.rehearsed.get(&id.digest)?;
+        (rehearsed.is_stateless || rehearsed.against == active).then_some(rehearsed.micros)
     }
 
     /// No private copy is kept: the next deployment makes another, and has it judged anew.

@@ -3,11 +3,11 @@
 //!
 //! Data only: the command loop takes them up again when their jobs are done.
 
-use super::{job::Job, stored::Restored, sweeps::Swept};
+use super::{job::Job, stored::Restored, sweeps::Swept, versions::Arrival};
 use crate::{
     dispatch::{Share, Version},
     event::{FailureReport, StageTimes},
-    id::{PluginName, VersionId},
+    id::{Digest, PluginName, VersionId},
     pipeline::{Candidate, Converting, DeployError, Descent, Loss},
     rehearse::{RehearsalError, Report},
     service::{Entry, Serving},
@@ -59,6 +59,9 @@ pub(super) struct Rehearsing {
     pub(super) job: Job<(Report, Result<(), RehearsalError>)>,
     /// Whose copy is read meanwhile.
     pub(super) candidate: Candidate,
+    pub(super) arrival: Arrival,
+    /// The file of the version that serves meanwhile.
+    pub(super) against: Option<Digest>,
     /// The host ends.
     pub(super) stop: Arc<AtomicBool>,
 }

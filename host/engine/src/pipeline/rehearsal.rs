@@ -30,6 +30,7 @@ use crate::{
     table_store::TableStoreOptions,
 };
 use std::{
+    cmp::Ordering::{Equal, Greater, Less},
     collections::BTreeMap,
     fs,
     io::{self, Write},
@@ -76,15 +77,21 @@ pub fn rehearsal_helper() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut stage = Stage { line, limits: request.limits, own: BTreeMap::new(), at: Step::Confine };
-    let record = match stage.rehearse(&request) {
-        Ok(()) => Record::Done,
-        Err(Stopped(said)) => Record::Refused { step: stage.at, said },
-    };
-    stage.say(&record);
-    // Nothing of the plugin runs any more: neither its destructors, nor those of what it
-    // has left behind.
-    process::exit(0)
+    // As the host's own hooks run: on a thread with the stack that threads have.
+    let hooks = thread::Builder::new().name("replug-hooks".to_owned()).spawn(move || {
+        let mut stage = Stage { line, limits: request.limits, own: BTreeMap::new(), at: Step::Confine };
+        let record = match stage.rehearse(&request) {
+            Ok(()) => Record::Done,
+            Err(Stopped(said)) => Record::Refused { step: stage.at, said },
+        };
+        stage.say(&record);
+        // SAFETY: ends the process. Nothing of the plugin runs any more: neither its
+        // destructors, nor those of what it has left behind.
+        unsafe { libc::_exit(0) }
+    });
+    // It ends the process, or has panicked, which it has said.
+    let _ = hooks.map(thread::JoinHandle::join);
+    ExitCode::FAILURE
 }
 
 /// The version is refused.
@@ -106,6 +113,14 @@ impl Stopped {
     fn by(error: &dyn Failure) -> Stopped {
         let FailureReport { code, message, .. } = FailureReport::of(error);
         Stopped(Said::Failure { code: code.to_owned(), message })
+    }
+
+    /// It is the version before that failed.
+    fn of_before(self) -> Stopped {
+        Stopped(match self.0 {
+            Said::Failure { code, message } => Said::Before { code, message },
+            other => other,
+        })
     }
 
     fn host(what: &str, error: &io::Error) -> Stopped {
@@ -139,13 +154,18 @@ impl Stage {
         let opened = self.step(Step::Load, |_| Ok(start::open(candidate, &directory, &nobody_waits())?))?;
         let config = request.config.as_str();
         let serving = self.step(Step::Prepare, |_| Ok(start::prepared(opened, &directory, config)?))?;
+        let had_state = before.as_ref().is_some_and(|before| before.manifest.state.snapshot);
+        if had_state && !serving.manifest().state.snapshot {
+            return Err(DeployError::Model { from: "snapshot", to: "stateless" }.into());
+        }
         if serving.manifest().state.snapshot {
             let (old, state) = match before {
                 Some(before) => self.step(Step::Before, |stage| {
-                    let opened = start::open(before, &directory, &nobody_waits())?;
-                    let old = start::prepared(opened, &directory, config)?;
-                    let state = state.map_or_else(|| stage.first_state_of(&old), |state| Ok(Some(state)))?;
-                    Ok((Some(old), state))
+                    let old = start::open(before, &directory, &nobody_waits())
+                        .and_then(|opened| start::prepared(opened, &directory, config));
+                    let old = old.map_err(|failed| Stopped::from(failed).of_before())?;
+                    let state = state.map_or_else(|| stage.first_state_of(&old), |state| Ok(Some(state)));
+                    Ok((Some(old), state.map_err(Stopped::of_before)?))
                 })?,
                 None => (None, state),
             };
@@ -176,7 +196,7 @@ impl Stage {
             let (wanted, found) = (request.digest.to_string(), candidate.id.digest.to_string());
             return Err(DeployError::Replaced { wanted, found }.into());
         }
-        let before = request.before.as_deref().map(copied).transpose()?;
+        let before = request.before.as_deref().map(copied).transpose().map_err(Stopped::of_before)?;
         let bytes = request.state.as_ref().map(fs::read).transpose();
         let bytes = bytes.map_err(|error| Stopped::host("its state cannot be read", &error))?;
         let opened = bytes.map(|bytes| Envelope::open(&bytes, self.limits.state_bytes)).transpose();
@@ -218,19 +238,27 @@ impl Stage {
         let bytes_max = usize::try_from(self.limits.state_bytes).unwrap_or(usize::MAX);
         let (from, to) = (state.schema_version, new.manifest().schema_version);
         let converter = old.filter(|_| from > to).unwrap_or(new);
+        let is_down = from > to;
+        let of_converter = |stopped: Stopped| if is_down { stopped.of_before() } else { stopped };
         let (schema, payload) = self.step(Step::Migrate, |_| {
             let plan = plan(from, to, converter.steps()).map_err(DeployError::from)?;
-            Ok(converted(converter, &plan, (from, to), &state.payload, bytes_max)?)
+            let converted = converted(converter, &plan, (from, to), &state.payload, bytes_max);
+            let (schema, payload) = converted.map_err(|error| of_converter(error.into()))?;
+            // As the host tries it beside calls.
+            ran(new.loaded().read(schema, payload.as_deref().unwrap_or(&state.payload)))?;
+            // With callers waiting, a version that can makes the steps as it restores.
+            let by_itself = !is_down && payload.is_some() && new.loaded().restores_earlier_schemas();
+            Ok(if by_itself { (from, None) } else { (schema, payload) })
         })?;
         let payload = payload.as_deref().unwrap_or(&state.payload);
         self.step(Step::Restore, |_| ran(new.restore(schema, payload)))?;
         let after = self.step(Step::Export, |_| ran(new.export(bytes_max)))?;
-        // The version of the later schema knows the way in both directions.
-        let way_back = match (from == to, plan(to, from, converter.steps())) {
-            (true, _) => WayBack::Unchanged,
-            (false, Err(none)) => WayBack::None { reason: none.to_string() },
-            (false, Ok(plan)) => self.step(Step::MigrateBack, |_| {
-                let (_, back) = converted(converter, &plan, (to, from), &after, bytes_max)?;
+        let way_back = match (from.cmp(&to), plan(to, from, new.steps())) {
+            (Equal, _) => WayBack::Unchanged,
+            (Greater, _) => WayBack::NotTried,
+            (Less, Err(none)) => WayBack::None { reason: none.to_string() },
+            (Less, Ok(plan)) => self.step(Step::MigrateBack, |_| {
+                let (_, back) = converted(new, &plan, (to, from), &after, bytes_max)?;
                 let back = back.as_deref().unwrap_or(&after);
                 if let Some(old) = old.filter(|old| old.manifest().schema_version == from) {
                     ran(old.loaded().read(from, back))?;
@@ -303,7 +331,11 @@ impl Stage {
     /// is not its own.
     fn measure(&self, micros: u64) -> Result<Measured, Stopped> {
         let (memory_kib, threads) = memory_and_threads();
-        let now = descriptors();
+        let mut now = descriptors();
+        if now.is_empty() {
+            // Its own are there, and all the others that it may have.
+            now.clone_from(&self.own);
+        }
         let is_gone = |(number, was): &(&String, &PathBuf)| now.get(*number) != Some(*was);
         let closed: Vec<String> = self
             .own
@@ -396,7 +428,8 @@ fn memory_and_threads() -> (u64, u64) {
     (number("VmRSS:"), number("Threads:").saturating_sub(1))
 }
 
-/// The open files of this process by number, with what each is.
+/// The open files of this process by number, with what each is; none if there is no room
+/// for one more.
 fn descriptors() -> BTreeMap<String, PathBuf> {
     let Ok(folder) = fs::read_dir("/proc/self/fd") else { return BTreeMap::new() };
     let named = folder.flatten().filter_map(|entry| {

@@ -9,7 +9,7 @@ use super::{
 use crate::{id::Digest, table::SampleRow};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
+    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal},
 };
 use std::{
     fs::{self, DirBuilder},
@@ -20,7 +20,7 @@ use std::{
         unix::{fs::DirBuilderExt, net::UnixStream, process::CommandExt},
     },
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
@@ -91,7 +91,7 @@ fn follow(
             ..rehearsal.limits
         },
     };
-    let mut running = Running::start(rehearsal, &request)?;
+    let mut running = Running::start(rehearsal, &request, &scratch.0)?;
     let ended = running.hear(heard, until, stop)?;
     verdict(rehearsal, heard, ended)
 }
@@ -99,16 +99,20 @@ fn follow(
 /// The child; killed with all that it started when this is dropped.
 struct Running {
     child: Child,
+    /// The child itself, whatever group it has gone to.
+    end: OwnedFd,
     line: UnixStream,
     stderr: ChildStderr,
 }
 
 impl Running {
-    fn start(rehearsal: &Rehearsal, request: &Request) -> Result<Running, RehearsalError> {
+    fn start(rehearsal: &Rehearsal, request: &Request, folder: &Path) -> Result<Running, RehearsalError> {
         let host = |what| move |source| RehearsalError::Host { what, source };
         let (line, theirs) = UnixStream::pair().map_err(host("there is no line to the helper"))?;
         let mut command = Command::new(&rehearsal.helper);
-        command.args(&rehearsal.args).env("RUST_BACKTRACE", "0").process_group(0);
+        command.args(&rehearsal.args).process_group(0);
+        // Temporary files where it may write.
+        command.env("RUST_BACKTRACE", "0").env("TMPDIR", folder);
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::piped());
         let started = command.spawn();
         // With it goes the other end of the line.
@@ -116,7 +120,16 @@ impl Running {
         let mut child =
             started.map_err(|source| RehearsalError::Helper { path: rehearsal.helper.clone(), source })?;
         let stderr = child.stderr.take().expect("it is piped");
-        let mut running = Running { child, line, stderr };
+        let end = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+        let end = match end {
+            Ok(end) => end,
+            Err(error) => {
+                // It cannot be followed, so it must not run.
+                let _ = child.kill().and_then(|()| child.wait());
+                return Err(host("the helper cannot be followed")(error.into()));
+            }
+        };
+        let mut running = Running { child, end, line, stderr };
         running.tell(request, rehearsal.timeout).map_err(host("the helper cannot be told what to do"))?;
         Ok(running)
     }
@@ -146,13 +159,11 @@ impl Running {
         stop: &AtomicBool,
     ) -> Result<Ended, RehearsalError> {
         let host = |source: io::Error| RehearsalError::Host { what: "the helper cannot be followed", source };
-        let pid = Pid::from_child(&self.child);
-        let end = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| host(error.into()))?;
         let (mut line_open, mut stderr_open) = (true, true);
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let ended = {
-                let mut fds = vec![PollFd::new(&end, PollFlags::IN)];
+                let mut fds = vec![PollFd::new(&self.end, PollFlags::IN)];
                 if line_open {
                     fds.push(PollFd::new(&self.line, PollFlags::IN));
                 }
@@ -166,39 +177,45 @@ impl Running {
                 }
                 !fds[0].revents().is_empty()
             };
-            line_open = line_open && read_all(&mut self.line, |bytes| heard.say(bytes)).map_err(host)?;
+            line_open = line_open && read_some(&mut self.line, |bytes| heard.say(bytes)).map_err(host)?;
             stderr_open =
-                stderr_open && read_all(&mut self.stderr, |bytes| heard.shout(bytes)).map_err(host)?;
+                stderr_open && read_some(&mut self.stderr, |bytes| heard.shout(bytes)).map_err(host)?;
             if ended {
-                return self.child.wait().map(Ended::Status).map_err(host);
+                return self.reap().map(Ended::Status).map_err(host);
             }
             // Relaxed: any time soon.
             if left.is_zero() || heard.is_nonsense() || stop.load(Ordering::Relaxed) {
-                self.kill();
+                self.reap().map_err(host)?;
                 return Ok(Ended::Killed);
             }
         }
     }
 
-    fn kill(&mut self) {
-        // It may have ended by itself.
+    /// Kills it and what it has started, as far as that runs yet, and waits for its end. The
+    /// number of its group is its own until then.
+    fn reap(&mut self) -> io::Result<ExitStatus> {
+        // Whatever has ended by itself cannot be killed.
+        let _ = pidfd_send_signal(&self.end, Signal::KILL);
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-        let _ = self.child.wait();
+        self.child.wait()
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            self.kill();
-        }
+        // It was reaped before if all went well, which is told at once.
+        let _ = self.reap();
     }
 }
 
-/// Reads what there is now; whether more may come.
-fn read_all(from: &mut impl Read, mut take: impl FnMut(&[u8])) -> io::Result<bool> {
+/// What is read at a time: far more than a child has to say.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Reads some of what there is now; whether more may come. Not all of it: whoever says more
+/// and more is cut off in time all the same.
+fn read_some(from: &mut impl Read, mut take: impl FnMut(&[u8])) -> io::Result<bool> {
     let mut bytes = [0; 4096];
-    loop {
+    for _ in 0..READ_BYTES / bytes.len() {
         match from.read(&mut bytes) {
             Ok(0) => return Ok(false),
             Ok(count) => take(&bytes[..count]),
@@ -210,6 +227,7 @@ fn read_all(from: &mut impl Read, mut take: impl FnMut(&[u8])) -> io::Result<boo
             },
         }
     }
+    Ok(true)
 }
 
 /// A folder for one rehearsal; removed when dropped.

@@ -9,7 +9,9 @@ use super::wire::{Limits, Protection};
 use landlock::{
     ABI, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, path_beneath_rules,
 };
-use rustix::process::{Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -18,7 +20,8 @@ use std::{collections::BTreeMap, io, path::Path, process};
 /// The newest form of landlock that is asked for; kernels with an older one do less.
 const LANDLOCK: ABI = ABI::V5;
 
-/// Confines this process, which has one thread, and ends it with `host`. What the kernel
+/// Confines this thread, those that it starts, and the process's memory, and ends the
+/// process with `host`. What the kernel
 /// does not offer is among what is returned.
 ///
 /// # Errors
@@ -30,13 +33,18 @@ pub(crate) fn confine(limits: &Limits, scratch: &Path, host: u32) -> io::Result<
         return Err(io::Error::other("the host has ended"));
     }
     for (resource, most) in [
-        (Resource::As, limits.memory_bytes),
+        // What it can write to, and not what it has set aside: the C library does that for
+        // each core and thread.
+        (Resource::Data, limits.memory_bytes),
         (Resource::Cpu, limits.processor_s),
         (Resource::Nofile, limits.descriptors),
         (Resource::Fsize, limits.file_bytes),
         (Resource::Core, 0),
     ] {
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+        // The host itself may be allowed less.
+        let most = getrlimit(resource).maximum.map_or(most, |allowed| allowed.min(most));
+        let now = if resource == Resource::Cpu { most.saturating_sub(1).max(1) } else { most };
+        setrlimit(resource, Rlimit { current: Some(now), maximum: Some(most) })?;
     }
     let protection = |name: &str, absent| Protection { name: name.to_owned(), absent };
     Ok(vec![
@@ -75,6 +83,9 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_pidfd_getfd,
     libc::SYS_pidfd_send_signal,
     libc::SYS_tkill,
+    // Out of the group that is killed.
+    libc::SYS_setpgid,
+    libc::SYS_setsid,
     // The machine.
     libc::SYS_mount,
     libc::SYS_umount2,
@@ -93,8 +104,12 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_clock_settime,
     libc::SYS_sethostname,
     // Owners and permissions of files, which landlock does not know.
+    libc::SYS_fchmod,
     libc::SYS_fchmodat,
+    libc::SYS_fchmodat2,
+    libc::SYS_fchown,
     libc::SYS_fchownat,
+    libc::SYS_fsetxattr,
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
 ];

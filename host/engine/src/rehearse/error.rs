@@ -72,8 +72,18 @@ pub enum RehearsalError {
         /// Why.
         message: String,
     },
-    /// It closed descriptors that are not its own.
-    #[error("rehearsal, {}: it closed what it had not opened: {}", step.as_str(), closed.join(", "))]
+    /// It is the version that serves which cannot give its state.
+    #[error("rehearsal, {}: the version that serves: {message}", step.as_str())]
+    Before {
+        /// The step.
+        step: Step,
+        /// The code of it.
+        code: Code,
+        /// Why.
+        message: String,
+    },
+    /// It closed or used descriptors that are not its own.
+    #[error("rehearsal, {}: it closed or used what it had not opened: {}", step.as_str(), closed.join(", "))]
     Descriptors {
         /// The step.
         step: Step,
@@ -111,6 +121,7 @@ impl RehearsalError {
             | RehearsalError::Exited { step, .. }
             | RehearsalError::TimedOut { step, .. }
             | RehearsalError::Refused { step, .. }
+            | RehearsalError::Before { step, .. }
             | RehearsalError::Descriptors { step, .. }
             | RehearsalError::Threads { step, .. }
             | RehearsalError::Resident { step, .. } => Some(*step),
@@ -131,7 +142,7 @@ impl Failure for RehearsalError {
             RehearsalError::Crashed { .. } => Code::RehearsalCrashed,
             RehearsalError::Exited { .. } => Code::RehearsalExited,
             RehearsalError::TimedOut { .. } => Code::RehearsalTimeout,
-            RehearsalError::Refused { code, .. } => *code,
+            RehearsalError::Refused { code, .. } | RehearsalError::Before { code, .. } => *code,
             RehearsalError::Descriptors { .. } => Code::RehearsalDescriptors,
             RehearsalError::Threads { .. } => Code::RehearsalThreads,
             RehearsalError::Resident { .. } => Code::RehearsalResident,

@@ -98,7 +98,14 @@ pub(super) fn verdict(rehearsal: &Rehearsal, heard: &mut Heard, ended: Ended) ->
         return Err(no_helper(if stderr.is_empty() { how } else { format!("{how}; {stderr}") }));
     };
     if let Some(nonsense) = heard.nonsense.take() {
-        return Err(no_helper(nonsense));
+        // Before anything of the plugin runs, it is the helper's own.
+        return Err(match step {
+            Step::Confine => no_helper(nonsense),
+            _ => RehearsalError::Descriptors {
+                step,
+                closed: vec![format!("the line to the host: {nonsense}")],
+            },
+        });
     }
     let status = match ended {
         Ended::Killed => return Err(RehearsalError::TimedOut { step, after: rehearsal.timeout, stderr }),
@@ -117,14 +124,21 @@ pub(super) fn verdict(rehearsal: &Rehearsal, heard: &mut Heard, ended: Ended) ->
 /// What the child refuses the version for; else what is wrong with the child.
 fn refused(step: Step, said: Said) -> Result<RehearsalError, String> {
     Ok(match said {
-        Said::Failure { code, message } => match Code::from_name(&code) {
-            Some(code) => RehearsalError::Refused { step, code, message },
-            None => return Err(format!("it knows the code {code}, which this host does not: {message}")),
-        },
+        Said::Failure { code, message } => {
+            RehearsalError::Refused { step, code: known(&code, &message)?, message }
+        }
+        Said::Before { code, message } => {
+            RehearsalError::Before { step, code: known(&code, &message)?, message }
+        }
         Said::Descriptors { closed } => RehearsalError::Descriptors { step, closed },
         Said::Threads { threads, max } => RehearsalError::Threads { step, threads, max },
         Said::Resident { pins } => RehearsalError::Resident { step, pins },
     })
+}
+
+fn known(code: &str, message: &str) -> Result<Code, String> {
+    let unknown = || format!("it knows the code {code}, which this host does not: {message}");
+    Code::from_name(code).ok_or_else(unknown)
 }
 
 /// The last lines, as one.

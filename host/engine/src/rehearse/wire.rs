@@ -148,6 +148,8 @@ pub(crate) enum Record {
 pub(crate) enum Said {
     /// For what it would be refused for in the host, too.
     Failure { code: String, message: String },
+    /// The version before failed, and not the one that is rehearsed.
+    Before { code: String, message: String },
     /// It closed or replaced descriptors that are not its own.
     Descriptors { closed: Vec<String> },
     /// It started more threads than it may.
@@ -245,6 +247,8 @@ pub enum WayBack {
         /// They are the bytes that went in.
         same: bool,
     },
+    /// On the way down nobody goes back: what the later version had is kept.
+    NotTried,
     /// There is none: going back takes an older snapshot.
     None {
         /// Why.
