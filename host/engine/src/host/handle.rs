@@ -33,6 +33,7 @@ use crossbeam::channel::{self, Sender, TrySendError};
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
