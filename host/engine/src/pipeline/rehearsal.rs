@@ -418,14 +418,17 @@ fn close(mut loaded: Loaded) -> Result<(), Vec<Pin>> {
     }
 }
 
-/// In KiB, and threads beside this one.
+/// The one that waits, and the one that runs hooks.
+const OWN_THREADS: u64 = 2;
+
+/// In KiB, and threads beside the child's own.
 fn memory_and_threads() -> (u64, u64) {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let number = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
     };
-    (number("VmRSS:"), number("Threads:").saturating_sub(1))
+    (number("VmRSS:"), number("Threads:").saturating_sub(OWN_THREADS))
 }
 
 /// The open files of this process by number, with what each is; none if there is no room
