@@ -9,6 +9,13 @@
 //! A row can stand in two schemas at once: its value, in that of the version
 //! that wrote it, and an image, in that of the committed version, which older
 //! code reads. [`TablesVtable::image_schema`] says whether a write needs one.
+//!
+//! # Versions of `replug.tables`
+//!
+//! | version | adds |
+//! |---|---|
+//! | 1.0 | all functions |
+//! | 1.1 | `offer` |
 
 use crate::{HostContext, Instance, InterfaceVersion, Pending, Sink, Status};
 use abi_stable::{
@@ -21,7 +28,7 @@ use std::ffi::c_void;
 /// [`HostVtable::find`](crate::HostVtable).
 pub const ID: &str = "replug.tables";
 /// The version of the host's interface.
-pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 0, 0);
+pub const VERSION: InterfaceVersion = InterfaceVersion::new(1, 1, 0);
 /// The id of the plugin's interface.
 pub const ROWS_ID: &str = "replug.rows";
 /// The version of the plugin's interface.
@@ -235,6 +242,17 @@ pub struct TablesVtable {
         table: Table,
         ticket: u64,
         out: &mut Pending,
+        sink: &Sink,
+    ) -> Status,
+    /// As `put`, for what a reader has converted and offers to keep, unless another thread
+    /// is at work on the rows around it or in their store. Then nothing is written, `out`
+    /// is left as it is, and the status is [`Status::OK`]: somebody else will convert the
+    /// row.
+    pub offer: unsafe extern "C" fn(
+        table: Table,
+        key: RSlice<'_, u8>,
+        row: &RowWrite<'_>,
+        out: &mut Written,
         sink: &Sink,
     ) -> Status,
 }

@@ -47,8 +47,8 @@ impl<K: Key, V: State> Table<K, V> {
         }
     }
 
-    /// The value of an older row, which is written back with it; none if the
-    /// row was changed meanwhile.
+    /// The value of an older row, which is written back with it unless that would have the
+    /// reader wait; none if the row was changed meanwhile.
     #[cold]
     fn upgrade(&self, key: &[u8], info: &RowInfo, bytes: &[u8]) -> Result<Option<V>> {
         if self.inner.is_sealed.load(Relaxed) {
@@ -59,7 +59,7 @@ impl<K: Key, V: State> Table<K, V> {
         loop {
             let row = rows::upgrade::<V>(info.schema, bytes, self.inner.host.image_schema())
                 .map_err(|error| self.bad_row(key, &error))?;
-            match self.inner.host.put(key, &row.write(info.revision)) {
+            match self.inner.host.offer(key, &row.write(info.revision)) {
                 Ok(Outcome::Conflict) => return Ok(None),
                 Ok(Outcome::Image) if images.next().is_some() => {}
                 // A refusal is none of the reader's: the row stays as it is.

@@ -20,7 +20,8 @@
 //! declares the type before it, and the steps between them. Then
 //!
 //! - it reads every row that an older version wrote. It is written back in the
-//!   new schema when it is read or changed, and by the host otherwise;
+//!   new schema when it is changed, mostly when it is read, and by the host
+//!   otherwise;
 //! - until it is committed, each of its writes leaves an image for the version
 //!   before, made by the steps down. That version goes on reading and writing,
 //!   beside it or after a rollback, and loses nothing that was written. What was
@@ -110,9 +111,8 @@ struct Inner {
 
 impl<K: Key, V: State> Table<K, V> {
     /// The row of a key. One of an older schema is converted, and written back
-    /// unless that is refused, or somebody else was faster. That is a write, and
-    /// may wait as one: not for the disk to confirm it, but where more is written
-    /// than the disk takes.
+    /// unless that is refused, somebody else was faster, or another thread is at
+    /// work there: a reader waits neither for a sweep nor for a disk.
     ///
     /// # Errors
     /// As the [type](Table) says.

@@ -2,7 +2,7 @@
 
 use crate::{
     process::text,
-    signing::{Signer, drop_signed, library, plugins, refused, serves, trusting, within_ms},
+    signing::{Signer, drop_signed, library, plugins, refused, serves, trusting, upgraded, within_ms},
 };
 use replug_tests::{artifacts, harness::wait_until};
 use std::{
@@ -61,11 +61,7 @@ fn the_same_version_with_other_bytes_is_refused_in_production_also_after_its_fil
 fn a_choice_whose_file_went_lets_no_older_version_in_later() {
     let signer = Signer::new();
     let mut daemon = within_ms(1, &signer, "");
-    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
-    drop_signed(&daemon, &signer, &first, "markdown-1.0.0.so");
-    wait_until("the first serving", || serves(&daemon, "1.0.0"));
-    drop_signed(&daemon, &signer, &second, "markdown-2.0.0.so");
-    wait_until("the second serving", || serves(&daemon, "2.0.0"));
+    let [first, _] = upgraded(&daemon, &signer, ["markdown-1.0.0.so", "markdown-2.0.0.so"]);
     let activated = daemon.verb(&["activate", "markdown", "1.0.0"]);
     assert!(activated.status.success(), "{}", text(&activated.stderr));
     assert_eq!(daemon.terminate(), Some(0));
@@ -81,11 +77,7 @@ fn a_choice_whose_file_went_lets_no_older_version_in_later() {
 fn what_fell_back_serves_again_after_its_file_was_renamed_or_was_not_trusted_for_a_while() {
     let signer = Signer::new();
     let mut daemon = within_ms(1, &signer, "");
-    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
-    drop_signed(&daemon, &signer, &first, "one.so");
-    wait_until("the first serving", || serves(&daemon, "1.0.0"));
-    drop_signed(&daemon, &signer, &second, "two.so");
-    wait_until("the second serving", || serves(&daemon, "2.0.0"));
+    upgraded(&daemon, &signer, ["one.so", "two.so"]);
     fs::remove_file(plugins(&daemon).join("two.so")).expect("is there");
     wait_until("the first serving again", || serves(&daemon, "1.0.0"));
     let renamed = |name: &str| plugins(&daemon).join(name);

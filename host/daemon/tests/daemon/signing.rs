@@ -96,3 +96,14 @@ pub(crate) fn drop_signed(daemon: &Daemon, signer: &Signer, library: &Path, name
 pub(crate) fn serves(daemon: &Daemon, version: &str) -> bool {
     daemon.status_of("markdown", "active").as_str().is_some_and(|active| active.contains(version))
 }
+
+/// Drops 1.0.0 and, when it serves, 2.0.0 under these names; the libraries, when the
+/// second serves.
+pub(crate) fn upgraded(daemon: &Daemon, signer: &Signer, names: [&str; 2]) -> [PathBuf; 2] {
+    let libraries = ["markdown-v1", "markdown-v2"].map(|package| library(daemon, package));
+    for ((library, name), version) in libraries.iter().zip(names).zip(["1.0.0", "2.0.0"]) {
+        drop_signed(daemon, signer, library, name);
+        wait_until(&format!("{version} serving"), || serves(daemon, version));
+    }
+    libraries
+}

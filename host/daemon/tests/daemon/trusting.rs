@@ -2,7 +2,9 @@
 
 use crate::{
     process::{Daemon, ended, home, log, run, text},
-    signing::{Signer, drop_signed, library, plugins, refused, serves, sign_as, told, trusting, within_ms},
+    signing::{
+        Signer, drop_signed, library, plugins, refused, serves, sign_as, told, trusting, upgraded, within_ms,
+    },
 };
 use replug_tests::{artifacts, harness::wait_until};
 use std::{
@@ -100,11 +102,7 @@ fn a_file_whose_signature_is_still_that_of_the_file_before_is_waited_for() {
 fn a_host_that_starts_again_serves_what_is_signed_and_refuses_what_was_changed_meanwhile() {
     let signer = Signer::new();
     let mut daemon = within_ms(1, &signer, "");
-    let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
-    for (library, version) in [(&first, "1.0.0"), (&second, "2.0.0")] {
-        drop_signed(&daemon, &signer, library, &format!("markdown-{version}.so"));
-        wait_until(&format!("{version} serving"), || serves(&daemon, version));
-    }
+    let [_, second] = upgraded(&daemon, &signer, ["markdown-1.0.0.so", "markdown-2.0.0.so"]);
     assert_eq!(daemon.terminate(), Some(0));
     daemon.drop_file(&artifacts::with_other_bytes(&second, daemon.home().join("other")), "markdown-2.0.0.so");
     let file = plugins(&daemon).join("markdown-2.0.0.so");

@@ -36,6 +36,7 @@ const VALUE: WithMetadata<TablesVtable> = WithMetadata::new(TablesVtable {
     clear,
     wait,
     start_wait,
+    offer,
 });
 static STATIC: &WithMetadata<TablesVtable> = &VALUE;
 static VTABLE: TablesVtableRef = TablesVtableRef(STATIC.static_as_prefix());
@@ -113,15 +114,35 @@ unsafe extern "C" fn put(
     sink: &Sink,
 ) -> Status {
     guard(Status::ERROR, || {
-        let image = match row.image_schema {
-            RowWrite::NO_IMAGE => NewImage::None,
-            RowWrite::NO_WAY_BACK => NewImage::NoWayBack,
-            schema => NewImage::Of { schema, bytes: row.image.as_slice() },
-        };
-        let write = Write { value: row.value.as_slice(), image, expected: row.expected };
         // SAFETY: the caller's promise.
-        answer(unsafe { view(table) }.put(key.as_slice(), &write), out, sink)
+        answer(unsafe { view(table) }.put(key.as_slice(), &write_of(row)), out, sink)
     })
+}
+
+/// SAFETY: as for [`get`].
+unsafe extern "C" fn offer(
+    table: Table,
+    key: RSlice<'_, u8>,
+    row: &RowWrite<'_>,
+    out: &mut Written,
+    sink: &Sink,
+) -> Status {
+    guard(Status::ERROR, || {
+        // SAFETY: the caller's promise.
+        match unsafe { view(table) }.offer(key.as_slice(), &write_of(row)).transpose() {
+            Some(outcome) => answer(outcome, out, sink),
+            None => Status::OK,
+        }
+    })
+}
+
+fn write_of<'a>(row: &RowWrite<'a>) -> Write<'a> {
+    let image = match row.image_schema {
+        RowWrite::NO_IMAGE => NewImage::None,
+        RowWrite::NO_WAY_BACK => NewImage::NoWayBack,
+        schema => NewImage::Of { schema, bytes: row.image.as_slice() },
+    };
+    Write { value: row.value.as_slice(), image, expected: row.expected }
 }
 
 /// SAFETY: as for [`get`].

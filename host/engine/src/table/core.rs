@@ -5,10 +5,13 @@
 //! *under the lock of the row's shard*, and what is decided by it is done before
 //! that lock is given back. Whoever has changed the control and then goes
 //! through the shards meets each writer either before it, and then sees its
-//! row, or after it, and then the writer has seen the new control.
+//! row, or after it, and then the writer has seen the new control. A reader's lock
+//! is not enough for that: it stands beside that of a [swap](Table::swap) which has
+//! decided and not stored yet.
 //!
 //! long: the few ways in which a table changes stand here once.
 
+use crate::table::block;
 use crate::table::control::{Control, Limits, Record};
 use crate::table::error::TableError;
 use crate::table::journal::{Change, Journal, JournalError, Ledger, Ticket};
@@ -16,7 +19,7 @@ use crate::table::row::Row;
 use crate::table::shards::{Shard, Shards};
 use crate::table::usage::{Full, Usage};
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard};
 use replug_abi::TableSize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -231,6 +234,9 @@ pub(super) enum Swap {
     ControlMoved,
 }
 
+/// A shard that is locked for changes, of which the journal may be told.
+pub(super) type Locked<'a> = (Option<RwLockReadGuard<'a, ()>>, RwLockWriteGuard<'a, Shard>);
+
 impl Table {
     pub(super) fn empty(name: &str, limits: Limits) -> Table {
         Table {
@@ -349,17 +355,7 @@ impl Table {
         new: Option<Row>,
         limits: Limits,
     ) -> Result<(Ticket, Option<Row>), TableError> {
-        let old = shard.find(place, key);
-        self.usage.exchange(old, new.as_ref(), limits).map_err(|full| self.full(full, limits))?;
-        let change = new.as_ref().map_or(Change::Remove { key }, |row| Change::Put(row.parts()));
-        let ticket = match self.append(&change) {
-            Ok(ticket) => ticket,
-            Err(error) => {
-                // Back to what it was, which has room by definition.
-                _ = self.usage.exchange(new.as_ref(), old, Limits::NONE);
-                return Err(error);
-            }
-        };
+        let ticket = self.book(key, shard.find(place, key), new.as_ref(), limits)?;
         let old = match new {
             Some(row) => shard.put(place, row),
             None => shard.take(place, key),
@@ -367,19 +363,45 @@ impl Table {
         Ok((ticket, old))
     }
 
+    /// Counters and journal of a change of one row. On an error both are as before.
+    fn book(
+        &self,
+        key: &[u8],
+        old: Option<&Row>,
+        new: Option<&Row>,
+        limits: Limits,
+    ) -> Result<Ticket, TableError> {
+        self.usage.exchange(old, new, limits).map_err(|full| self.full(full, limits))?;
+        let change = new.map_or(Change::Remove { key }, |row| Change::Put(row.parts()));
+        self.append(&change).inspect_err(|_| {
+            // Back to what it was, which has room by definition.
+            _ = self.usage.exchange(new, old, Limits::NONE);
+        })
+    }
+
     /// Puts `new` in the place of `old`, or removes that, if it stands there yet
     /// and the control is the one by which that was decided. Not bound by the
     /// limits: what the host does to rows must not fail for them.
+    ///
+    /// A sweep does this a million times, and loses its core now and then. So readers are
+    /// kept out while a pointer is stored, and those before are waited for, and not while
+    /// it is found out what is to be stored and where.
     pub(super) fn swap(&self, known: &Arc<Control>, old: &Row, new: Option<Row>) -> Result<Swap, TableError> {
         let place = self.shards.place(old.key());
-        let (_telling, mut shard) = self.write_to(|shards| shards.write(place));
+        let (_telling, shard) = self.write_to(|shards| shards.hold(place));
         if !Arc::ptr_eq(known, &self.control()) {
             return Ok(Swap::ControlMoved);
         }
-        if !shard.find(place, old.key()).is_some_and(|row| row.is(old)) {
-            return Ok(Swap::RowMoved);
-        }
-        let (ticket, _) = self.set(&mut shard, place, old.key(), new, Limits::NONE)?;
+        let Some(slot) = shard.slot_of(place, old) else { return Ok(Swap::RowMoved) };
+        let ticket = self.book(old.key(), Some(old), new.as_ref(), Limits::NONE)?;
+        let mut shard = RwLockUpgradableReadGuard::upgrade(shard);
+        let replaced = match new {
+            Some(row) => shard.replace(slot, row),
+            None => shard.take(place, old.key()),
+        };
+        drop(shard);
+        // Freed when nobody waits for that.
+        drop(replaced);
         Ok(Swap::Done(ticket))
     }
 
@@ -396,6 +418,9 @@ impl Table {
         // Freeing the rows takes its time; nobody has to wait for it.
         drop((shards, telling));
         drop(rows);
+        if existed {
+            block::give_back();
+        }
         Ok((ticket, existed))
     }
 
@@ -422,6 +447,17 @@ impl Table {
                 return (telling, locked);
             }
         }
+    }
+
+    /// The same for one shard, if nobody else is at work in it or in the journal.
+    pub(super) fn try_write_to(&self, place: u64) -> Option<Locked<'_>> {
+        let telling = match self.ledger.get() {
+            Some(ledger) if !ledger.has_room() => return None,
+            Some(_) => Some(self.telling.try_read()?),
+            None => None,
+        };
+        let shard = self.shards.try_write(place)?;
+        (telling.is_some() || self.ledger.get().is_none()).then_some((telling, shard))
     }
 
     fn append(&self, change: &Change<'_>) -> Result<Ticket, TableError> {

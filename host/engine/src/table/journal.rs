@@ -48,6 +48,12 @@ pub trait Journal: Send + Sync {
     /// change of a row is made, without locks, on any thread.
     fn wait_for_room(&self) {}
 
+    /// Whether neither that nor a change would wait for anybody now, as far as is known:
+    /// for a change that can be left out. Waits for nothing itself.
+    fn has_room(&self) -> bool {
+        true
+    }
+
     /// Waits until a change is as durable as this journal promises. Called
     /// without locks, on any thread.
     ///
@@ -100,6 +106,10 @@ impl Ledger {
 
     pub(super) fn wait_for_room(&self) {
         self.journal.wait_for_room();
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.journal.has_room()
     }
 
     pub(super) fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {

@@ -36,12 +36,13 @@
 //!
 //! # The modules, bottom up
 //!
-//! `row` (one row), `control` (which rows count), `journal` (durability, seen
+//! `block` (its memory), `row` (one row), `control` (which rows count), `journal` (durability, seen
 //! from here), `error`, `usage` (counters and limits), `shards` (where rows
 //! stand), `core` (the table), `commit` (several at once), `view` (reads and writes of a version), `scan`,
 //! `restore`, `sweep`. Nothing here knows of plugins, hosts or files, or runs code that is
 //! not the table's but for the journal's.
 
+mod block;
 mod row;
 mod control;
 mod journal;

@@ -5,7 +5,7 @@
 //! later by its address whether it still stands in the table. Nothing here
 //! knows which rows count: that is what the control says.
 
-use triomphe::{Arc, ThinArc};
+use crate::table::block::{self, Address, Block};
 
 /// What a table counts for a row beside the bytes of its key, value and image:
 /// about what the row's header, its allocation and its slot take.
@@ -58,7 +58,7 @@ impl<'a> RowRef<'a> {
 
 /// A row as it stands in a table.
 #[derive(Debug, Clone)]
-pub(super) struct Row(ThinArc<Header, u8>);
+pub(super) struct Row(Block<Header>);
 
 /// What stands before the bytes of key, value and image.
 #[derive(Debug, Clone, Copy)]
@@ -89,26 +89,32 @@ impl Row {
             image_schema: parts.image.map_or(NO_IMAGE, |image| image.schema),
             image_fresh: parts.image.is_some_and(|image| image.fresh),
         };
-        let bytes = [parts.key, parts.value, image].concat();
-        Row(ThinArc::from_header_and_slice(header, &bytes))
+        Row(Block::new(header, &[parts.key, parts.value, image]))
     }
 
     /// Gives a row that nobody else has yet its revision.
     pub(super) fn set_revision(&mut self, revision: u64) {
-        self.0.with_arc_mut(|row| {
-            if let Some(row) = Arc::get_mut(row) {
-                row.header_mut().revision = revision;
-            }
-        });
+        if let Some(header) = self.0.header_mut() {
+            header.revision = revision;
+        }
+    }
+
+    pub(super) fn address(&self) -> Address {
+        self.0.address()
+    }
+
+    /// Has what stands before the bytes of a row on its way into the cache.
+    pub(super) fn prefetch(address: Address) {
+        block::prefetch::<Header>(address);
     }
 
     pub(super) fn key(&self) -> &[u8] {
-        &self.0.slice[..self.header().key_len as usize]
+        &self.0.bytes()[..self.header().key_len as usize]
     }
 
     pub(super) fn parts(&self) -> RowRef<'_> {
         let header = self.header();
-        let (key, rest) = self.0.slice.split_at(header.key_len as usize);
+        let (key, rest) = self.0.bytes().split_at(header.key_len as usize);
         let (value, image) = rest.split_at(header.value_len as usize);
         let image = (header.image_schema != NO_IMAGE).then_some(Image {
             schema: header.image_schema,
@@ -121,14 +127,14 @@ impl Row {
 
     /// Bytes that a table counts for the row.
     pub(super) fn cost(&self) -> u64 {
-        ROW_OVERHEAD_BYTES + self.0.slice.len() as u64
+        ROW_OVERHEAD_BYTES + self.0.bytes().len() as u64
     }
 
     /// The part of that which its image takes.
     pub(super) fn image_bytes(&self) -> u64 {
         let header = self.header();
         // The lengths were those of slices: see above.
-        (self.0.slice.len() - header.key_len as usize - header.value_len as usize) as u64
+        (self.0.bytes().len() - header.key_len as usize - header.value_len as usize) as u64
     }
 
     /// The schemas of its value and of its image.
@@ -139,11 +145,11 @@ impl Row {
 
     /// Whether both are the very same record.
     pub(super) fn is(&self, other: &Row) -> bool {
-        std::ptr::eq(self.header(), other.header())
+        self.0.is(&other.0)
     }
 
     fn header(&self) -> &Header {
-        &self.0.header.header
+        self.0.header()
     }
 }
 

@@ -9,9 +9,9 @@
 //!
 //! Nothing of what rows mean is known here.
 
-use crate::table::row::Row;
+use crate::table::{block, row::Row};
 use hashbrown::HashTable;
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard};
 use std::hash::{BuildHasher, RandomState};
 use twox_hash::XxHash3_64;
 
@@ -57,14 +57,34 @@ impl Shards {
         self.shards[index(place)].write()
     }
 
+    /// None while anybody else has it.
+    pub(super) fn try_write(&self, place: u64) -> Option<RwLockWriteGuard<'_, Shard>> {
+        self.shards[index(place)].try_write()
+    }
+
+    /// Nobody else writes to it or is about to, and readers do not wait: for whoever has to
+    /// look before he writes, or has to know that nobody does.
+    pub(super) fn hold(&self, place: u64) -> RwLockUpgradableReadGuard<'_, Shard> {
+        self.shards[index(place)].upgradable_read()
+    }
+
     /// All shards at once. Everybody else takes one lock at a time.
     pub(super) fn write_all(&self) -> Vec<RwLockWriteGuard<'_, Shard>> {
         self.shards.iter().map(RwLock::write).collect()
     }
 
-    /// Each shard, one at a time.
-    pub(super) fn iter(&self) -> impl Iterator<Item = RwLockReadGuard<'_, Shard>> {
-        self.shards.iter().map(RwLock::read)
+    /// Each shard, one at a time, [held](Self::hold).
+    pub(super) fn iter(&self) -> impl Iterator<Item = RwLockUpgradableReadGuard<'_, Shard>> {
+        self.shards.iter().map(RwLock::upgradable_read)
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        let rows = self.shards.iter_mut().map(|shard| shard.get_mut().take_all().len());
+        if rows.sum::<usize>() > 0 {
+            block::give_back();
+        }
     }
 }
 
@@ -81,6 +101,17 @@ impl Shard {
         let seed = self.seed;
         self.rows.insert_unique(spread(place), new, |row| spread(self::place(seed, row.key())));
         None
+    }
+
+    /// Where this very row stands, as long as nobody writes to the shard.
+    pub(super) fn slot_of(&self, place: u64, row: &Row) -> Option<usize> {
+        let slot = self.rows.find_bucket_index(spread(place), |other| other.key() == row.key())?;
+        self.rows.get_bucket(slot).is_some_and(|other| other.is(row)).then_some(slot)
+    }
+
+    /// Puts a row in the place of the one in a slot, which has the same key; that.
+    pub(super) fn replace(&mut self, slot: usize, new: Row) -> Option<Row> {
+        self.rows.get_bucket_mut(slot).map(|row| std::mem::replace(row, new))
     }
 
     /// Takes a row out.

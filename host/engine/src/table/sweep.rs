@@ -256,8 +256,12 @@ impl Pass {
         let (table, control) = (view.table(), Arc::clone(&self.control));
         let wanted = |row: &RowRef<'_>| if converts { wanted(&control, row, view.schema()) } else { None };
         let mut found = Vec::new();
+        // Writers wait for what follows, and longer if this thread loses its core there:
+        // it is to wait for no memory meanwhile, as it would for each of the rows.
+        let addresses: Vec<_> = table.shards.read(self.at).rows().map(Row::address).collect();
+        addresses.into_iter().for_each(Row::prefetch);
         {
-            let shard = table.shards.read(self.at);
+            let shard = table.shards.hold(self.at);
             if !Arc::ptr_eq(&self.control, &table.control()) {
                 return Ok(false);
             }

@@ -4,7 +4,7 @@
 //! need. It runs no code of a plugin: bytes come in and go out.
 
 use crate::table::control::Limits;
-use crate::table::core::Table;
+use crate::table::core::{Locked, Table};
 use crate::table::error::{TableError, shown};
 use crate::table::journal::Ticket;
 use crate::table::row::{Image, Row, RowRef};
@@ -222,17 +222,48 @@ impl View {
     /// written.
     pub fn put(&self, key: &[u8], write: &Write<'_>) -> Result<WriteOutcome, TableError> {
         self.check_sizes(key, write)?;
-        let (schema, generation) = (self.schema, self.generation());
+        let new = self.new_row(key, write);
+        // Made before the lock is taken, as it nearly always is what is wanted.
+        let row = Row::new(&new);
+        let place = self.table.shards.place(key);
+        self.put_in(place, self.table.write_to(|shards| shards.write(place)), write, new, row)
+    }
+
+    /// The same with what a reader has made of an older row, unless another thread is at
+    /// work on the rows around it or in their store: then none, and nothing was written. A
+    /// sweep or the next reader will. What a store takes at once is written at once.
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put).
+    pub fn offer(&self, key: &[u8], write: &Write<'_>) -> Result<Option<WriteOutcome>, TableError> {
+        self.check_sizes(key, write)?;
+        let new = self.new_row(key, write);
+        let row = Row::new(&new);
+        let place = self.table.shards.place(key);
+        let Some(locked) = self.table.try_write_to(place) else { return Ok(None) };
+        self.put_in(place, locked, write, new, row).map(Some)
+    }
+
+    fn new_row<'a>(&self, key: &'a [u8], write: &Write<'a>) -> RowRef<'a> {
         let image = match write.image {
             NewImage::Of { schema, bytes } => Some(Image { schema, bytes, fresh: true }),
             NewImage::None | NewImage::NoWayBack => None,
         };
-        let new = RowRef { key, value: write.value, schema, generation, revision: RowInfo::NO_ROW, image };
-        // Made before the lock is taken, as it nearly always is what is wanted.
-        let mut row = Row::new(&new);
+        let (schema, generation) = (self.schema, self.generation());
+        RowRef { key, value: write.value, schema, generation, revision: RowInfo::NO_ROW, image }
+    }
 
-        let place = self.table.shards.place(key);
-        let (_telling, mut shard) = self.table.write_to(|shards| shards.write(place));
+    /// Decides under the lock what is written, which is `row` unless the control says
+    /// otherwise.
+    fn put_in(
+        &self,
+        place: u64,
+        (_telling, mut shard): Locked<'_>,
+        write: &Write<'_>,
+        new: RowRef<'_>,
+        mut row: Row,
+    ) -> Result<WriteOutcome, TableError> {
+        let RowRef { key, schema, generation, image, .. } = new;
         let control = self.table.control();
         if !control.is_writer(generation) {
             return Err(self.table.not_active());

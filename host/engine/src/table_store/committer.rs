@@ -105,9 +105,14 @@ impl Committer {
     /// Waits until the queue is shorter than it may be, or takes nothing more.
     pub(super) fn wait_for_room(&self) {
         let mut queue = self.shared.queue.lock();
-        while queue.bytes >= QUEUE_BYTES_MAX && queue.failed.is_none() {
+        while !queue.has_room() {
             self.shared.done.wait(&mut queue);
         }
+    }
+
+    /// Whether that would not wait now, as far as can be told without waiting for that.
+    pub(super) fn has_room(&self) -> bool {
+        self.shared.queue.try_lock().is_some_and(|queue| queue.has_room())
     }
 
     /// Waits until the change, and all before it, are durable.
@@ -156,6 +161,11 @@ impl Drop for Committer {
 }
 
 impl Queue {
+    /// What has failed takes nothing, and keeps nobody waiting.
+    fn has_room(&self) -> bool {
+        self.bytes < QUEUE_BYTES_MAX || self.failed.is_some()
+    }
+
     /// `None` while it is not known.
     fn outcome(&self, ticket: Ticket) -> Option<Result<(), TableStoreError>> {
         if ticket.0 <= self.durable {

@@ -51,6 +51,13 @@ impl Journal for TableJournal {
         }
     }
 
+    fn has_room(&self) -> bool {
+        match &self.lane {
+            Lane::Grouped(committer) => committer.has_room(),
+            Lane::Direct(volume) => !volume.is_busy(),
+        }
+    }
+
     fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {
         self.lane.wait(ticket).map_err(TableStoreError::into_journal_error)
     }

@@ -183,6 +183,11 @@ impl Volume {
         TableId(state.tables - 1)
     }
 
+    /// Whether a thread is at work in it, which a commit would wait for.
+    pub(super) fn is_busy(&self) -> bool {
+        self.state.is_locked()
+    }
+
     /// Makes these changes, all or none, as durable as the volume promises.
     pub(super) fn commit(
         &self,

@@ -1,5 +1,6 @@
 //! The one who changes what serves: chooses versions, tries them, goes back,
-//! commits, pauses sweeps, and takes files out and puts them back.
+//! commits, and takes files out and puts them back. And the one who pauses what
+//! goes over rows for that, and lets it go on.
 
 use crate::{
     victim::{Victim, drop_in, file_name, major_of},
@@ -18,13 +19,27 @@ pub(crate) struct Changes {
     victim: Arc<Victim>,
     name: PluginName,
     dice: Dice,
-    paused: bool,
+}
+
+/// Pauses sweeps and what waits for one until the host ends.
+///
+/// A thread of its own: a change waits for rows that nobody would bring on.
+pub(crate) fn pause_now_and_then(victim: &Victim, mut dice: Dice) {
+    for paused in [true, false].into_iter().cycle() {
+        if victim.is_ending.load(Ordering::Acquire) {
+            return;
+        }
+        victim.host.pause_sweep(victim.sessions.name(), paused);
+        let longest = if paused { 30_000 } else { 200_000 };
+        // sleep: what is paused, or goes on, does so for a while.
+        thread::sleep(Duration::from_micros(dice.below(longest)));
+    }
 }
 
 impl Changes {
     pub(crate) fn new(victim: Arc<Victim>, dice: Dice) -> Self {
         let name = victim.sessions.name().clone();
-        Changes { victim, name, dice, paused: false }
+        Changes { victim, name, dice }
     }
 
     /// Goes on until something fails, which nothing but the end of the host may
@@ -40,7 +55,7 @@ impl Changes {
     }
 
     fn change(&mut self) -> Result<(), HostError> {
-        match self.dice.below(12) {
+        match self.dice.below(11) {
             0..=4 => {
                 let major = self.other();
                 self.decide(major, |changes| {
@@ -53,11 +68,6 @@ impl Changes {
                 Err(error) if error.code().as_str() == "rollback.not_warm" => Ok(()),
                 other => other.map(drop),
             },
-            10 => {
-                self.paused = !self.paused;
-                self.victim.host.pause_sweep(&self.name, self.paused);
-                Ok(())
-            }
             _ => {
                 self.take_out_and_put_back();
                 Ok(())

@@ -25,8 +25,6 @@ use std::{
 
 /// After so many kills a host is left to sweep, and its store is looked into.
 const SWEEP_EVERY: u64 = 10;
-/// How long a kill waits for decisions, which a busy disk holds up.
-const DECISIONS_PATIENCE: Duration = Duration::from_secs(3);
 /// The signal that nothing survives.
 const SIGKILL: i32 = 9;
 
@@ -119,7 +117,7 @@ impl Kills {
                 }
                 let (decisions, work) = (dice.below(4), dice.below(300_000));
                 let mut decided = 0;
-                victim.hear_until(ledger, Some(DECISIONS_PATIENCE), |word| {
+                victim.hear_until(ledger, Some(PATIENCE), |word| {
                     decided += u64::from(matches!(word, Word::Decided { .. }));
                     decided >= decisions
                 });

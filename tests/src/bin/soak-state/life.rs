@@ -5,7 +5,7 @@
 //! behind.
 
 use crate::{
-    changes::Changes,
+    changes::{Changes, pause_now_and_then},
     names,
     victim::{Found, Role, Victim, drop_in, file_name, major_of},
     words::{Word, trouble},
@@ -74,7 +74,10 @@ pub(crate) fn live(role: &Role) {
     Word::Load.say();
     let writers = Writers { victim: Arc::clone(&victim), seed: role.seed, found };
     let threads = writers.start();
+    let (paused, pauses) = (Arc::clone(&victim), Dice::new(1 << 10, role.seed));
+    let pauses = thread::spawn(move || pause_now_and_then(&paused, pauses));
     Changes::new(victim, dice).make();
+    pauses.join().expect("who pauses does not panic");
     threads.into_iter().for_each(|thread| thread.join().expect("a writer does not panic"));
     // Whoever listens ends this process.
     loop {

@@ -103,6 +103,40 @@ fn a_table_that_becomes_durable_is_whole_in_its_journal_after_one_pass() {
     assert_eq!(again.scan().expect("readable"), version.scan().expect("readable"));
 }
 
+/// One whose disk has more to do than it should.
+#[derive(Default)]
+struct BusyJournal(MemoryJournal);
+
+impl Journal for BusyJournal {
+    fn append(&self, change: &Change<'_>) -> Result<Ticket, JournalError> {
+        self.0.append(change)
+    }
+
+    fn has_room(&self) -> bool {
+        false
+    }
+
+    fn wait_for_room(&self) {
+        panic!("somebody waits for the disk");
+    }
+
+    fn wait(&self, ticket: Ticket) -> Result<(), JournalError> {
+        self.0.wait(ticket)
+    }
+}
+
+#[test]
+fn a_reader_waits_for_no_disk_to_write_back_what_it_converted() {
+    let table = Table::new("rows", Limits::NONE);
+    let old = Version::start(&table, 1, true);
+    table.commit(1).expect("no journal");
+    old.put(b"a", &[1]).expect("room");
+    table.attach(Arc::new(BusyJournal::default())).expect("room");
+    let new = Version::start(&table, 2, true);
+    assert_eq!(new.get(b"a").expect("readable").map(|(_, value)| value), Some(vec![1, 2]));
+    assert_eq!(table.census().rows, BTreeMap::from([(1, 1)]));
+}
+
 #[test]
 fn a_table_that_becomes_durable_is_told_its_rows_before_anything_is_committed() {
     let table = Table::new("rows", Limits::NONE);

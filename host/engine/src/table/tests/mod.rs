@@ -55,7 +55,8 @@ impl Version {
         Ok((info, bytes[..info.bytes].to_vec()))
     }
 
-    /// Reads a row in the version's own schema, and brings it to that.
+    /// Reads a row in the version's own schema, and brings it to that if nobody is in
+    /// the way.
     fn get(&self, key: &[u8]) -> Result<Option<(u64, Value)>, TableError> {
         loop {
             let (info, bytes) = self.read(key)?;
@@ -70,21 +71,24 @@ impl Version {
             // On the way up through the image's schema, or down to it.
             let image_from = if needed >= info.schema { &bytes } else { &value };
             let can = needed >= info.schema || self.down;
-            match self.write(key, &value, image_from, can, info.revision)? {
-                WriteOutcome::Written(written) => return Ok(Some((written.revision, value))),
-                WriteOutcome::Conflict(_) | WriteOutcome::Image => {}
+            let offer = |write: &Write<'_>| self.view.offer(key, write);
+            match self.writing(&value, image_from, can, info.revision, offer)? {
+                Some(WriteOutcome::Written(written)) => return Ok(Some((written.revision, value))),
+                Some(WriteOutcome::Conflict(_) | WriteOutcome::Image) => {}
+                None => return Ok(Some((info.revision, value))),
             }
         }
     }
 
-    fn write(
+    /// Hands out what is to be written for a value.
+    fn writing<T>(
         &self,
-        key: &[u8],
         value: &[u8],
         image_from: &[u8],
         can: bool,
         expected: u64,
-    ) -> Result<WriteOutcome, TableError> {
+        write: impl FnOnce(&Write<'_>) -> T,
+    ) -> T {
         let needed = self.view.image_schema();
         let bytes = converted(image_from, needed);
         let image = match needed {
@@ -92,12 +96,13 @@ impl Version {
             schema if can => NewImage::Of { schema, bytes: &bytes },
             _ => NewImage::NoWayBack,
         };
-        self.view.put(key, &Write { value, image, expected })
+        write(&Write { value, image, expected })
     }
 
     fn put_if(&self, key: &[u8], value: &[u8], expected: u64) -> Result<WriteOutcome, TableError> {
         loop {
-            match self.write(key, value, value, self.down, expected)? {
+            let put = |write: &Write<'_>| self.view.put(key, write);
+            match self.writing(value, value, self.down, expected, put)? {
                 WriteOutcome::Image => {}
                 outcome => return Ok(outcome),
             }

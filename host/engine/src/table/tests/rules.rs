@@ -3,6 +3,9 @@
 use super::*;
 use crate::failure::{Code, Failure};
 use crate::table::{KEY_BYTES_MAX, ROW_OVERHEAD_BYTES, Settled, VALUE_BYTES_MAX};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 fn table() -> Arc<Table> {
     Table::new("rows", Limits::NONE)
@@ -341,6 +344,39 @@ fn a_row_that_cannot_be_converted_is_left_and_said_to_be() {
     };
     assert!(!report.complete && !report.idle && report.progress.left == 1, "{report:?}");
     assert_eq!(value(&new, b"a"), Some(vec![1, 2]));
+}
+
+#[test]
+fn a_reader_waits_for_nobody_to_write_back_what_it_converted() {
+    let (table, old) = committed(1);
+    old.put(b"a", &[1]).expect("room");
+    let new = Version::start(&table, 2, true);
+    let place = table.shards.place(b"a");
+    let swept = table.shards.hold(place);
+    assert_eq!(value(&new, b"a"), Some(vec![1, 2]));
+    drop(swept);
+    assert_eq!(table.census().rows, BTreeMap::from([(1, 1)]), "it was in the way");
+    assert_eq!(value(&new, b"a"), Some(vec![1, 2]));
+    assert_eq!(table.census().rows, BTreeMap::from([(2, 1)]));
+    assert_counters_are_exact(&table);
+}
+
+/// Once, it looked beside such a swap: the row that was stored then had been decided on by
+/// a control of before, and nobody looked at it again.
+#[test]
+fn a_pass_waits_for_a_swap_that_has_decided_and_not_stored_yet() {
+    let (table, version) = committed(1);
+    version.put(b"a", &[1]).expect("room");
+    let swaps = table.shards.hold(table.shards.place(b"a"));
+    thread::scope(|scope| {
+        let (ended, has_ended) = channel();
+        let (version, table) = (&version, &table);
+        scope.spawn(move || ended.send((version.sweep(), table.losses())));
+        let early = has_ended.recv_timeout(Duration::from_millis(200));
+        drop(swaps);
+        assert!(early.is_err(), "it ended beside the swap");
+        assert!(has_ended.recv().expect("it does not panic").0.complete);
+    });
 }
 
 /// Once, a scan ended at such a row, with what had been read before it in the same
