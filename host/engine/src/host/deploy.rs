@@ -8,23 +8,15 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Holder, Retired},
+    dispatch::Holder,
     event::{EventKind, EventLog, FailureReport, StageTimes},
     failure::{Blame, Code, Failure},
     id::{PluginName, VersionId},
-    load::Hook,
-    pipeline::{
-        self, Candidate, DeployError, Descent, Left, Loss, Means, Reach, Refused, StatePolicy, TakenState,
-        Unloading,
-    },
+    pipeline::{self, Candidate, DeployError, Descent, Loss, Means, Reach, Refused, StatePolicy, TakenState},
     rehearse::RehearsalError,
-    service::Serving,
     state::{chain::MigratePolicy, envelope::Envelope, store::Found},
 };
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 impl Control {
     /// Makes what is wanted what serves, or begins to: a deployment may have to
@@ -349,27 +341,6 @@ impl Control {
 
     pub(super) fn config_of(&self, name: &PluginName) -> String {
         self.options.configs.get(name.as_str()).map(ToString::to_string).unwrap_or_default()
-    }
-
-    pub(super) fn unload(&mut self, retired: Retired<Serving>, hangs: Option<Hook>) {
-        let (options, events) = (self.options.unload, Arc::clone(&self.shared.events));
-        self.keep(Unloading::of_version(retired, hangs, options, events, self.worker.nudge()));
-    }
-
-    fn unload_left(&mut self, id: &VersionId, left: Left) {
-        let (options, events) = (self.options.unload, Arc::clone(&self.shared.events));
-        self.keep(Unloading::of_candidate(id.clone(), left, options, events, self.worker.nudge()));
-    }
-
-    fn keep(&self, unloading: std::io::Result<Unloading>) {
-        match unloading {
-            Ok(unloading) => self.shared.unloads().push(unloading),
-            Err(error) => {
-                self.shared.strand();
-                let message = format!("no thread for an unload, so a version stays in memory: {error}");
-                self.problem(Code::HostThread, message);
-            }
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     backoff::Backoff,
     choices::Choices,
     control::{Command, Control},
+    data_dir,
     error::HostError,
     first_files::FirstFiles,
     lock::{DataLock, lock},
@@ -32,8 +33,6 @@ use crate::{
 use crossbeam::channel::{self, Sender, TrySendError};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsString,
-    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -96,7 +95,7 @@ impl Host {
         let options = options.checked()?;
         let plugin_dir = std::path::absolute(&options.plugin_dir)
             .map_err(|source| HostError::DataDirectory { path: options.plugin_dir.clone(), source })?;
-        let data_dir = options.data_dir.clone().unwrap_or_else(|| beside(&plugin_dir));
+        let data_dir = options.data_dir.clone().unwrap_or_else(|| data_dir::beside(&plugin_dir));
         let lock = lock(&data_dir)?;
         let stager = Stager::new(data_dir.join("private"), options.stage)?;
         if options.trust.is_production() {
@@ -121,7 +120,7 @@ impl Host {
         let shared = Shared::new(directory, events, reader, choices, trust, Arc::downgrade(&lock));
         let shared = Arc::new(shared);
         let rehearsals = data_dir.join("rehearsals");
-        clear(&rehearsals)?;
+        data_dir::clear(&rehearsals)?;
         let (commands, queue) = channel::bounded(COMMANDS_MAX);
         let control = Control {
             options,
@@ -386,22 +385,4 @@ impl Drop for Inner {
         // There is nobody to tell; the events say it too.
         let _ = self.join();
     }
-}
-
-/// Removes what a process before has left: copies of state among it.
-fn clear(folder: &Path) -> Result<(), HostError> {
-    match fs::remove_dir_all(folder) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(HostError::DataDirectory { path: folder.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// `.<name>.replug` beside the plugin directory, so that each has its own.
-fn beside(plugin_dir: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(plugin_dir.file_name().unwrap_or_default());
-    name.push(".replug");
-    plugin_dir.parent().unwrap_or(plugin_dir).join(name)
 }

@@ -4,6 +4,7 @@
 mod served;
 mod choices;
 mod error;
+mod data_dir;
 mod lock;
 mod options;
 mod outcome;
@@ -29,6 +30,7 @@ mod rollback;
 mod tables;
 mod undo;
 mod commits;
+mod unloads;
 mod deploy;
 mod rehearsals;
 mod loads;

@@ -4,33 +4,31 @@
 //! What is done is what can be done beside the version that serves: all but `activate`.
 //! Each step is told before it begins, so that a process which ends in it says where.
 
+mod holdings;
+mod ending;
+mod ways;
+
 use super::{
     candidate::{Candidate, inspect},
     error::DeployError,
     progress::{Party, Progress},
     start::{self, NotStarted},
-    state::{self, Converted},
 };
 use crate::{
     artifact::stage::{StageLimits, Stager},
-    clock::monotonic_ns,
     event::FailureReport,
     failure::{Code, Failure},
-    load::{Closed, Hook, HookError, Interfaces, Loaded, Pin, StepInfo},
+    load::{Hook, HookError, Interfaces},
     rehearse::{
-        LINE_CLOSED, Limits, Measured, Record, Request, RowsWay, Said, StateWay, Step, WayBack, confine,
-        read_request, rows_from_bytes,
+        LINE_CLOSED, Limits, Measured, Record, Request, Said, Step, confine, read_request, rows_from_bytes,
     },
-    service::{Directory, ServiceLimits, Serving, Tables},
-    state::{
-        chain::{self, MigratePolicy, NoPath, Plan},
-        envelope::Envelope,
-    },
-    table::{Limits as TableLimits, SampleRow, VALUE_BYTES_MAX},
+    service::{Directory, ServiceLimits, Tables},
+    state::envelope::Envelope,
+    table::{Limits as TableLimits, SampleRow},
     table_store::TableStoreOptions,
 };
+use holdings::{descriptors, memory_and_threads};
 use std::{
-    cmp::Ordering::{Equal, Greater, Less},
     collections::BTreeMap,
     fs,
     io::{self, Write},
@@ -42,12 +40,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long an unload waits for what still runs of the plugin.
-const UNLOAD_WITHIN: Duration = Duration::from_secs(1);
-/// Between two looks at it.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
-/// How long `stop` is told that it has.
-const STOP_WITHIN_NS: u64 = 10_000_000_000;
 const TABLE_LIMITS: TableLimits = TableLimits { rows_max: 1_000_000, bytes_max: 1024 * 1024 * 1024 };
 const CALL_LIMITS: ServiceLimits = ServiceLimits {
     gate_timeout: Duration::from_secs(5),
@@ -218,99 +210,6 @@ impl Stage {
         Ok(Set { candidate, before, directory, state, rows })
     }
 
-    /// What a new instance of the version before gives.
-    fn first_state_of(&self, old: &Serving) -> Result<Option<Envelope>, Stopped> {
-        if !old.manifest().state.snapshot {
-            return Ok(None);
-        }
-        let bytes_max = usize::try_from(self.limits.state_bytes).unwrap_or(usize::MAX);
-        Ok(Some(state::envelope(old, ran(old.export(bytes_max))?)))
-    }
-
-    /// The way of the state into the version, and back. `old`, the version before, converts
-    /// it on the way down, and reads it when it has come back.
-    fn rehearse_state(
-        &mut self,
-        new: &Serving,
-        old: Option<&Serving>,
-        state: &Envelope,
-    ) -> Result<(), Stopped> {
-        let bytes_max = usize::try_from(self.limits.state_bytes).unwrap_or(usize::MAX);
-        let (from, to) = (state.schema_version, new.manifest().schema_version);
-        let converter = old.filter(|_| from > to).unwrap_or(new);
-        let is_down = from > to;
-        let of_converter = |stopped: Stopped| if is_down { stopped.of_before() } else { stopped };
-        let (schema, payload) = self.step(Step::Migrate, |_| {
-            let plan = plan(from, to, converter.steps()).map_err(DeployError::from)?;
-            let converted = converted(converter, &plan, (from, to), &state.payload, bytes_max);
-            let (schema, payload) = converted.map_err(|error| of_converter(error.into()))?;
-            // As the host tries it beside calls.
-            ran(new.loaded().read(schema, payload.as_deref().unwrap_or(&state.payload)))?;
-            // With callers waiting, a version that can makes the steps as it restores.
-            let by_itself = !is_down && payload.is_some() && new.loaded().restores_earlier_schemas();
-            Ok(if by_itself { (from, None) } else { (schema, payload) })
-        })?;
-        let payload = payload.as_deref().unwrap_or(&state.payload);
-        self.step(Step::Restore, |_| ran(new.restore(schema, payload)))?;
-        let after = self.step(Step::Export, |_| ran(new.export(bytes_max)))?;
-        let way_back = match (from.cmp(&to), plan(to, from, new.steps())) {
-            (Equal, _) => WayBack::Unchanged,
-            (Greater, _) => WayBack::NotTried,
-            (Less, Err(none)) => WayBack::None { reason: none.to_string() },
-            (Less, Ok(plan)) => self.step(Step::MigrateBack, |_| {
-                let (_, back) = converted(new, &plan, (to, from), &after, bytes_max)?;
-                let back = back.as_deref().unwrap_or(&after);
-                if let Some(old) = old.filter(|old| old.manifest().schema_version == from) {
-                    ran(old.loaded().read(from, back))?;
-                }
-                Ok(WayBack::Steps { bytes: back.len() as u64, same: back == state.payload })
-            })?,
-        };
-        let (bytes_before, bytes_after) = (state.payload.len() as u64, after.len() as u64);
-        let way = StateWay { from_schema: from, to_schema: to, bytes_before, bytes_after, way_back };
-        self.say(&Record::State { way });
-        Ok(())
-    }
-
-    /// Has the version bring rows of earlier schemas to its own, and give what an earlier
-    /// version reads of them. A row that it cannot convert refuses it: it would stay as it
-    /// is, and be an error to whoever reads it.
-    fn rehearse_rows(&mut self, new: &Serving, tables: &[(String, Vec<SampleRow>)]) -> Result<(), Stopped> {
-        for (table, rows) in tables {
-            let Some(own) = new.table_schema(table) else { continue };
-            let mut way =
-                RowsWay { table: table.clone(), rows: rows.len() as u64, converted: 0, way_back: 0 };
-            for SampleRow { schema, value } in rows.iter().filter(|row| row.schema < own) {
-                let convert = |image| ran(new.convert_row(table, value, (*schema, image), VALUE_BYTES_MAX));
-                let with_image = convert(*schema)?;
-                way.way_back += u64::from(with_image.is_some());
-                let converted = with_image.map_or_else(|| convert(0), |row| Ok(Some(row)))?;
-                way.converted += u64::from(converted.is_some());
-            }
-            self.say(&Record::Rows { rows: way });
-        }
-        Ok(())
-    }
-
-    /// Stops, drops and unloads the version, and proves that.
-    fn end(&mut self, serving: Serving) -> Result<(), Stopped> {
-        self.step(Step::Stop, |_| ran(serving.stop(monotonic_ns().saturating_add(STOP_WITHIN_NS))))?;
-        self.step(Step::Drop, |_| {
-            // SAFETY: it was never published, and only this thread knows of it.
-            let dropped = unsafe { serving.destroy() };
-            serving.tables().leave();
-            ran(dropped)
-        })?;
-        self.step(Step::Unload, |_| {
-            let loaded = serving.into_loaded();
-            // SAFETY: the instance is gone, so this thread does not enter it again.
-            unsafe { loaded.detach_thread() };
-            close(loaded).map_err(|pins| {
-                Stopped(Said::Resident { pins: pins.iter().map(ToString::to_string).collect() })
-            })
-        })
-    }
-
     /// Does a step, and says so before and after it.
     fn step<T>(
         &mut self,
@@ -370,75 +269,4 @@ fn nobody_waits() -> Progress {
 
 fn ran<T>(hook: Result<T, HookError>) -> Result<T, Stopped> {
     hook.map_err(|error| Stopped::by(&error))
-}
-
-fn plan(from: u32, to: u32, steps: &[StepInfo]) -> Result<Plan, NoPath> {
-    let policy = MigratePolicy::Migrate;
-    chain::plan(&chain::Request { from, to, steps, policy, has_older_snapshot: false, allow_loss: false })
-}
-
-/// The schema and the bytes that state has after its way; none where they are the same.
-fn converted(
-    converter: &Serving,
-    plan: &Plan,
-    (from, to): (u32, u32),
-    bytes: &[u8],
-    bytes_max: usize,
-) -> Result<(u32, Option<Vec<u8>>), DeployError> {
-    Ok(match state::convert(converter, plan, from, to, bytes, bytes_max)? {
-        Converted::AsItIs(schema) => (schema, None),
-        Converted::Bytes(schema, bytes) => (schema, Some(bytes)),
-        Converted::Left => (from, None),
-    })
-}
-
-/// Unmaps the library, and waits for what keeps it, for a moment.
-fn close(mut loaded: Loaded) -> Result<(), Vec<Pin>> {
-    let begun = Instant::now();
-    while begun.elapsed() < UNLOAD_WITHIN && !(loaded.threads().count() == 0 && loaded.door().shut()) {
-        thread::sleep(LOOK_EVERY); // sleep: threads of the plugin tell nobody when they have ended
-    }
-    loop {
-        // SAFETY: the instance is destroyed and this thread has detached; threads of the
-        // plugin are looked for by `close`.
-        let pins = match unsafe { loaded.close() } {
-            Closed::Unmapped(_) => return Ok(()),
-            Closed::Lingering { pins, .. } => return Err(pins),
-            Closed::Pinned { loaded: back, pins } => {
-                loaded = *back;
-                pins
-            }
-        };
-        if begun.elapsed() >= UNLOAD_WITHIN {
-            // It stays mapped: the process ends.
-            std::mem::forget(loaded);
-            return Err(pins);
-        }
-        thread::sleep(LOOK_EVERY); // sleep: as above
-    }
-}
-
-/// The one that waits, and the one that runs hooks.
-const OWN_THREADS: u64 = 2;
-
-/// In KiB, and threads beside the child's own.
-fn memory_and_threads() -> (u64, u64) {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let number = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
-    };
-    (number("VmRSS:"), number("Threads:").saturating_sub(OWN_THREADS))
-}
-
-/// The open files of this process by number, with what each is; none if there is no room
-/// for one more.
-fn descriptors() -> BTreeMap<String, PathBuf> {
-    let Ok(folder) = fs::read_dir("/proc/self/fd") else { return BTreeMap::new() };
-    let named = folder.flatten().filter_map(|entry| {
-        // But for this very folder.
-        let what = fs::read_link(entry.path()).ok().filter(|what| !what.starts_with("/proc"))?;
-        Some((entry.file_name().to_string_lossy().into_owned(), what))
-    });
-    named.collect()
 }
