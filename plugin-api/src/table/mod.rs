@@ -112,7 +112,7 @@ struct Inner {
 impl<K: Key, V: State> Table<K, V> {
     /// The row of a key. One of an older schema is converted, and written back
     /// unless that is refused, somebody else was faster, or another thread is at
-    /// work there: a reader waits neither for a sweep nor for a disk.
+    /// work there. It waits for no disk to confirm anything.
     ///
     /// # Errors
     /// As the [type](Table) says.

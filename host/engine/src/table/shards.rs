@@ -39,6 +39,7 @@ pub(super) struct Shard {
 
 impl Shards {
     pub(super) fn new() -> Self {
+        block::prepare();
         let seed = RandomState::new().hash_one(SHARDS);
         let shard = || RwLock::new(Shard { rows: HashTable::new(), revision: 0, seed });
         Shards { seed, shards: (0..SHARDS).map(|_| shard()).collect() }
