@@ -11,6 +11,7 @@ use super::{
     lock::DataLock,
     options::HostBuilder,
     shared::Shared,
+    spare::SpareMemory,
     stored::Imported,
     stuck::StuckCalls,
     undoing::Undoing,
@@ -122,6 +123,8 @@ pub(super) struct Control {
     pub(super) hanging_exports: BTreeSet<VersionId>,
     /// Why choices could not be kept, which was reported.
     pub(super) choices_failed: Option<String>,
+    /// What rows have left behind.
+    pub(super) spare: SpareMemory,
     /// When a watch that ended is started again.
     pub(super) rewatch_at: Option<Instant>,
     /// When a host that ends waits no longer; nothing is deployed any more.
@@ -278,6 +281,7 @@ impl Control {
             self.first_files_are_read();
         }
         self.settle_tables();
+        self.spare.look(now);
         self.keep_choices();
     }
 

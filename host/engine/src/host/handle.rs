@@ -12,6 +12,7 @@ use super::{
     outcome::Outcome,
     rollback::RolledBack,
     shared::Shared,
+    spare::SpareMemory,
     status::HostStatus,
     untrusted::Untrusted,
 };
@@ -147,6 +148,7 @@ impl Host {
             asked: BTreeMap::new(),
             hanging_exports: BTreeSet::new(),
             choices_failed: None,
+            spare: SpareMemory::default(),
             rewatch_at: None,
             ends_at: None,
         };

@@ -9,6 +9,7 @@ mod lock;
 mod options;
 mod outcome;
 mod backoff;
+mod spare;
 mod untrusted;
 mod first_files;
 mod standing;

@@ -13,11 +13,10 @@
 //! the program that embeds this has chosen it for itself.
 //!
 //! What it does on occasion, on the thread that happens to allocate, is put off as far as
-//! it lets us: to go through all that the thread has allocated takes 5 to 12 ms beside a
-//! sweep of a million rows, by a profile, and so does to give free memory back to the
-//! system, which comes with it. A thread now does both when it ends, as each sweep's does,
-//! and else with every millionth allocation that finds no free record of its size at hand,
-//! instead of every ten thousandth. See also [`give_back`].
+//! it lets us. To go through all that the thread has allocated takes 5 to 12 ms beside a
+//! sweep of a million rows, by a profile: now it is done with every millionth allocation
+//! that finds no free record of its size at hand, instead of every ten thousandth. To give
+//! memory back to the system takes 4 ms there: whoever can wait does it, by [`give_back`].
 
 use std::{
     alloc::{Layout, handle_alloc_error},
@@ -163,10 +162,14 @@ pub(super) fn prepare() {
     memory::prepare();
 }
 
+/// Whether there may ever have been a block.
+pub(crate) fn is_prepared() -> bool {
+    memory::is_prepared()
+}
+
 /// Has memory of blocks that were freed given back to the system, as far as that can be
-/// done from here, for when there were many: else it stays with the threads that had
-/// allocated it until they allocate again.
-pub(super) fn give_back() {
+/// done from here: nobody else does. Takes some milliseconds if there were many.
+pub(crate) fn give_back() {
     memory::collect();
 }
 
@@ -184,27 +187,43 @@ mod memory {
     };
     use std::{ffi::c_long, sync::Once};
 
-    /// `mi_option_generic_collect` of version 3.3, which the bindings do not name: how many
-    /// slow allocations a thread makes before it goes through its memory.
-    pub(super) const COLLECT_EVERY: mi_option_t = 34;
-    /// As it is if nobody has set it, neither by the program nor by the environment.
-    const COLLECT_EVERY_DEFAULT: c_long = 10_000;
-    /// The most that it takes.
-    pub(super) const COLLECT_EVERY_MAX: c_long = 1_000_000;
+    /// An option of version 3.3 which the bindings do not name, what it is if neither the
+    /// program nor the environment has set it, and what it is to be.
+    pub(super) struct Choice {
+        pub(super) option: mi_option_t,
+        usual: c_long,
+        pub(super) chosen: c_long,
+    }
+
+    pub(super) const CHOICES: [Choice; 2] = [
+        // `mi_option_purge_delay`, in milliseconds: an hour. Less is a call's to do.
+        Choice { option: 15, usual: 1_000, chosen: 60 * 60 * 1_000 },
+        // `mi_option_generic_collect`: the most that it takes.
+        Choice { option: 34, usual: 10_000, chosen: 1_000_000 },
+    ];
+
+    static PREPARED: Once = Once::new();
 
     /// What any memory of this allocator is aligned to, if it is as large.
     const ALIGNED: usize = 16;
 
-    /// For the whole process, before the first record.
     pub(super) fn prepare() {
-        static ONCE: Once = Once::new();
-        // SAFETY: an option may be read and set at any time, on any thread. If another
-        // version had another one at this number, its value would not be this one.
-        ONCE.call_once(|| unsafe {
-            if mi_option_get(COLLECT_EVERY) == COLLECT_EVERY_DEFAULT {
-                mi_option_set_default(COLLECT_EVERY, COLLECT_EVERY_MAX);
+        PREPARED.call_once(|| {
+            for Choice { option, usual, chosen } in CHOICES {
+                // SAFETY: an option may be read and set at any time, on any thread. If
+                // another version had another one at this number, its value would hardly
+                // be this one.
+                unsafe {
+                    if mi_option_get(option) == usual {
+                        mi_option_set_default(option, chosen);
+                    }
+                }
             }
         });
+    }
+
+    pub(super) fn is_prepared() -> bool {
+        PREPARED.is_completed()
     }
 
     pub(super) fn allocate(layout: Layout) -> NonNull<u8> {
@@ -238,6 +257,10 @@ mod memory {
     use std::alloc::{alloc, dealloc};
 
     pub(super) fn prepare() {}
+
+    pub(super) fn is_prepared() -> bool {
+        true
+    }
 
     pub(super) fn allocate(layout: Layout) -> NonNull<u8> {
         // SAFETY: a record is never of size 0.
@@ -275,15 +298,16 @@ mod tests {
         assert!(block.header_mut().is_some() && !block.is(&Block::new(2, &[b"bytes"])));
     }
 
-    /// The bindings do not name the option: this is how a new version that has it at another
-    /// place is found out.
+    /// The bindings do not name the options: this is how a new version that has them at
+    /// other places is found out.
     #[cfg(not(miri))]
     #[test]
-    fn a_thread_goes_through_its_memory_as_seldom_as_can_be() {
+    fn callers_are_spared_the_upkeep_of_memory() {
         prepare();
-        // SAFETY: an option may be read at any time.
-        let every = unsafe { libmimalloc_sys::mi_option_get(memory::COLLECT_EVERY) };
-        assert_eq!(every, memory::COLLECT_EVERY_MAX);
+        for memory::Choice { option, chosen, .. } in memory::CHOICES {
+            // SAFETY: an option may be read at any time.
+            assert_eq!(unsafe { libmimalloc_sys::mi_option_get(option) }, chosen, "{option}");
+        }
     }
 
     #[test]

@@ -60,6 +60,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use block::{give_back, is_prepared};
 pub(crate) use commit::Decision;
 pub use control::{Limits, Record, Void};
 pub use core::{Census, Table};
