@@ -221,6 +221,7 @@ codes! {
     RehearsalDescriptors = "rehearsal.descriptors", Plugin, "close only what the plugin has opened itself";
     RehearsalThreads = "rehearsal.threads", Plugin, "start fewer threads, or raise the rehearsal's threads_max";
     RehearsalResident = "rehearsal.resident", Plugin, "have the plugin end in stop what the message names";
+    RehearsalSample = "rehearsal.sample", Plugin, "have the method answer what it gives as an example, or give another one; `replug check` shows it again";
 }
 
 impl fmt::Display for Code {

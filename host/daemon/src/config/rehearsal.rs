@@ -2,7 +2,7 @@
 
 use replug_host::{HostBuilder, rehearse::Rehearsal};
 use serde::Deserialize;
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// This very program, also if its file was replaced since it was started.
 const OWN: &str = "/proc/self/exe";
@@ -21,6 +21,8 @@ pub(super) struct RehearsalConfig {
     memory_bytes_max: Option<u64>,
     threads_max: Option<u64>,
     descriptors_max: Option<u64>,
+    /// How many of the last calls of which plugins are kept, to be made again.
+    keep_calls: BTreeMap<String, usize>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -32,7 +34,10 @@ enum Mode {
 }
 
 impl RehearsalConfig {
-    pub(super) fn apply(self, host: HostBuilder) -> HostBuilder {
+    pub(super) fn apply(mut self, mut host: HostBuilder) -> HostBuilder {
+        for (plugin, count) in std::mem::take(&mut self.keep_calls) {
+            host = host.keep_calls(plugin, count);
+        }
         match self.mode {
             Mode::Never => host,
             Mode::Always => host.rehearsal(self.rehearsal()),

@@ -90,6 +90,7 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::RehearsalDescriptors
         | Code::RehearsalThreads
         | Code::RehearsalResident
+        | Code::RehearsalSample
         | Code::TableRowTooLarge
         | Code::TableKeyTooLarge
         | Code::TableNotOpen

@@ -14,3 +14,4 @@ mod signing;
 mod ageing;
 mod trusting;
 mod rehearsing;
+mod replaying;

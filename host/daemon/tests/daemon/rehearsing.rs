@@ -288,6 +288,7 @@ fn what_passes_is_told_step_by_step_and_serves() {
         "export",
         "migrate_back",
         "self_test",
+        "samples",
         "stop",
         "drop",
         "unload",

@@ -110,6 +110,9 @@ pub enum EventKind {
         /// What became of some rows of its tables.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         rows: Vec<RehearsedRows>,
+        /// What came of calls that had come last, if such are kept.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        replayed: Option<RehearsedCalls>,
         /// What should confine the child and is not offered by the kernel.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         absent: Vec<String>,
@@ -383,6 +386,32 @@ pub struct RehearsedRows {
     pub converted: u64,
     /// Of these, rows that the version before can read then.
     pub way_back: u64,
+}
+
+/// What came of calls that were made on the version that serves and on the new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RehearsedCalls {
+    /// Calls that were made on both.
+    pub calls: u64,
+    /// Calls that were not: one of the versions does not say that the method is repeatable.
+    pub left_out: u64,
+    /// Calls that were answered otherwise.
+    pub differ: u64,
+    /// The first of these.
+    pub differing: Vec<OtherAnswer>,
+}
+
+/// A call that two versions answer otherwise; long texts are cut off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OtherAnswer {
+    /// The method.
+    pub method: String,
+    /// What it was asked.
+    pub body: String,
+    /// What the version that serves answered, or why it did not.
+    pub before: String,
+    /// What the new one did.
+    pub now: String,
 }
 
 /// A stage of a deployment.

@@ -113,7 +113,10 @@ impl Host {
         let store_options = TableStoreOptions { accept_loss: options.accept_table_loss, witnesses };
         let tables = Tables::new(options.table_limits, data_dir.join("tables"), store_options);
         let choices = Choices::open(data_dir.join("choices.json"))?;
-        let directory = Arc::new(Directory::new(options.service, options.interfaces.clone(), tables));
+        let directory = Arc::new(
+            Directory::new(options.service, options.interfaces.clone(), tables)
+                .keeping_calls(options.keep_calls.clone()),
+        );
         let events = Arc::new(EventLog::default());
         let worker = Worker::start(options.unload.hook_timeout).map_err(HostError::Thread)?;
         let watcher = Watcher::start(&plugin_dir, options.watch.clone())?;

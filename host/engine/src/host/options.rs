@@ -68,6 +68,7 @@ pub struct HostBuilder {
     pub(super) stage: StageLimits,
     pub(super) trust: Trust,
     pub(super) rehearsal: Option<Rehearsal>,
+    pub(super) keep_calls: BTreeMap<String, usize>,
     pub(super) service: ServiceLimits,
     pub(super) interfaces: Interfaces,
     pub(super) table_limits: Limits,
@@ -101,6 +102,7 @@ impl HostBuilder {
             stage: StageLimits::default(),
             trust: Trust::development(),
             rehearsal: None,
+            keep_calls: BTreeMap::new(),
             service: ServiceLimits {
                 gate_timeout: Duration::from_secs(5),
                 body_bytes_max: 16 * 1024 * 1024,
@@ -194,6 +196,19 @@ impl HostBuilder {
     /// calls. A helper that is missing is an error, and nothing is deployed.
     pub fn rehearsal(mut self, rehearsal: Rehearsal) -> Self {
         self.rehearsal = Some(rehearsal);
+        self
+    }
+
+    /// Keeps the last calls of a plugin, `count` at most, in memory, so that a rehearsal
+    /// makes them again: on the version that serves and on the new one, as far as both say
+    /// that a method is repeatable. Answers that differ are told with
+    /// [`EventKind::Rehearsed`](crate::event::EventKind::Rehearsed).
+    ///
+    /// Default: none are kept, since a call may say what nobody should keep. Kept are
+    /// calls by name, of up to 64 KiB, and 1 MiB of them in all. Those of a version with
+    /// tables are not made again, as its rows are not there in a rehearsal.
+    pub fn keep_calls(mut self, plugin: impl Into<String>, count: usize) -> Self {
+        self.keep_calls.insert(plugin.into(), count);
         self
     }
 

@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     dispatch::Lease,
-    event::{EventKind, RehearsedRows, RehearsedStep},
+    event::{EventKind, OtherAnswer, RehearsedCalls, RehearsedRows, RehearsedStep},
     id::VersionId,
     pipeline::{self, Candidate, DeployError},
-    rehearse::{self, Report, RowsWay, Subject},
-    service::{Serving, TableOf},
+    rehearse::{self, Differing, Replayed, Report, RowsWay, Subject},
+    service::{KeptCall, Serving, TableOf},
     state::{
         chain::{self, Plan},
         envelope::Envelope,
@@ -32,6 +32,9 @@ use std::{
 /// Rows of each table on which it is tried what will be done to all, and their bytes.
 const SAMPLE_ROWS_MAX: usize = 1000;
 const SAMPLE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Who looks at the version that serves.
+const REPLAY: &str = "replay";
 
 impl Control {
     /// How long a version's rehearsal took; none before it passed one.
@@ -52,7 +55,9 @@ impl Control {
             let catalog = self.shared.catalog();
             catalog.get(id.name.as_str()).and_then(|versions| versions.active()).map(|active| active.digest)
         };
-        let (state, before) = self.state_to_rehearse(&candidate);
+        let (state, converter) = self.state_to_rehearse(&candidate);
+        let (calls, before) = self.calls_to_replay(&candidate);
+        let before = before.or(converter);
         let (config, state_bytes_max) = (self.config_of(&id.name), self.options.state_bytes_max);
         let (library, digest) = (candidate.staged.copy.path().to_owned(), id.digest);
         let rows = self.rows_to_rehearse(&candidate);
@@ -61,7 +66,7 @@ impl Control {
         let job = Job::start("replug-rehearse", self.shared.nudger(), move || {
             // Packed here: it may be large.
             let state = state.map(|state| state.seal().bytes);
-            let subject = Subject { library, digest, before, config, state, state_bytes_max, rows };
+            let subject = Subject { library, digest, before, config, state, state_bytes_max, rows, calls };
             rehearse::run(&rehearsal, &subject, &folder, &inside)
         });
         let rehearsing = Box::new(Rehearsing {
@@ -85,7 +90,7 @@ impl Control {
         let Rehearsing { job, candidate, arrival, against, .. } = rehearsing;
         let (report, verdict) = job.join().ok_or(DeployError::Panicked)?;
         let absent = report.absent().map(ToOwned::to_owned).collect();
-        let Report { steps, rows, total_us, .. } = report;
+        let Report { steps, rows, replayed, total_us, .. } = report;
         let rows = rows.into_iter().map(|RowsWay { table, rows, converted, way_back }| RehearsedRows {
             table,
             rows,
@@ -102,6 +107,7 @@ impl Control {
             micros: total_us,
             steps: steps.collect(),
             rows: rows.collect(),
+            replayed: replayed.map(told),
             absent,
         };
         self.shared.event(Some(id), kind);
@@ -122,6 +128,21 @@ impl Control {
                 // Relaxed: it looks again soon, whenever that is.
                 rehearsing.stop.store(true, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// The calls that came last, and the library of the version that serves, on which they
+    /// are made too.
+    fn calls_to_replay(&self, candidate: &Candidate) -> (Vec<KeptCall>, Option<PathBuf>) {
+        let entry = self.shared.directory.entry(&candidate.id.name);
+        let calls = entry.kept_calls();
+        let serving = entry.slot.look(holder(REPLAY)).filter(|_| !calls.is_empty());
+        // The rows that they are about are not there.
+        let has_tables =
+            |serving: &Serving| serving.manifest().state.tables || candidate.manifest.state.tables;
+        match serving.filter(|serving| !has_tables(serving)) {
+            Some(serving) => (calls, Some(serving.loaded().path().to_owned())),
+            None => (Vec::new(), None),
         }
     }
 
@@ -196,4 +217,10 @@ impl Control {
         };
         state.inspect_err(failed).ok()
     }
+}
+
+fn told(replayed: Replayed) -> RehearsedCalls {
+    let Replayed { calls, left_out, differ, differing } = replayed;
+    let other = |Differing { method, body, before, now }| OtherAnswer { method, body, before, now };
+    RehearsedCalls { calls, left_out, differ, differing: differing.into_iter().map(other).collect() }
 }

@@ -81,6 +81,7 @@ pub fn check(
         state,
         state_bytes_max,
         rows: Vec::new(),
+        calls: Vec::new(),
     };
     let (report, verdict) = rehearse::run(rehearsal, &subject, folder.as_ref(), &AtomicBool::new(false));
     Ok(Checked { manifest, hazards, report, verdict })

@@ -6,7 +6,7 @@ use super::{
     heard::{Ended, Heard, verdict},
     wire::{FORMAT, Limits, Request, rows_as_bytes},
 };
-use crate::{id::Digest, table::SampleRow};
+use crate::{id::Digest, service::KeptCall, table::SampleRow};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal},
@@ -41,6 +41,8 @@ pub(crate) struct Subject {
     pub(crate) state_bytes_max: usize,
     /// Some rows of tables, by name.
     pub(crate) rows: Vec<(String, Vec<SampleRow>)>,
+    /// Calls that came last.
+    pub(crate) calls: Vec<KeptCall>,
 }
 
 /// Rehearses in a child that writes below `folder` only. Waits for its end, for as long
@@ -73,6 +75,9 @@ fn follow(
         let path = scratch.write(&format!("rows-{index}"), &rows_as_bytes(sample))?;
         rows.push((table.clone(), path));
     }
+    let calls = Some(&subject.calls).filter(|calls| !calls.is_empty());
+    let calls = calls.map(|calls| scratch.write("calls", &serde_json::to_vec(calls).unwrap_or_default()));
+    let calls = calls.transpose()?;
     let whole_s = rehearsal.timeout.as_secs().saturating_add(1);
     let request = Request {
         format: FORMAT,
@@ -83,6 +88,7 @@ fn follow(
         config: subject.config.clone(),
         state,
         rows,
+        calls,
         scratch: scratch.0.clone(),
         limits: Limits {
             // Of all its threads together.

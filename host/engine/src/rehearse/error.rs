@@ -100,6 +100,18 @@ pub enum RehearsalError {
         /// How many there may be.
         max: u64,
     },
+    /// A call that it gives as an example was answered with an error.
+    #[error("rehearsal, {}: its example of a call of {method}, {body:?}, failed: {message}", step.as_str())]
+    Sample {
+        /// The step.
+        step: Step,
+        /// The method.
+        method: String,
+        /// What it was asked.
+        body: String,
+        /// The answer.
+        message: String,
+    },
     /// It could not be unloaded.
     #[error("rehearsal, {}: the library stays in memory: {}", step.as_str(), pins.join("; "))]
     Resident {
@@ -124,6 +136,7 @@ impl RehearsalError {
             | RehearsalError::Before { step, .. }
             | RehearsalError::Descriptors { step, .. }
             | RehearsalError::Threads { step, .. }
+            | RehearsalError::Sample { step, .. }
             | RehearsalError::Resident { step, .. } => Some(*step),
         }
     }
@@ -145,6 +158,7 @@ impl Failure for RehearsalError {
             RehearsalError::Refused { code, .. } | RehearsalError::Before { code, .. } => *code,
             RehearsalError::Descriptors { .. } => Code::RehearsalDescriptors,
             RehearsalError::Threads { .. } => Code::RehearsalThreads,
+            RehearsalError::Sample { .. } => Code::RehearsalSample,
             RehearsalError::Resident { .. } => Code::RehearsalResident,
         }
     }

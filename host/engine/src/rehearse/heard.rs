@@ -77,6 +77,7 @@ impl Heard {
             Record::Confined { protections } => self.report.protections = protections,
             Record::State { way } => self.report.state = Some(way),
             Record::Rows { rows } => self.report.rows.push(rows),
+            Record::Replayed { replayed } => self.report.replayed = Some(replayed),
             Record::Refused { step, said } => self.refused = Some((step, said)),
             Record::Done => self.is_done = true,
         }
@@ -132,6 +133,7 @@ fn refused(step: Step, said: Said) -> Result<RehearsalError, String> {
         }
         Said::Descriptors { closed } => RehearsalError::Descriptors { step, closed },
         Said::Threads { threads, max } => RehearsalError::Threads { step, threads, max },
+        Said::Sample { method, body, message } => RehearsalError::Sample { step, method, body, message },
         Said::Resident { pins } => RehearsalError::Resident { step, pins },
     })
 }

@@ -35,8 +35,8 @@ pub use error::RehearsalError;
 pub(crate) use heard::LINE_CLOSED;
 use serde::Serialize;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
+pub use wire::{Differing, Measured, Protection, Replayed, RowsWay, StateWay, Step, WayBack};
 pub(crate) use wire::{Limits, Record, Request, Said, read_request, rows_from_bytes};
-pub use wire::{Measured, Protection, RowsWay, StateWay, Step, WayBack};
 
 /// How versions are rehearsed.
 ///
@@ -121,6 +121,8 @@ pub struct Report {
     pub state: Option<StateWay>,
     /// What became of some rows of tables.
     pub rows: Vec<RowsWay>,
+    /// What came of calls that were made on the version before and on it.
+    pub replayed: Option<Replayed>,
     /// All of it, in microseconds, with the start of the child.
     pub total_us: u64,
 }

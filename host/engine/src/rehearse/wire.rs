@@ -49,6 +49,8 @@ pub(crate) struct Request {
     pub(crate) state: Option<PathBuf>,
     /// Tables by name, each with a file of some of its rows.
     pub(crate) rows: Vec<(String, PathBuf)>,
+    /// Calls that are to be made on the version before and on the new one (JSON).
+    pub(crate) calls: Option<PathBuf>,
     /// The one folder that may be written.
     pub(crate) scratch: PathBuf,
     pub(crate) limits: Limits,
@@ -89,6 +91,12 @@ pub enum Step {
     Rows,
     /// The self-test.
     SelfTest,
+    /// Calls that came last are made on the version before.
+    ReplayBefore,
+    /// The same calls are made on the version.
+    Replay,
+    /// The calls are made that the version gives as examples.
+    Samples,
     /// The instance ends what it runs.
     Stop,
     /// The instance is dropped.
@@ -111,6 +119,9 @@ impl Step {
             Step::MigrateBack => "migrate_back",
             Step::Rows => "rows",
             Step::SelfTest => "self_test",
+            Step::ReplayBefore => "replay_before",
+            Step::Replay => "replay",
+            Step::Samples => "samples",
             Step::Stop => "stop",
             Step::Drop => "drop",
             Step::Unload => "unload",
@@ -136,6 +147,8 @@ pub(crate) enum Record {
     State { way: StateWay },
     /// What became of some rows of a table.
     Rows { rows: RowsWay },
+    /// Which answers differ.
+    Replayed { replayed: Replayed },
     /// The version is refused.
     Refused { step: Step, said: Said },
     /// Everything was done.
@@ -154,6 +167,8 @@ pub(crate) enum Said {
     Descriptors { closed: Vec<String> },
     /// It started more threads than it may.
     Threads { threads: u64, max: u64 },
+    /// A call that it gives as an example is not answered.
+    Sample { method: String, body: String, message: String },
     /// The library stays in memory, for these reasons.
     Resident { pins: Vec<String> },
 }
@@ -206,6 +221,32 @@ pub struct RowsWay {
     pub converted: u64,
     /// Of these, rows of which the version before can read what comes of them.
     pub way_back: u64,
+}
+
+/// What came of the calls that were made on the version before and on the new one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// Calls that were made on both.
+    pub calls: u64,
+    /// Calls that were not, because not both versions say that the method is repeatable.
+    pub left_out: u64,
+    /// Calls to which the versions gave other answers.
+    pub differ: u64,
+    /// The first of these.
+    pub differing: Vec<Differing>,
+}
+
+/// A call to which two versions gave other answers; long texts are cut off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Differing {
+    /// The method.
+    pub method: String,
+    /// What it was asked.
+    pub body: String,
+    /// What the version before answered, or why it did not.
+    pub before: String,
+    /// What the new one did.
+    pub now: String,
 }
 
 /// Writes rows as one file: schema and length of each before its value, in four bytes

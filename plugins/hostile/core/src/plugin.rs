@@ -53,6 +53,8 @@ pub enum Hook {
     Restore,
     Activate,
     SelfTest,
+    /// A call that a rehearsal makes.
+    Sample,
     Freeze,
     Thaw,
     Export,
@@ -104,10 +106,18 @@ impl<S: Counted> Plugin for Hostile<S> {
             .method("count", "Answers the count", |hostile, _| {
                 Ok(hostile.count.load(Ordering::Relaxed).to_string())
             })
+            .repeatable()
             .method("version", "Names this version", |_, call| {
                 let context = call.context();
                 Ok(format!("{} {}", context.name(), context.version()))
             })
+            .repeatable()
+            .method("sampled", "Is called in rehearsals", |hostile, call| {
+                hostile.config.happen_in(Hook::Sample)?;
+                Ok(call.body().to_vec())
+            })
+            .sample("text")
+            .sample([0, 159])
             .method("fault", "Does what the body says", |_, call| {
                 call.json::<Fault>()?.happen()?;
                 Ok("survived")

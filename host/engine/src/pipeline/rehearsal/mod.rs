@@ -5,6 +5,7 @@
 //! Each step is told before it begins, so that a process which ends in it says where.
 
 mod holdings;
+mod calls;
 mod ending;
 mod ways;
 
@@ -22,7 +23,7 @@ use crate::{
     rehearse::{
         LINE_CLOSED, Limits, Measured, Record, Request, Said, Step, confine, read_request, rows_from_bytes,
     },
-    service::{Directory, ServiceLimits, Tables},
+    service::{Directory, KeptCall, ServiceLimits, Serving, Tables},
     state::envelope::Envelope,
     table::{Limits as TableLimits, SampleRow},
     table_store::TableStoreOptions,
@@ -128,6 +129,7 @@ struct Set {
     directory: Arc<Directory>,
     state: Option<Envelope>,
     rows: Vec<(String, Vec<SampleRow>)>,
+    calls: Vec<KeptCall>,
 }
 
 /// Where it is played.
@@ -141,7 +143,7 @@ struct Stage {
 
 impl Stage {
     fn rehearse(&mut self, request: &Request) -> Result<(), Stopped> {
-        let Set { candidate, before, directory, state, rows } =
+        let Set { candidate, before, directory, state, rows, calls } =
             self.step(Step::Confine, |stage| stage.set(request))?;
         let opened = self.step(Step::Load, |_| Ok(start::open(candidate, &directory, &nobody_waits())?))?;
         let config = request.config.as_str();
@@ -150,28 +152,51 @@ impl Stage {
         if had_state && !serving.manifest().state.snapshot {
             return Err(DeployError::Model { from: "snapshot", to: "stateless" }.into());
         }
-        if serving.manifest().state.snapshot {
-            let (old, state) = match before {
-                Some(before) => self.step(Step::Before, |stage| {
-                    let old = start::open(before, &directory, &nobody_waits())
-                        .and_then(|opened| start::prepared(opened, &directory, config));
-                    let old = old.map_err(|failed| Stopped::from(failed).of_before())?;
-                    let state = state.map_or_else(|| stage.first_state_of(&old), |state| Ok(Some(state)));
-                    Ok((Some(old), state.map_err(Stopped::of_before)?))
-                })?,
-                None => (None, state),
-            };
-            if let Some(state) = state {
-                self.rehearse_state(&serving, old.as_ref(), &state)?;
-            }
-            // It stays where it is: its own unload was rehearsed when it was new.
-            std::mem::forget(old);
+        let takes_state = serving.manifest().state.snapshot;
+        let (old, state) = match before.filter(|_| takes_state || !calls.is_empty()) {
+            Some(before) => self.step(Step::Before, |stage| {
+                let opened = stage.open_before(before, &directory, config, state);
+                let (old, state) = opened.map_err(Stopped::of_before)?;
+                Ok((Some(old), state))
+            })?,
+            None => (None, state),
+        };
+        if let Some(state) = state.filter(|_| takes_state) {
+            self.rehearse_state(&serving, old.as_ref(), &state)?;
         }
         if !rows.is_empty() {
             self.step(Step::Rows, |stage| stage.rehearse_rows(&serving, &rows))?;
         }
         self.step(Step::SelfTest, |_| ran(serving.hook(Hook::SelfTest)))?;
+        let answers = directory.answer_limits();
+        if let Some(old) = old.as_ref().filter(|_| !calls.is_empty()) {
+            self.replay(&serving, old, (&calls, answers))?;
+        }
+        self.make_sample_calls(&serving, answers)?;
+        // It stays where it is: its own unload was rehearsed when it was new.
+        std::mem::forget(old);
         self.end(serving)
+    }
+
+    /// The version before, with the state that it has, or else gives.
+    fn open_before(
+        &self,
+        before: Candidate,
+        directory: &Arc<Directory>,
+        config: &str,
+        state: Option<Envelope>,
+    ) -> Result<(Serving, Option<Envelope>), Stopped> {
+        let opened = start::open(before, directory, &nobody_waits())?;
+        let old = start::prepared(opened, directory, config)?;
+        let Some(state) = state else {
+            let first = self.first_state_of(&old)?;
+            return Ok((old, first));
+        };
+        let is_its_own = state.schema_version == old.manifest().schema_version;
+        if old.manifest().state.snapshot && is_its_own {
+            ran(old.restore(state.schema_version, &state.payload))?;
+        }
+        Ok((old, Some(state)))
     }
 
     /// Copies what is needed, and gives up what the child may not do then.
@@ -198,6 +223,10 @@ impl Stage {
             let bytes = fs::read(file).map_err(|error| Stopped::host("rows cannot be read", &error))?;
             rows.push((table.clone(), rows_from_bytes(&bytes)));
         }
+        let calls = request.calls.as_ref().map(fs::read).transpose();
+        let calls = calls.map_err(|error| Stopped::host("calls cannot be read", &error))?;
+        let calls = calls.map(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from)).transpose();
+        let calls = calls.map_err(|error| Stopped::host("calls cannot be read", &error))?;
         let options = TableStoreOptions { accept_loss: true, witnesses: None };
         let tables = Tables::new(TABLE_LIMITS, request.scratch.join("tables"), options);
         let directory = Arc::new(Directory::new(CALL_LIMITS, Interfaces::default(), tables));
@@ -207,7 +236,7 @@ impl Stage {
             protections.map_err(|error| Stopped::host("the child cannot confine itself", &error))?;
         self.say(&Record::Confined { protections });
         self.own = descriptors();
-        Ok(Set { candidate, before, directory, state, rows })
+        Ok(Set { candidate, before, directory, state, rows, calls: calls.unwrap_or_default() })
     }
 
     /// Does a step, and says so before and after it.
