@@ -11,7 +11,7 @@ fn newest(daemon: &Daemon, kind: &str) -> Value {
     wait_until(kind, || {
         let events = text(&daemon.verb(&["events"]).stdout);
         let events = events.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        found = events.into_iter().filter(|event| event["event"] == kind).last().unwrap_or_default();
+        found = events.into_iter().rfind(|event| event["event"] == kind).unwrap_or_default();
         !found.is_null()
     });
     found
