@@ -222,6 +222,7 @@ codes! {
     RehearsalThreads = "rehearsal.threads", Plugin, "start fewer threads, or raise the rehearsal's threads_max";
     RehearsalResident = "rehearsal.resident", Plugin, "have the plugin end in stop what the message names";
     RehearsalSample = "rehearsal.sample", Plugin, "have the method answer what it gives as an example, or give another one; `replug check` shows it again";
+    RehearsalMemory = "rehearsal.memory", Plugin, "use less memory, or raise the rehearsal's memory_bytes_max";
 }
 
 impl fmt::Display for Code {

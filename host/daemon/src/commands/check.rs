@@ -12,7 +12,7 @@ use crate::{
 use replug_host::{
     CheckWith, Checked,
     failure::Code,
-    rehearse::{RehearsalError, Report, WayBack},
+    rehearse::{RehearsalError, Report},
 };
 use serde_json::{Value, json};
 use std::{
@@ -118,22 +118,13 @@ fn as_text(checked: &Checked) -> String {
     for hazard in hazards {
         text.push_str(&format!("\nhazard: {hazard}"));
     }
-    for protection in &report.protections {
-        if let Some(why) = &protection.absent {
-            text.push_str(&format!("\nnot protected by {}: {why}", protection.name));
-        }
+    for (name, why) in report.absent() {
+        text.push_str(&format!("\nnot protected by {name}: {why}"));
     }
     if let Some(state) = &report.state {
-        let back = match &state.way_back {
-            WayBack::Unchanged => "the same schema".to_owned(),
-            WayBack::NotTried => "the way back is not tried on the way down".to_owned(),
-            WayBack::Steps { bytes, same: true } => format!("the way back gives the same {bytes} bytes"),
-            WayBack::Steps { bytes, same: false } => format!("the way back gives {bytes} bytes, others"),
-            WayBack::None { reason } => format!("no way back: {reason}"),
-        };
         text.push_str(&format!(
-            "\nstate: schema {} with {} bytes, then {} with {} bytes; {back}",
-            state.from_schema, state.bytes_before, state.to_schema, state.bytes_after
+            "\nstate: schema {} with {} bytes, then {} with {} bytes; {}",
+            state.from_schema, state.bytes_before, state.to_schema, state.bytes_after, state.way_back
         ));
     }
     let verdict = if verdict.is_ok() { "passed" } else { "refused" };

@@ -91,6 +91,7 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::RehearsalThreads
         | Code::RehearsalResident
         | Code::RehearsalSample
+        | Code::RehearsalMemory
         | Code::TableRowTooLarge
         | Code::TableKeyTooLarge
         | Code::TableNotOpen

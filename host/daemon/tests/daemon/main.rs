@@ -14,4 +14,5 @@ mod signing;
 mod ageing;
 mod trusting;
 mod rehearsing;
+mod checking;
 mod replaying;

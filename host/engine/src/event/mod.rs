@@ -11,10 +11,12 @@ use crate::failure::{Code, Failure};
 use serde::{Serialize, Serializer};
 use std::fmt;
 
+mod rehearsed;
 mod log;
 
 pub(crate) use log::EventLog;
 pub use log::{EVENTS_KEPT_MAX, Events, Next};
+pub use rehearsed::{OtherAnswer, RehearsedCalls, RehearsedRows, RehearsedState, RehearsedStep};
 
 /// Version of the events' form.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -107,13 +109,16 @@ pub enum EventKind {
         micros: u64,
         /// What was done, in order.
         steps: Vec<RehearsedStep>,
+        /// What became of the state, if there was some.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        state: Option<RehearsedState>,
         /// What became of some rows of its tables.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         rows: Vec<RehearsedRows>,
         /// What came of calls that had come last, if such are kept.
         #[serde(skip_serializing_if = "Option::is_none")]
         replayed: Option<RehearsedCalls>,
-        /// What should confine the child and is not offered by the kernel.
+        /// What should confine the child and is not offered by the kernel, each with why.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         absent: Vec<String>,
     },
@@ -362,56 +367,6 @@ fn resident<S: Serializer>(pins: &[String], serializer: S) -> Result<S::Ok, S::E
     }
     let message = format!("the version stays in memory: {}", pins.join("; "));
     Resident { pins, failure: FailureReport::with_code(Code::UnloadResident, message) }.serialize(serializer)
-}
-
-/// A step of a rehearsal that was done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RehearsedStep {
-    /// Its name.
-    pub step: &'static str,
-    /// In microseconds.
-    pub micros: u64,
-    /// Memory of the child after it, in KiB.
-    pub memory_kib: u64,
-}
-
-/// Rows of a table on which a version was rehearsed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RehearsedRows {
-    /// The table.
-    pub table: String,
-    /// Rows that were looked at.
-    pub rows: u64,
-    /// Of these, rows that were brought to the version's schema.
-    pub converted: u64,
-    /// Of these, rows that the version before can read then.
-    pub way_back: u64,
-}
-
-/// What came of calls that were made on the version that serves and on the new one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RehearsedCalls {
-    /// Calls that were made on both.
-    pub calls: u64,
-    /// Calls that were not: one of the versions does not say that the method is repeatable.
-    pub left_out: u64,
-    /// Calls that were answered otherwise.
-    pub differ: u64,
-    /// The first of these.
-    pub differing: Vec<OtherAnswer>,
-}
-
-/// A call that two versions answer otherwise; long texts are cut off.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct OtherAnswer {
-    /// The method.
-    pub method: String,
-    /// What it was asked.
-    pub body: String,
-    /// What the version that serves answered, or why it did not.
-    pub before: String,
-    /// What the new one did.
-    pub now: String,
 }
 
 /// A stage of a deployment.

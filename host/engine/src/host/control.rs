@@ -14,6 +14,7 @@ use super::{
     spare::SpareMemory,
     stored::Imported,
     stuck::StuckCalls,
+    turns::Turns,
     undoing::Undoing,
     untrusted::Untrusted,
     waiting::{Committing, Descending, DescentWork, Done, First, RestoreDone},
@@ -123,6 +124,9 @@ pub(super) struct Control {
     pub(super) hanging_exports: BTreeSet<VersionId>,
     /// Why choices could not be kept, which was reported.
     pub(super) choices_failed: Option<String>,
+    /// Who may rehearse now: many at once would take the cores from callers, and time from
+    /// each other.
+    pub(super) turns: Arc<Turns>,
     /// What rows have left behind.
     pub(super) spare: SpareMemory,
     /// When a watch that ended is started again.

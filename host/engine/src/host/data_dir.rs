@@ -1,20 +1,15 @@
 //! The folder of a host's own, where nobody named one, and what is cleared from it.
 
 use super::error::HostError;
+use crate::rehearse;
 use std::{
     ffi::OsString,
-    fs, io,
     path::{Path, PathBuf},
 };
 
 /// Removes what a process before has left: copies of state among it.
 pub(super) fn clear(folder: &Path) -> Result<(), HostError> {
-    match fs::remove_dir_all(folder) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(HostError::DataDirectory { path: folder.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
+    rehearse::remove(folder).map_err(|source| HostError::DataDirectory { path: folder.to_owned(), source })
 }
 
 /// `.<name>.replug` beside the plugin directory, so that each has its own.

@@ -23,6 +23,7 @@ impl Control {
     /// [wait](Self::waits). Returns the first failure, after which a lower version
     /// may have been deployed.
     pub(super) fn reconcile(&mut self, name: &PluginName) -> Result<(), FailureReport> {
+        self.stop_unwanted_rehearsal(name);
         let mut first_failure = Ok(());
         while let Some(step) = self.next_step(name) {
             match step {

@@ -14,6 +14,7 @@ use super::{
     shared::Shared,
     spare::SpareMemory,
     status::HostStatus,
+    turns::Turns,
     untrusted::Untrusted,
 };
 use crate::{
@@ -151,6 +152,7 @@ impl Host {
             asked: BTreeMap::new(),
             hanging_exports: BTreeSet::new(),
             choices_failed: None,
+            turns: Arc::new(Turns::for_this_machine()),
             spare: SpareMemory::default(),
             rewatch_at: None,
             ends_at: None,

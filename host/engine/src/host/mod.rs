@@ -10,6 +10,7 @@ mod options;
 mod outcome;
 mod backoff;
 mod spare;
+mod turns;
 mod untrusted;
 mod first_files;
 mod standing;

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     dispatch::Lease,
-    event::{EventKind, OtherAnswer, RehearsedCalls, RehearsedRows, RehearsedStep},
-    id::VersionId,
+    event::{EventKind, OtherAnswer, RehearsedCalls, RehearsedRows, RehearsedState, RehearsedStep},
+    id::{PluginName, VersionId},
     pipeline::{self, Candidate, DeployError},
-    rehearse::{self, Differing, Replayed, Report, RowsWay, Subject},
+    rehearse::{self, Differing, RehearsalError, Replayed, Report, RowsWay, StateWay, Subject},
     service::{KeptCall, Serving, TableOf},
     state::{
         chain::{self, Plan},
@@ -62,8 +62,11 @@ impl Control {
         let (library, digest) = (candidate.staged.copy.path().to_owned(), id.digest);
         let rows = self.rows_to_rehearse(&candidate);
         let (folder, stop) = (self.rehearsals.clone(), Arc::<AtomicBool>::default());
-        let inside = Arc::clone(&stop);
+        let (inside, turns) = (Arc::clone(&stop), Arc::clone(&self.turns));
         let job = Job::start("replug-rehearse", self.shared.nudger(), move || {
+            let Some(_turn) = turns.take(&inside) else {
+                return (Report::default(), Err(RehearsalError::Stopped));
+            };
             // Packed here: it may be large.
             let state = state.map(|state| state.seal().bytes);
             let subject = Subject { library, digest, before, config, state, state_bytes_max, rows, calls };
@@ -89,8 +92,8 @@ impl Control {
     ) -> Result<(), DeployError> {
         let Rehearsing { job, candidate, arrival, against, .. } = rehearsing;
         let (report, verdict) = job.join().ok_or(DeployError::Panicked)?;
-        let absent = report.absent().map(ToOwned::to_owned).collect();
-        let Report { steps, rows, replayed, total_us, .. } = report;
+        let absent = report.absent().map(|(name, why)| format!("{name}: {why}")).collect();
+        let Report { steps, state, rows, replayed, total_us, .. } = report;
         let rows = rows.into_iter().map(|RowsWay { table, rows, converted, way_back }| RehearsedRows {
             table,
             rows,
@@ -101,11 +104,14 @@ impl Control {
             step: done.step.as_str(),
             micros: done.measured.micros,
             memory_kib: done.measured.memory_kib,
+            threads: done.measured.threads,
+            descriptors: done.measured.descriptors,
         });
         let kind = EventKind::Rehearsed {
             passed: verdict.is_ok(),
             micros: total_us,
             steps: steps.collect(),
+            state: state.as_ref().map(RehearsedState::from),
             rows: rows.collect(),
             replayed: replayed.map(told),
             absent,
@@ -119,6 +125,23 @@ impl Control {
             versions.give_candidate(candidate, arrival);
         }
         Ok(())
+    }
+
+    /// Ends the rehearsal of a version that is not wanted any more: another one waits for it.
+    pub(super) fn stop_unwanted_rehearsal(&self, name: &PluginName) {
+        let Some(First { id, work: FirstWork::Rehearsal(rehearsing), trial: None }) = self.firsts.get(name)
+        else {
+            return;
+        };
+        let is_wanted = {
+            let catalog = self.shared.catalog();
+            let wanted = catalog.get(name.as_str()).and_then(|versions| versions.wanted());
+            wanted.is_some_and(|wanted| wanted.id == *id)
+        };
+        if !is_wanted {
+            // Relaxed: it looks again soon, whenever that is.
+            rehearsing.stop.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Ends all rehearsals, because the host ends.
@@ -216,6 +239,19 @@ impl Control {
             tracing::warn!(version = %id, %error, "a version is rehearsed without the state that serves");
         };
         state.inspect_err(failed).ok()
+    }
+}
+
+impl From<&StateWay> for RehearsedState {
+    fn from(way: &StateWay) -> Self {
+        let StateWay { from_schema, to_schema, bytes_before, bytes_after, way_back } = way;
+        RehearsedState {
+            from_schema: *from_schema,
+            to_schema: *to_schema,
+            bytes_before: *bytes_before,
+            bytes_after: *bytes_after,
+            way_back: way_back.to_string(),
+        }
     }
 }
 

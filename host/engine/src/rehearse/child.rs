@@ -3,7 +3,8 @@
 use super::{
     Rehearsal, Report,
     error::RehearsalError,
-    heard::{Ended, Heard, verdict},
+    heard::{Ended, Heard, Over, verdict},
+    scratch::Scratch,
     wire::{FORMAT, Limits, Request, rows_as_bytes},
 };
 use crate::{id::Digest, service::KeptCall, table::SampleRow};
@@ -12,16 +13,16 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal},
 };
 use std::{
-    fs::{self, DirBuilder},
+    fs,
     io::{self, Read, Write},
     net::Shutdown,
     os::{
         fd::OwnedFd,
-        unix::{fs::DirBuilderExt, net::UnixStream, process::CommandExt},
+        unix::{net::UnixStream, process::CommandExt},
     },
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -89,15 +90,17 @@ fn follow(
         state,
         rows,
         calls,
-        scratch: scratch.0.clone(),
+        scratch: scratch.path().to_owned(),
         limits: Limits {
             // Of all its threads together.
             processor_s: whole_s.saturating_mul(16),
             state_bytes: subject.state_bytes_max as u64,
+            // Both versions together take half of the time.
+            replay_ms: u64::try_from(rehearsal.timeout.as_millis() / 4).unwrap_or(u64::MAX),
             ..rehearsal.limits
         },
     };
-    let mut running = Running::start(rehearsal, &request, &scratch.0)?;
+    let mut running = Running::start(rehearsal, &request, scratch.path())?;
     let ended = running.hear(heard, until, stop)?;
     verdict(rehearsal, heard, ended)
 }
@@ -109,6 +112,9 @@ struct Running {
     end: OwnedFd,
     line: UnixStream,
     stderr: ChildStderr,
+    limits: Limits,
+    /// Its number is another's from then on.
+    is_reaped: bool,
 }
 
 impl Running {
@@ -135,7 +141,8 @@ impl Running {
                 return Err(host("the helper cannot be followed")(error.into()));
             }
         };
-        let mut running = Running { child, end, line, stderr };
+        let limits = rehearsal.limits;
+        let mut running = Running { child, end, line, stderr, limits, is_reaped: false };
         running.tell(request, rehearsal.timeout).map_err(host("the helper cannot be told what to do"))?;
         Ok(running)
     }
@@ -187,23 +194,63 @@ impl Running {
             stderr_open =
                 stderr_open && read_some(&mut self.stderr, |bytes| heard.shout(bytes)).map_err(host)?;
             if ended {
-                return self.reap().map(Ended::Status).map_err(host);
+                let status = self.reap().map_err(host)?;
+                self.hear_the_rest(heard).map_err(host)?;
+                return Ok(Ended::Status(status));
             }
+            let gone_on = left.is_zero() || heard.is_nonsense();
             // Relaxed: any time soon.
-            if left.is_zero() || heard.is_nonsense() || stop.load(Ordering::Relaxed) {
-                self.reap().map_err(host)?;
-                return Ok(Ended::Killed);
+            let end = match (stop.load(Ordering::Relaxed), self.over()) {
+                (true, _) => Ended::Stopped,
+                (false, Some(over)) => Ended::Over(over),
+                (false, None) if gone_on => Ended::Killed,
+                (false, None) => continue,
+            };
+            self.reap().map_err(host)?;
+            return Ok(end);
+        }
+    }
+
+    /// What it said before it ended. Nobody says more: the limit is for whoever holds the
+    /// other end all the same.
+    fn hear_the_rest(&mut self, heard: &mut Heard) -> io::Result<()> {
+        for _ in 0..REST_BYTES_MAX / READ_BYTES {
+            let begun = heard.bytes();
+            read_some(&mut self.line, |bytes| heard.say(bytes))?;
+            read_some(&mut self.stderr, |bytes| heard.shout(bytes))?;
+            if heard.bytes() == begun || heard.is_nonsense() {
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// What it holds too much of: what a step does is measured when it has ended, and the
+    /// host may not live to see that.
+    fn over(&self) -> Option<Over> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        let (threads, kib) = (number("Threads:"), number("VmRSS:"));
+        if threads > self.limits.threads.saturating_add(SPARE_THREADS) {
+            return Some(Over::Threads(threads));
+        }
+        (kib > self.limits.memory_bytes / 1024).then_some(Over::MemoryKib(kib))
     }
 
     /// Kills it and what it has started, as far as that runs yet, and waits for its end. The
     /// number of its group is its own until then.
     fn reap(&mut self) -> io::Result<ExitStatus> {
-        // Whatever has ended by itself cannot be killed.
-        let _ = pidfd_send_signal(&self.end, Signal::KILL);
-        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-        self.child.wait()
+        if !self.is_reaped {
+            // Whatever has ended by itself cannot be killed.
+            let _ = pidfd_send_signal(&self.end, Signal::KILL);
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
+        let status = self.child.wait();
+        self.is_reaped = status.is_ok();
+        status
     }
 }
 
@@ -214,6 +261,10 @@ impl Drop for Running {
     }
 }
 
+/// The child's own threads, with what its libraries start.
+const SPARE_THREADS: u64 = 16;
+/// What is read when it has ended, at most.
+const REST_BYTES_MAX: usize = 1024 * 1024;
 /// What is read at a time: far more than a child has to say.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -234,38 +285,4 @@ fn read_some(from: &mut impl Read, mut take: impl FnMut(&[u8])) -> io::Result<bo
         }
     }
     Ok(true)
-}
-
-/// A folder for one rehearsal; removed when dropped.
-struct Scratch(PathBuf);
-
-/// Names are never used twice in one process, and one process has the folder.
-static SERIAL: AtomicU64 = AtomicU64::new(0);
-
-impl Scratch {
-    fn new(folder: &Path) -> Result<Scratch, RehearsalError> {
-        // Relaxed: any number that no other has.
-        let path = folder.join(format!("rehearsal-{}", SERIAL.fetch_add(1, Ordering::Relaxed)));
-        let made = match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => DirBuilder::new().recursive(true).mode(0o700).create(&path),
-        };
-        made.map_err(|source| RehearsalError::Host { what: "there is no folder for it", source })?;
-        Ok(Scratch(path))
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, RehearsalError> {
-        let path = self.0.join(name);
-        let written = fs::write(&path, bytes);
-        written.map_err(|source| RehearsalError::Host { what: "its state cannot be written", source })?;
-        Ok(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "the folder of a rehearsal stays behind");
-        }
-    }
 }

@@ -15,14 +15,13 @@ use rustix::process::{
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
-use std::{collections::BTreeMap, io, path::Path, process};
+use std::{collections::BTreeMap, fs, io, path::Path, process};
 
 /// The newest form of landlock that is asked for; kernels with an older one do less.
 const LANDLOCK: ABI = ABI::V5;
 
 /// Confines this thread, those that it starts, and the process's memory, and ends the
-/// process with `host`. What the kernel
-/// does not offer is among what is returned.
+/// process with `host`. What the kernel does not offer is among what is returned.
 ///
 /// # Errors
 /// The host has ended; or a limit cannot be set, which every kernel can.
@@ -32,6 +31,8 @@ pub(crate) fn confine(limits: &Limits, scratch: &Path, host: u32) -> io::Result<
     if getppid().is_none_or(|parent| parent.as_raw_nonzero().get().cast_unsigned() != host) {
         return Err(io::Error::other("the host has ended"));
     }
+    // Where memory is short, this is what to end first. Not every system lets that be said.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
     for (resource, most) in [
         // What it can write to, and not what it has set aside: the C library does that for
         // each core and thread.
@@ -39,7 +40,8 @@ pub(crate) fn confine(limits: &Limits, scratch: &Path, host: u32) -> io::Result<
         (Resource::Cpu, limits.processor_s),
         (Resource::Nofile, limits.descriptors),
         (Resource::Fsize, limits.file_bytes),
-        (Resource::Core, 0),
+        // With 0 a program that collects cores is handed one all the same.
+        (Resource::Core, 1),
     ] {
         // The host itself may be allowed less.
         let most = getrlimit(resource).maximum.map_or(most, |allowed| allowed.min(most));

@@ -52,6 +52,9 @@ pub enum RehearsalError {
         /// The end of what it wrote to standard error.
         stderr: String,
     },
+    /// Something else is wanted, or the host ends, and it was given up.
+    #[error("the rehearsal was given up: the host ends, or wants something else")]
+    Stopped,
     /// It took too long, and was killed.
     #[error("rehearsal, {}: not done after {} ms{}", step.as_str(), after.as_millis(), tail(stderr))]
     TimedOut {
@@ -112,6 +115,16 @@ pub enum RehearsalError {
         /// The answer.
         message: String,
     },
+    /// It used too much memory while a step was under way, and was killed.
+    #[error("rehearsal, {}: it used {kib} KiB of memory, and may use {kib_max}", step.as_str())]
+    Memory {
+        /// The step.
+        step: Step,
+        /// What it used.
+        kib: u64,
+        /// What it may.
+        kib_max: u64,
+    },
     /// It could not be unloaded.
     #[error("rehearsal, {}: the library stays in memory: {}", step.as_str(), pins.join("; "))]
     Resident {
@@ -126,9 +139,10 @@ impl RehearsalError {
     /// The step at which it was refused; none if it did not come to that.
     pub fn step(&self) -> Option<Step> {
         match self {
-            RehearsalError::Helper { .. } | RehearsalError::NoHelper { .. } | RehearsalError::Host { .. } => {
-                None
-            }
+            RehearsalError::Helper { .. }
+            | RehearsalError::NoHelper { .. }
+            | RehearsalError::Host { .. }
+            | RehearsalError::Stopped => None,
             RehearsalError::Crashed { step, .. }
             | RehearsalError::Exited { step, .. }
             | RehearsalError::TimedOut { step, .. }
@@ -136,6 +150,7 @@ impl RehearsalError {
             | RehearsalError::Before { step, .. }
             | RehearsalError::Descriptors { step, .. }
             | RehearsalError::Threads { step, .. }
+            | RehearsalError::Memory { step, .. }
             | RehearsalError::Sample { step, .. }
             | RehearsalError::Resident { step, .. } => Some(*step),
         }
@@ -159,6 +174,8 @@ impl Failure for RehearsalError {
             RehearsalError::Descriptors { .. } => Code::RehearsalDescriptors,
             RehearsalError::Threads { .. } => Code::RehearsalThreads,
             RehearsalError::Sample { .. } => Code::RehearsalSample,
+            RehearsalError::Memory { .. } => Code::RehearsalMemory,
+            RehearsalError::Stopped => Code::DeploySuperseded,
             RehearsalError::Resident { .. } => Code::RehearsalResident,
         }
     }

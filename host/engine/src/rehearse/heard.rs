@@ -5,7 +5,7 @@ use super::{
     error::RehearsalError,
     wire::{Record, Said, Step},
 };
-use crate::failure::Code;
+use crate::failure::{Code, Failure};
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
 /// What the child may say in all, in bytes: far more than it has to.
@@ -25,7 +25,10 @@ pub(super) struct Heard {
     /// A line that has not ended.
     line: Vec<u8>,
     bytes: usize,
+    shouted: usize,
     at: Option<Step>,
+    /// The step is one of the version before.
+    of_before: bool,
     refused: Option<(Step, Said)>,
     is_done: bool,
     /// Something that no helper says.
@@ -36,7 +39,19 @@ pub(super) struct Heard {
 /// How the child ended.
 pub(super) enum Ended {
     Status(ExitStatus),
+    /// The time was over, or it spoke nonsense.
     Killed,
+    /// The host gave it up.
+    Stopped,
+    /// It held too much.
+    Over(Over),
+}
+
+/// What a child holds too much of while a step is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    Threads(u64),
+    MemoryKib(u64),
 }
 
 impl Heard {
@@ -62,8 +77,14 @@ impl Heard {
 
     /// On standard error.
     pub(super) fn shout(&mut self, bytes: &[u8]) {
+        self.shouted = self.shouted.saturating_add(bytes.len());
         self.stderr.extend_from_slice(bytes);
         self.stderr.drain(..self.stderr.len().saturating_sub(STDERR_BYTES_MAX));
+    }
+
+    /// How much it has said, wherever.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + self.shouted
     }
 
     pub(super) fn is_nonsense(&self) -> bool {
@@ -72,52 +93,78 @@ impl Heard {
 
     fn note(&mut self, record: Record) {
         match record {
-            Record::Enter { step } => self.at = Some(step),
+            Record::Enter { step, of_before } => (self.at, self.of_before) = (Some(step), of_before),
             Record::Left { step, measured } => self.report.steps.push(Done { step, measured }),
             Record::Confined { protections } => self.report.protections = protections,
             Record::State { way } => self.report.state = Some(way),
             Record::Rows { rows } => self.report.rows.push(rows),
             Record::Replayed { replayed } => self.report.replayed = Some(replayed),
             Record::Refused { step, said } => self.refused = Some((step, said)),
-            Record::Done => self.is_done = true,
+            // The last step is behind it, or this was said by somebody else.
+            Record::Done => {
+                let unloaded = |done: &Done| done.step == Step::Unload;
+                self.is_done = self.report.steps.last().is_some_and(unloaded);
+            }
         }
     }
 }
 
 /// What follows for the version.
 pub(super) fn verdict(rehearsal: &Rehearsal, heard: &mut Heard, ended: Ended) -> Result<(), RehearsalError> {
-    let stderr = last_lines(&heard.stderr);
     let no_helper = |reason| RehearsalError::NoHelper { path: rehearsal.helper.clone(), reason };
+    if matches!(ended, Ended::Stopped) {
+        return Err(RehearsalError::Stopped);
+    }
     if let Some((step, said)) = heard.refused.take() {
         return Err(refused(step, said).unwrap_or_else(no_helper));
     }
     let Some(step) = heard.at else {
+        let stderr = last_lines(&heard.stderr);
         let how = match ended {
             Ended::Status(status) => status.to_string(),
-            Ended::Killed => format!("it did nothing for {} ms", rehearsal.timeout.as_millis()),
+            _ => format!("it did nothing for {} ms", rehearsal.timeout.as_millis()),
         };
         return Err(no_helper(if stderr.is_empty() { how } else { format!("{how}; {stderr}") }));
     };
+    match (how_it_ended(rehearsal, heard, step, ended), step) {
+        (Ok(()), _) => Ok(()),
+        // Nothing of the plugin has run.
+        (Err(error), Step::Confine) => Err(no_helper(error.to_string())),
+        (Err(error), _) if heard.of_before => {
+            Err(RehearsalError::Before { step, code: error.code(), message: error.to_string() })
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// The same, whoever's doing it is.
+fn how_it_ended(
+    rehearsal: &Rehearsal,
+    heard: &mut Heard,
+    step: Step,
+    ended: Ended,
+) -> Result<(), RehearsalError> {
+    let stderr = last_lines(&heard.stderr);
+    let line = |what: &str| RehearsalError::Descriptors { step, closed: vec![what.to_owned()] };
     if let Some(nonsense) = heard.nonsense.take() {
-        // Before anything of the plugin runs, it is the helper's own.
-        return Err(match step {
-            Step::Confine => no_helper(nonsense),
-            _ => RehearsalError::Descriptors {
-                step,
-                closed: vec![format!("the line to the host: {nonsense}")],
-            },
-        });
+        return Err(line(&format!("the line to the host: {nonsense}")));
     }
     let status = match ended {
-        Ended::Killed => return Err(RehearsalError::TimedOut { step, after: rehearsal.timeout, stderr }),
         Ended::Status(status) => status,
+        Ended::Over(Over::Threads(threads)) => {
+            return Err(RehearsalError::Threads { step, threads, max: rehearsal.limits.threads });
+        }
+        Ended::Over(Over::MemoryKib(kib)) => {
+            return Err(RehearsalError::Memory { step, kib, kib_max: rehearsal.limits.memory_bytes / 1024 });
+        }
+        Ended::Killed | Ended::Stopped => {
+            return Err(RehearsalError::TimedOut { step, after: rehearsal.timeout, stderr });
+        }
     };
     match (status.signal(), status.code()) {
         (Some(signal), _) => Err(RehearsalError::Crashed { step, signal: name_of(signal), stderr }),
         (None, Some(0)) if heard.is_done => Ok(()),
-        (None, Some(LINE_CLOSED)) => {
-            Err(RehearsalError::Descriptors { step, closed: vec!["the line to the host".to_owned()] })
-        }
+        (None, Some(LINE_CLOSED)) => Err(line("the line to the host")),
         (None, code) => Err(RehearsalError::Exited { step, status: code.unwrap_or_default(), stderr }),
     }
 }
@@ -184,10 +231,11 @@ mod tests {
     #[test]
     fn what_comes_in_pieces_is_read_by_the_line_and_nonsense_is_no_verdict() {
         let mut heard = Heard::default();
-        heard.say(br#"{"say":"enter","st"#);
+        heard.say(br#"{"say":"enter","of_before":false,"st"#);
         assert_eq!(heard.at, None);
         heard.say(b"ep\":\"load\"}\n{\"say\":\"done\"}\n");
-        assert_eq!((heard.at, heard.is_done, heard.is_nonsense()), (Some(Step::Load), true, false));
+        assert_eq!((heard.at, heard.is_nonsense()), (Some(Step::Load), false));
+        assert!(!heard.is_done, "there is more to be done");
         heard.say(b"hello\n");
         assert!(heard.is_nonsense());
         let mut endless = Heard::default();
@@ -203,16 +251,30 @@ mod tests {
             heard.say(said);
             verdict(&rehearsal, &mut heard, Ended::Status(ExitStatus::from_raw(status)))
         };
-        let done = b"{\"say\":\"enter\",\"step\":\"unload\"}\n{\"say\":\"done\"}\n";
-        assert!(after(done, 0).is_ok());
+        let enter = |step: &str, of_before: bool| {
+            format!("{{\"say\":\"enter\",\"step\":\"{step}\",\"of_before\":{of_before}}}\n")
+        };
+        let left = r#"{"say":"left","step":"unload","micros":1,"memory_kib":1,"threads":0,"descriptors":0}"#;
+        let done = format!("{}{left}\n{{\"say\":\"done\"}}\n", enter("unload", false));
+        assert!(after(done.as_bytes(), 0).is_ok());
         assert!(matches!(
-            after(done, libc::SIGSEGV),
+            after(done.as_bytes(), libc::SIGSEGV),
             Err(RehearsalError::Crashed { step: Step::Unload, .. })
         ));
-        assert!(matches!(after(done, 1 << 8), Err(RehearsalError::Exited { status: 1, .. })));
-        let begun = b"{\"say\":\"enter\",\"step\":\"load\"}\n";
-        assert!(matches!(after(begun, 0), Err(RehearsalError::Exited { step: Step::Load, status: 0, .. })));
-        assert!(matches!(after(begun, LINE_CLOSED << 8), Err(RehearsalError::Descriptors { .. })));
+        assert!(matches!(after(done.as_bytes(), 1 << 8), Err(RehearsalError::Exited { status: 1, .. })));
+        let begun = enter("load", false);
+        assert!(matches!(
+            after(begun.as_bytes(), 0),
+            Err(RehearsalError::Exited { step: Step::Load, status: 0, .. })
+        ));
+        assert!(matches!(after(begun.as_bytes(), LINE_CLOSED << 8), Err(RehearsalError::Descriptors { .. })));
+        let of_before = enter("migrate", true);
+        assert!(matches!(
+            after(of_before.as_bytes(), libc::SIGSEGV),
+            Err(RehearsalError::Before { code: Code::RehearsalCrashed, .. })
+        ));
+        let not_begun = enter("confine", false);
+        assert!(matches!(after(not_begun.as_bytes(), libc::SIGKILL), Err(RehearsalError::NoHelper { .. })));
         assert!(matches!(after(b"", 0), Err(RehearsalError::NoHelper { .. })));
     }
 }

@@ -27,12 +27,14 @@ mod wire;
 mod error;
 mod confine;
 mod heard;
+mod scratch;
 mod child;
 
 pub(crate) use child::{Subject, run};
 pub(crate) use confine::confine;
 pub use error::RehearsalError;
 pub(crate) use heard::LINE_CLOSED;
+pub(crate) use scratch::remove;
 use serde::Serialize;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 pub use wire::{Differing, Measured, Protection, Replayed, RowsWay, StateWay, Step, WayBack};
@@ -75,6 +77,7 @@ impl Rehearsal {
                 file_bytes: 1024 * 1024 * 1024,
                 processor_s: 0,
                 state_bytes: 0,
+                replay_ms: 0,
             },
         }
     }
@@ -91,7 +94,7 @@ impl Rehearsal {
         self
     }
 
-    /// The addresses that the child may use, in bytes. Default 4 GiB.
+    /// The memory that the child may write to, in bytes. Default 4 GiB.
     pub fn memory_bytes_max(mut self, bytes: u64) -> Rehearsal {
         self.limits.memory_bytes = bytes;
         self
@@ -138,8 +141,8 @@ pub struct Done {
 }
 
 impl Report {
-    /// Protections that the kernel does not offer, by name.
-    pub fn absent(&self) -> impl Iterator<Item = &str> {
-        self.protections.iter().filter(|one| one.absent.is_some()).map(|one| one.name.as_str())
+    /// Protections that the kernel does not offer, by name, each with why.
+    pub fn absent(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.protections.iter().filter_map(|one| Some((one.name.as_str(), one.absent.as_deref()?)))
     }
 }

@@ -3,6 +3,7 @@
 use crate::{id::Digest, table::SampleRow};
 use serde::{Deserialize, Serialize};
 use std::{
+    fmt,
     fs::File,
     io::{self, BufRead, BufReader, Read},
     os::{fd::AsFd, unix::net::UnixStream},
@@ -65,6 +66,8 @@ pub(crate) struct Limits {
     pub(crate) file_bytes: u64,
     pub(crate) processor_s: u64,
     pub(crate) state_bytes: u64,
+    /// How long calls are made on each of two versions.
+    pub(crate) replay_ms: u64,
 }
 
 /// A step of a rehearsal.
@@ -133,8 +136,8 @@ impl Step {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub(crate) enum Record {
-    /// A step begins.
-    Enter { step: Step },
+    /// A step begins; in one of the version before its failures are not the new one's.
+    Enter { step: Step, of_before: bool },
     /// It was done.
     Left {
         step: Step,
@@ -180,7 +183,7 @@ pub struct Measured {
     pub micros: u64,
     /// Memory of the child, in KiB.
     pub memory_kib: u64,
-    /// Threads that the child had then beside its first.
+    /// Threads that the child had then beside its own.
     pub threads: u64,
     /// Files that the plugin has open.
     pub descriptors: u64,
@@ -228,7 +231,8 @@ pub struct RowsWay {
 pub struct Replayed {
     /// Calls that were made on both.
     pub calls: u64,
-    /// Calls that were not, because not both versions say that the method is repeatable.
+    /// Calls that were not: not both versions say that the method is repeatable, or there
+    /// was no time for them.
     pub left_out: u64,
     /// Calls to which the versions gave other answers.
     pub differ: u64,
@@ -295,6 +299,18 @@ pub enum WayBack {
         /// Why.
         reason: String,
     },
+}
+
+impl fmt::Display for WayBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WayBack::Unchanged => f.write_str("the same schema"),
+            WayBack::NotTried => f.write_str("the way back is not tried on the way down"),
+            WayBack::Steps { bytes, same: true } => write!(f, "the way back gives the same {bytes} bytes"),
+            WayBack::Steps { bytes, same: false } => write!(f, "the way back gives {bytes} bytes, others"),
+            WayBack::None { reason } => write!(f, "no way back: {reason}"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -27,15 +27,15 @@ pub struct Plugin {
     directory: Arc<Directory>,
 }
 
-/// Calls a method of a version that was not published: nothing is counted, and there is
-/// no deadline.
+/// Calls a method of a version that was not published: nothing is counted. A deadline of 0
+/// is none.
 pub(crate) fn call_unpublished(
     version: &Serving,
     limits: AnswerLimits,
-    method: &str,
-    body: &[u8],
+    (method, body): (&str, &[u8]),
+    deadline_ns: u64,
 ) -> Result<Reply, CallError> {
-    let request = Request::new(method, body);
+    let request = Request { deadline_ns, ..Request::new(method, body) };
     let (status, answer) = Answer::collect(limits, |sink| version.call(&request, sink));
     outcome(&version.id().name, method, limits.body_bytes_max, status, answer)
 }

@@ -5,13 +5,14 @@
 
 use super::{Stage, Stopped, ran};
 use crate::{
+    clock::monotonic_ns,
     failure::Failure,
     load::AnswerLimits,
     rehearse::{Differing, Record, Replayed, Said, Step},
     service::{self, CallError, KeptCall, Reply, Serving},
 };
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 /// Answers that differ are shown so many, and so much of each.
 const SHOWN_MAX: usize = 20;
@@ -59,13 +60,17 @@ impl Stage {
         let (of_old, of_new) = (names(&old_methods), names(&new_methods));
         let may = |call: &&KeptCall| of_old.contains(&call.method) && of_new.contains(&call.method);
         let made: Vec<&KeptCall> = calls.iter().filter(may).collect();
-        let answers = |version: &Serving| -> Vec<_> {
-            made.iter().map(|call| answer(version, limits, &call.method, &call.body)).collect()
+        let time = Duration::from_millis(self.limits.replay_ms);
+        let answers = |version: &Serving, calls: &[&KeptCall]| -> Vec<_> {
+            let until_ns = monotonic_ns().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+            let in_time = calls.iter().take_while(|_| monotonic_ns() < until_ns);
+            in_time.map(|call| answer(version, limits, (&call.method, &call.body), until_ns)).collect()
         };
-        let before = self.step(Step::ReplayBefore, |_| Ok(answers(old)))?;
-        let now = self.step(Step::Replay, |_| Ok(answers(new)))?;
-        let pairs = made.iter().zip(before.iter().zip(&now));
-        let differing: Vec<Differing> = pairs
+        let before = self.step_of_before(Step::ReplayBefore, |_| Ok(answers(old, &made)))?;
+        let now = self.step(Step::Replay, |_| Ok(answers(new, &made[..before.len()])))?;
+        let differing: Vec<Differing> = made
+            .iter()
+            .zip(before.iter().zip(&now))
             .filter(|(_, (before, now))| !is_same(before, now))
             .map(|(call, (before, now))| Differing {
                 method: shown(&call.method),
@@ -75,8 +80,8 @@ impl Stage {
             })
             .collect();
         let replayed = Replayed {
-            calls: made.len() as u64,
-            left_out: (calls.len() - made.len()) as u64,
+            calls: now.len() as u64,
+            left_out: (calls.len() - now.len()) as u64,
             differ: differing.len() as u64,
             differing: differing.into_iter().take(SHOWN_MAX).collect(),
         };
@@ -93,7 +98,7 @@ impl Stage {
         self.step(Step::Samples, |_| {
             for method in &methods {
                 for sample in &method.samples {
-                    answer(new, limits, &method.name, sample.bytes()).map_err(|error| {
+                    answer(new, limits, (&method.name, sample.bytes()), 0).map_err(|error| {
                         let (method, message) = (method.name.clone(), error.to_string());
                         Stopped(Said::Sample {
                             method,
@@ -113,8 +118,13 @@ fn listed(version: &Serving) -> Result<Vec<Listed>, Stopped> {
     Ok(serde_json::from_slice(&ran(version.methods())?).unwrap_or_default())
 }
 
-fn answer(version: &Serving, limits: AnswerLimits, method: &str, body: &[u8]) -> Result<Reply, CallError> {
-    service::call_unpublished(version, limits, method, body)
+fn answer(
+    version: &Serving,
+    limits: AnswerLimits,
+    (method, body): (&str, &[u8]),
+    deadline_ns: u64,
+) -> Result<Reply, CallError> {
+    service::call_unpublished(version, limits, (method, body), deadline_ns)
 }
 
 /// Errors are the same if they have one code: their words may change with any version.

@@ -35,7 +35,7 @@ use std::{
     io::{self, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{self, ExitCode},
+    process::ExitCode,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -62,6 +62,9 @@ const CALL_LIMITS: ServiceLimits = ServiceLimits {
 /// }
 /// ```
 pub fn rehearsal_helper() -> ExitCode {
+    // What the host, or a library of it, has left open is not for the plugin.
+    // SAFETY: nothing of this process has a file open yet but the standard ones, as said.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
     let (request, line) = match read_request() {
         Ok(read) => read,
         Err(error) => {
@@ -70,20 +73,19 @@ pub fn rehearsal_helper() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let mut stage = Stage { line, limits: request.limits, own: BTreeMap::new(), at: Step::Confine };
+    // Here: what is given up holds for this thread and those that it starts.
+    let set = match stage.step(Step::Confine, |stage| stage.set(&request)) {
+        Ok(set) => set,
+        Err(stopped) => stage.end_with(Err(stopped)),
+    };
     // As the host's own hooks run: on a thread with the stack that threads have.
     let hooks = thread::Builder::new().name("replug-hooks".to_owned()).spawn(move || {
-        let mut stage = Stage { line, limits: request.limits, own: BTreeMap::new(), at: Step::Confine };
-        let record = match stage.rehearse(&request) {
-            Ok(()) => Record::Done,
-            Err(Stopped(said)) => Record::Refused { step: stage.at, said },
-        };
-        stage.say(&record);
-        // SAFETY: ends the process. Nothing of the plugin runs any more: neither its
-        // destructors, nor those of what it has left behind.
-        unsafe { libc::_exit(0) }
+        let ended = stage.rehearse(set, &request.config);
+        stage.end_with(ended)
     });
     // It ends the process, or has panicked, which it has said.
-    let _ = hooks.map(thread::JoinHandle::join);
+    let _ = hooks.map(thread::JoinHandle::<()>::join);
     ExitCode::FAILURE
 }
 
@@ -142,11 +144,21 @@ struct Stage {
 }
 
 impl Stage {
-    fn rehearse(&mut self, request: &Request) -> Result<(), Stopped> {
-        let Set { candidate, before, directory, state, rows, calls } =
-            self.step(Step::Confine, |stage| stage.set(request))?;
+    /// Tells the host, and ends the process.
+    fn end_with(&mut self, ended: Result<(), Stopped>) -> ! {
+        let record = match ended {
+            Ok(()) => Record::Done,
+            Err(Stopped(said)) => Record::Refused { step: self.at, said },
+        };
+        self.say(&record);
+        // SAFETY: ends the process. Nothing of the plugin runs any more: neither its
+        // destructors, nor those of what it has left behind.
+        unsafe { libc::_exit(0) }
+    }
+
+    fn rehearse(&mut self, set: Set, config: &str) -> Result<(), Stopped> {
+        let Set { candidate, before, directory, state, rows, calls } = set;
         let opened = self.step(Step::Load, |_| Ok(start::open(candidate, &directory, &nobody_waits())?))?;
-        let config = request.config.as_str();
         let serving = self.step(Step::Prepare, |_| Ok(start::prepared(opened, &directory, config)?))?;
         let had_state = before.as_ref().is_some_and(|before| before.manifest.state.snapshot);
         if had_state && !serving.manifest().state.snapshot {
@@ -154,7 +166,7 @@ impl Stage {
         }
         let takes_state = serving.manifest().state.snapshot;
         let (old, state) = match before.filter(|_| takes_state || !calls.is_empty()) {
-            Some(before) => self.step(Step::Before, |stage| {
+            Some(before) => self.step_of_before(Step::Before, |stage| {
                 let opened = stage.open_before(before, &directory, config, state);
                 let (old, state) = opened.map_err(Stopped::of_before)?;
                 Ok((Some(old), state))
@@ -245,8 +257,26 @@ impl Stage {
         step: Step,
         does: impl FnOnce(&mut Stage) -> Result<T, Stopped>,
     ) -> Result<T, Stopped> {
+        self.take(step, false, does)
+    }
+
+    /// The same for one that the version before does: its death there is not the new one's.
+    fn step_of_before<T>(
+        &mut self,
+        step: Step,
+        does: impl FnOnce(&mut Stage) -> Result<T, Stopped>,
+    ) -> Result<T, Stopped> {
+        self.take(step, true, does)
+    }
+
+    fn take<T>(
+        &mut self,
+        step: Step,
+        of_before: bool,
+        does: impl FnOnce(&mut Stage) -> Result<T, Stopped>,
+    ) -> Result<T, Stopped> {
         self.at = step;
-        self.say(&Record::Enter { step });
+        self.say(&Record::Enter { step, of_before });
         let begun = Instant::now();
         let done = does(self)?;
         let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -286,7 +316,8 @@ impl Stage {
         bytes.push(b'\n');
         if self.line.write_all(&bytes).is_err() {
             // The plugin closed it, or the host has gone.
-            process::exit(LINE_CLOSED);
+            // SAFETY: ends the process; what the plugin wants done at its end is not.
+            unsafe { libc::_exit(LINE_CLOSED) };
         }
     }
 }

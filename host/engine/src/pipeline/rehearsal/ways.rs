@@ -40,7 +40,7 @@ impl Stage {
         let converter = old.filter(|_| from > to).unwrap_or(new);
         let is_down = from > to;
         let of_converter = |stopped: Stopped| if is_down { stopped.of_before() } else { stopped };
-        let (schema, payload) = self.step(Step::Migrate, |_| {
+        let (schema, payload) = self.take(Step::Migrate, is_down, |_| {
             let plan = plan(from, to, converter.steps()).map_err(DeployError::from)?;
             let converted = converted(converter, &plan, (from, to), &state.payload, bytes_max);
             let (schema, payload) = converted.map_err(|error| of_converter(error.into()))?;
