@@ -114,7 +114,7 @@ mod tests {
         fs::write(folder.join("a/b/file"), "goes").expect("writes");
         symlink(&other, folder.join("a/link")).expect("links");
         for shut in ["a/b/c", "a/b", "a"] {
-            fs::set_permissions(folder.join(shut), Permissions::from_mode(0)).expect("sets");
+            fs::set_permissions(folder.join(shut), Permissions::from_mode(0o000)).expect("sets");
         }
         remove(&folder).expect("removes");
         let left: Vec<_> = fs::read_dir(home.path()).expect("reads").flatten().collect();
