@@ -43,6 +43,14 @@ pub(crate) struct Method<P: 'static> {
     pub(crate) name: &'static str,
     pub(crate) description: &'static str,
     pub(crate) handler: Handler<P>,
+    pub(crate) is_repeatable: bool,
+    pub(crate) samples: Vec<Vec<u8>>,
+}
+
+impl<P: 'static> Method<P> {
+    fn new(name: &'static str, description: &'static str, handler: Handler<P>) -> Self {
+        Method { name, description, handler, is_repeatable: false, samples: Vec::new() }
+    }
 }
 
 type SyncHandler<P> = Box<dyn Fn(&P, &Call<'_>) -> Result<Reply> + Send + Sync>;
@@ -108,7 +116,7 @@ impl<P: Plugin> Methods<P> {
         R: Into<Reply>,
     {
         let handler = Handler::Sync(Box::new(move |plugin, call| handler(plugin, call).map(Into::into)));
-        self.entries.push(Method { name, description, handler });
+        self.entries.push(Method::new(name, description, handler));
         self
     }
 
@@ -131,8 +139,50 @@ impl<P: Plugin> Methods<P> {
             let answer = handler(plugin, call);
             Box::pin(async move { answer.await.map(Into::into) })
         }));
-        self.entries.push(Method { name, description, handler });
+        self.entries.push(Method::new(name, description, handler));
         self
+    }
+
+    /// Says of the method registered last that its calls may be made once more, in
+    /// rehearsals of this version and of the one before: it does nothing outside of the
+    /// instance. A host that keeps recent calls of the plugin makes them on both then, and
+    /// lists answers that differ.
+    ///
+    /// The instance has its configuration and its state there, its tables are empty, it
+    /// was not activated, and other plugins cannot be called.
+    pub fn repeatable(&mut self) -> &mut Self {
+        if let Some(last) = self.entries.last_mut() {
+            last.is_repeatable = true;
+        }
+        self
+    }
+
+    /// Gives an example of a call of the method registered last, which is
+    /// [`repeatable`](Self::repeatable) by that: each rehearsal makes it, and refuses a
+    /// version that answers with an error.
+    ///
+    /// ```
+    /// # use replug_plugin_api::prelude::*;
+    /// # struct Words;
+    /// # impl Plugin for Words {
+    /// #     type Config = ();
+    /// #     fn prepare((): (), _: &Context) -> Result<Self> {
+    /// #         Ok(Words)
+    /// #     }
+    /// fn methods(methods: &mut Methods<Self>) {
+    ///     methods
+    ///         .method("count", "Counts the words of a text", |_, call| {
+    ///             Ok(call.text()?.split_whitespace().count().to_string())
+    ///         })
+    ///         .sample("two words");
+    /// }
+    /// # }
+    /// ```
+    pub fn sample(&mut self, body: impl Into<Vec<u8>>) -> &mut Self {
+        if let Some(last) = self.entries.last_mut() {
+            last.samples.push(body.into());
+        }
+        self.repeatable()
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&Method<P>> {

@@ -25,7 +25,7 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     type Config: serde::de::DeserializeOwned;
 
     /// Builds an instance. No effects outside the process: rehearsals run this
-    /// too.
+    /// too, where no other plugin can be called.
     ///
     /// # Errors
     /// Refuses the version.
@@ -44,7 +44,9 @@ pub trait Plugin: Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// Checks the instance before callers reach it.
+    /// Checks the instance before callers reach it. A host that rehearses versions asks
+    /// this of an instance that was not activated, too, where it may open no socket,
+    /// write no file and call no other plugin.
     ///
     /// # Errors
     /// Refuses the version; the old one goes on.

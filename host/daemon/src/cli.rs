@@ -110,9 +110,40 @@ pub(crate) enum Verb {
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+    /// Rehearses a plugin file as a host would before it deploys it, and says what it saw.
+    #[command(
+        after_help = "Examples:\n  replug check target/release/libhello.so\n  replug check markdown-2.0.0.so --against markdown-1.0.0.so\n  replug check limiter-2.0.0.so --against running --data /var/lib/replug"
+    )]
+    Check(CheckArgs),
+    /// For hosts, which start it: rehearses one upgrade, and tells the host.
+    #[command(hide = true)]
+    Rehearse,
     /// Shows the main job, live, on the sample plugins.
     #[command(after_help = "Example:\n  replug demo --threads 4")]
     Demo(DemoArgs),
+}
+
+/// `replug check`.
+#[derive(Args)]
+pub(crate) struct CheckArgs {
+    /// The file.
+    pub(crate) file: PathBuf,
+    /// The version that it would take the place of: a file, or `running` for what serves
+    /// on a host, with its state.
+    #[arg(long, value_name = "FILE|running")]
+    pub(crate) against: Option<PathBuf>,
+    /// A saved state, as `replug state export` writes it.
+    #[arg(long)]
+    pub(crate) state: Option<PathBuf>,
+    /// The configuration file of the host; what it says of the plugin and of rehearsals
+    /// counts.
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
 }
 
 /// What to do with saved state. Where a snapshot is not named, the newest that

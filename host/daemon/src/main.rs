@@ -2,7 +2,7 @@
 //!
 //! It uses the engine's public API only. `run` serves it over a unix socket;
 //! every other verb is a client of that socket, but for `inspect` and `demo`,
-//! which need no host.
+//! which need no host, and `rehearse`, which is the host's own child.
 
 mod cli;
 mod config;
@@ -21,8 +21,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match Cli::parse().verb {
+        Verb::Rehearse => replug_host::rehearsal_helper(),
         Verb::Run(args) => run::run(&args),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Check(args) => commands::check(&args),
         Verb::Inspect { file, output } => commands::inspect(&file, output),
         Verb::Call { host, name, method, data, timeout_ms } => {
             commands::call(&host, &name, &method, data.as_deref(), timeout_ms)

@@ -213,6 +213,16 @@ codes! {
     TrustStatement = "trust.statement", Artifact, "sign the file with the comment that `replug inspect` prints for it";
     TrustWithdrawn = "trust.withdrawn", Operator, "deploy a version that somebody vouches for, or name its key or digest again";
     TrustOlder = "trust.older", Operator, "activate the version, if it is meant to take the place of the later one";
+    RehearsalHelper = "rehearsal.helper", Operator, "install the helper that the message names, or name one that is there; nothing is deployed unrehearsed";
+    RehearsalHost = "rehearsal.host", Host, "free memory, disk space or processes; the version is tried again";
+    RehearsalCrashed = "rehearsal.crashed", Plugin, "fix the crash in the named step; `replug check` shows it again";
+    RehearsalExited = "rehearsal.exited", Plugin, "do not end the process from a plugin; `replug check` shows it again";
+    RehearsalTimeout = "rehearsal.timeout", Plugin, "make the named step end in time, or raise the rehearsal's timeout";
+    RehearsalDescriptors = "rehearsal.descriptors", Plugin, "close only what the plugin has opened itself";
+    RehearsalThreads = "rehearsal.threads", Plugin, "start fewer threads, or raise the rehearsal's threads_max";
+    RehearsalResident = "rehearsal.resident", Plugin, "have the plugin end in stop what the message names";
+    RehearsalSample = "rehearsal.sample", Plugin, "have the method answer what it gives as an example, or give another one; `replug check` shows it again";
+    RehearsalMemory = "rehearsal.memory", Plugin, "use less memory, or raise the rehearsal's memory_bytes_max";
 }
 
 impl fmt::Display for Code {

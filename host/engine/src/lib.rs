@@ -33,7 +33,8 @@
 //! [`failure`], [`event`], [`artifact`] (watch, stage, inspect, trust), [`load`]
 //! (dlopen, layouts, unload with proof), [`state`], [`table`] (rows that outlive
 //! versions), [`table_store`] (and the process), [`dispatch`] (who is in which
-//! version), [`service`] (calls), the pipeline, the host.
+//! version), [`service`] (calls), [`rehearse`] (the upgrade in a child process), the
+//! pipeline, the host.
 //!
 //! # Threads
 //!
@@ -66,6 +67,8 @@ pub mod dispatch;
 #[cfg(not(loom))]
 pub mod service;
 #[cfg(not(loom))]
+pub mod rehearse;
+#[cfg(not(loom))]
 mod pipeline;
 #[cfg(not(loom))]
 mod host;
@@ -78,7 +81,7 @@ pub use host::{
     UnloadingStatus, VersionStatus,
 };
 #[cfg(not(loom))]
-pub use pipeline::ReadError;
+pub use pipeline::{CheckWith, Checked, ReadError, check, rehearsal_helper};
 #[cfg(not(loom))]
 pub use replug_abi::{Fault, FaultKind, TypedInterface};
 #[cfg(not(loom))]

@@ -104,7 +104,9 @@ pub struct ServiceVtable {
     /// Ends a pending call: an unanswered one is cancelled.
     pub cancel: unsafe extern "C" fn(pending: Pending) -> Status,
     /// Writes the methods to the body: a JSON array of
-    /// `{"name":…,"kind":"sync"|"async","description":…}`.
+    /// `{"name":…,"kind":"sync"|"async","description":…}`. Where its calls may be made
+    /// once more, with `"repeatable":true`, and examples of bodies as `"samples"`: text, or
+    /// an array of bytes. More may follow.
     #[sabi(last_prefix_field)]
     pub methods: unsafe extern "C" fn(instance: Instance, sink: &Sink) -> Status,
 }

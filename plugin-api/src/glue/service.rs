@@ -133,11 +133,25 @@ unsafe extern "C" fn methods<P: Plugin>(instance: Instance, sink: &Sink) -> Stat
                     #[cfg(feature = "async")]
                     Handler::Async(_) => "async",
                 };
-                serde_json::json!({ "name": method.name, "kind": kind, "description": method.description })
+                let (name, description) = (method.name, method.description);
+                let mut listed =
+                    serde_json::json!({ "name": name, "kind": kind, "description": description });
+                if method.is_repeatable {
+                    listed["repeatable"] = true.into();
+                }
+                if !method.samples.is_empty() {
+                    listed["samples"] = method.samples.iter().map(|body| sample(body)).collect();
+                }
+                listed
             })
             .collect();
         sink.write(Part::BODY, serde_json::Value::from(list).to_string().as_bytes())
     })
+}
+
+/// Text where it is text, else an array of bytes.
+fn sample(body: &[u8]) -> serde_json::Value {
+    std::str::from_utf8(body).map_or_else(|_| body.into(), Into::into)
 }
 
 #[cold]

@@ -47,6 +47,7 @@ impl Plugin for Markdown {
     fn methods(methods: &mut Methods<Self>) {
         methods
             .method("render", "Markdown in, HTML out", |markdown, call| markdown.render(call.text()?))
+            .sample("# A *heading*")
             .method("version", "Names this version", |_, call| {
                 let context = call.context();
                 Ok(format!("{} {}", context.name(), context.version()))

@@ -9,6 +9,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("host/engine/src/load", "dlopen, dlsym, the handshake, the ledger's hooks"),
     ("host/engine/src/dispatch", "the live pointer and the per-thread records"),
     ("host/engine/src/service", "instances, wakers and pending calls across the ABI"),
+    ("host/engine/src/pipeline/rehearsal", "ends its process, and the way of a version in it"),
     ("host/engine/src/pipeline/start.rs", "says which library an instance came from"),
     ("host/engine/src/pipeline/unload.rs", "says that nobody uses a library any more"),
     ("host/engine/src/table/block.rs", "counts the holders of a row, whose memory it has"),

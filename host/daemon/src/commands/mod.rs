@@ -6,6 +6,7 @@ mod state;
 mod sweeps;
 mod tables;
 mod inspect;
+mod check;
 
 use crate::{
     cli::HostArgs,
@@ -14,6 +15,7 @@ use crate::{
     problem::Problem,
     refusal::refuse,
 };
+pub(crate) use check::check;
 use hyper::Method;
 pub(crate) use inspect::inspect;
 pub(crate) use list::list;

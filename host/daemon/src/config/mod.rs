@@ -1,11 +1,14 @@
 //! The configuration file.
 
+mod rehearsal;
 mod trust;
 
+use rehearsal::RehearsalConfig;
 use replug_host::{
     HostBuilder, RemovalPolicy,
     artifact::trust::Trust,
     failure::{Code, Failure},
+    rehearse::Rehearsal,
     table::Limits,
 };
 use serde::Deserialize;
@@ -44,6 +47,7 @@ pub(crate) struct Config {
     table_bytes_max: Option<u64>,
     accept_table_loss: bool,
     trust: TrustConfig,
+    rehearsal: RehearsalConfig,
     /// One table for each plugin, handed to it as it is.
     plugin: BTreeMap<String, serde_json::Value>,
 }
@@ -109,6 +113,11 @@ impl ConfigError {
 }
 
 impl Config {
+    /// How a version of a plugin is checked: with which limits, and its configuration.
+    pub(crate) fn check(mut self, plugin: &str) -> (Rehearsal, Option<serde_json::Value>, Option<usize>) {
+        (self.rehearsal.rehearsal(), self.plugin.remove(plugin), self.state_bytes_max)
+    }
+
     /// Whom the file trusts.
     pub(crate) fn trust(self, is_development: bool) -> Trust {
         self.trust.read(is_development)
@@ -128,7 +137,7 @@ impl Config {
     /// Hands every setting to the engine. In development whatever is dropped is loaded,
     /// also if the file says otherwise.
     pub(crate) fn apply(self, mut host: HostBuilder, is_development: bool) -> HostBuilder {
-        host = host.trust(self.trust.read(is_development));
+        host = self.rehearsal.apply(host.trust(self.trust.read(is_development)));
         host = host.allow_state_loss(self.allow_state_loss).removal(match self.removal {
             Removal::FallBack => RemovalPolicy::FallBack,
             Removal::Keep => RemovalPolicy::Keep,

@@ -40,7 +40,8 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::HostStopped
         | Code::HostThread
         | Code::HostUnreachable
-        | Code::HostOverloaded => StatusCode::SERVICE_UNAVAILABLE,
+        | Code::HostOverloaded
+        | Code::RehearsalHost => StatusCode::SERVICE_UNAVAILABLE,
         Code::CallDeadline | Code::HookTimeout => StatusCode::GATEWAY_TIMEOUT,
 
         Code::CallPanicked | Code::HookPanicked => StatusCode::INTERNAL_SERVER_ERROR,
@@ -83,6 +84,14 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::TrustRevokedKey
         | Code::TrustForged
         | Code::TrustStatement
+        | Code::RehearsalCrashed
+        | Code::RehearsalExited
+        | Code::RehearsalTimeout
+        | Code::RehearsalDescriptors
+        | Code::RehearsalThreads
+        | Code::RehearsalResident
+        | Code::RehearsalSample
+        | Code::RehearsalMemory
         | Code::TableRowTooLarge
         | Code::TableKeyTooLarge
         | Code::TableNotOpen
@@ -101,6 +110,7 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::TrustUnknownKey
         | Code::TrustWithdrawn
         | Code::TrustOlder
+        | Code::RehearsalHelper
         | Code::ConfigInvalid
         | Code::StateModelChanged
         | Code::StateNoPath

@@ -13,3 +13,6 @@ mod refusing;
 mod signing;
 mod ageing;
 mod trusting;
+mod rehearsing;
+mod checking;
+mod replaying;

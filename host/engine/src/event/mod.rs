@@ -11,10 +11,12 @@ use crate::failure::{Code, Failure};
 use serde::{Serialize, Serializer};
 use std::fmt;
 
+mod rehearsed;
 mod log;
 
 pub(crate) use log::EventLog;
 pub use log::{EVENTS_KEPT_MAX, Events, Next};
+pub use rehearsed::{OtherAnswer, RehearsedCalls, RehearsedRows, RehearsedState, RehearsedStep};
 
 /// Version of the events' form.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -98,6 +100,27 @@ pub enum EventKind {
         /// The same as a code for programs, `deploy.superseded`.
         #[serde(flatten)]
         failure: FailureReport,
+    },
+    /// A version went through its upgrade in a child process.
+    Rehearsed {
+        /// Whether it may be deployed; if not, the failure follows.
+        passed: bool,
+        /// All of it, in microseconds.
+        micros: u64,
+        /// What was done, in order.
+        steps: Vec<RehearsedStep>,
+        /// What became of the state, if there was some.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        state: Option<RehearsedState>,
+        /// What became of some rows of its tables.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        rows: Vec<RehearsedRows>,
+        /// What came of calls that had come last, if such are kept.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        replayed: Option<RehearsedCalls>,
+        /// What should confine the child and is not offered by the kernel, each with why.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        absent: Vec<String>,
     },
     /// A deployment began.
     Deploying {
@@ -304,6 +327,7 @@ impl EventKind {
             EventKind::Distrusted { .. } => "distrusted",
             EventKind::Gone { .. } => "gone",
             EventKind::Superseded { .. } => "superseded",
+            EventKind::Rehearsed { .. } => "rehearsed",
             EventKind::Deploying { .. } => "deploying",
             EventKind::Published { .. } => "published",
             EventKind::DeployFailed { .. } => "deploy_failed",
@@ -353,6 +377,8 @@ pub enum Stage {
     Stage,
     /// Reading it without running it.
     Inspect,
+    /// Going through all of it in a child process.
+    Rehearse,
     /// Opening it and checking its layouts.
     Load,
     /// Building the instance.
@@ -371,6 +397,7 @@ impl Stage {
         match self {
             Stage::Stage => "stage",
             Stage::Inspect => "inspect",
+            Stage::Rehearse => "rehearse",
             Stage::Load => "load",
             Stage::Prepare => "prepare",
             Stage::HandOver => "hand_over",
@@ -389,6 +416,8 @@ pub struct StageTimes {
     pub stage_us: u64,
     /// Reading without running.
     pub inspect_us: u64,
+    /// The rehearsal in a child process; 0 without one.
+    pub rehearse_us: u64,
     /// Opening and layout checks.
     pub load_us: u64,
     /// Building the instance; activation and self-test, where no state is

@@ -14,9 +14,10 @@ use super::{
     spare::SpareMemory,
     stored::Imported,
     stuck::StuckCalls,
+    turns::Turns,
     undoing::Undoing,
     untrusted::Untrusted,
-    waiting::{Committing, Descending, DescentWork, Done, Load, RestoreDone},
+    waiting::{Committing, Descending, DescentWork, Done, First, RestoreDone},
 };
 use crate::{
     artifact::{
@@ -104,8 +105,10 @@ pub(super) struct Control {
     pub(super) commit_at: BTreeMap<PluginName, Instant>,
     /// Deployments that wait until rows are within their version's reach.
     pub(super) descents: BTreeMap<PluginName, Descending>,
-    /// Deployments that wait until the plugin's tables are read.
-    pub(super) loads: BTreeMap<PluginName, Load>,
+    /// What is done first for deployments that wait for it.
+    pub(super) firsts: BTreeMap<PluginName, First>,
+    /// Where rehearsals write.
+    pub(super) rehearsals: PathBuf,
     /// Descents that were given up, and what of them still runs.
     pub(super) given_up: Vec<DescentWork>,
     /// Tables that are being committed, and the versions that wait for it.
@@ -121,6 +124,9 @@ pub(super) struct Control {
     pub(super) hanging_exports: BTreeSet<VersionId>,
     /// Why choices could not be kept, which was reported.
     pub(super) choices_failed: Option<String>,
+    /// Who may rehearse now: many at once would take the cores from callers, and time from
+    /// each other.
+    pub(super) turns: Arc<Turns>,
     /// What rows have left behind.
     pub(super) spare: SpareMemory,
     /// When a watch that ended is started again.

@@ -8,28 +8,22 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    dispatch::{Holder, Retired},
+    dispatch::Holder,
     event::{EventKind, EventLog, FailureReport, StageTimes},
     failure::{Blame, Code, Failure},
     id::{PluginName, VersionId},
-    load::Hook,
-    pipeline::{
-        self, Candidate, DeployError, Descent, Left, Loss, Means, Reach, Refused, StatePolicy, TakenState,
-        Unloading,
-    },
-    service::Serving,
+    pipeline::{self, Candidate, DeployError, Descent, Loss, Means, Reach, Refused, StatePolicy, TakenState},
+    rehearse::RehearsalError,
     state::{chain::MigratePolicy, envelope::Envelope, store::Found},
 };
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 impl Control {
     /// Makes what is wanted what serves, or begins to: a deployment may have to
     /// [wait](Self::waits). Returns the first failure, after which a lower version
     /// may have been deployed.
     pub(super) fn reconcile(&mut self, name: &PluginName) -> Result<(), FailureReport> {
+        self.stop_unwanted_rehearsal(name);
         let mut first_failure = Ok(());
         while let Some(step) = self.next_step(name) {
             match step {
@@ -100,8 +94,8 @@ impl Control {
     }
 
     fn deploy(&mut self, id: &VersionId) -> Result<(), DeployError> {
-        if !self.tables_are_loaded(id) {
-            return self.load_tables(id).map(drop);
+        if self.begin_first_work(id)? {
+            return Ok(());
         }
         let Some(prepared) = self.make_ready(id, |_| Ok(()))? else { return Ok(()) };
         self.take_up(Next { id: id.clone(), prepared, then: Then::Deploy })
@@ -139,19 +133,39 @@ impl Control {
         allow: impl FnOnce(&Candidate) -> Result<(), DeployError>,
     ) -> Result<Option<Prepared>, DeployError> {
         self.has_room()?;
-        let (from, mut arrival, candidate, path) = {
-            let mut catalog = self.shared.catalog();
-            let Some(versions) = catalog.get_mut(id.name.as_str()) else {
+        let from = {
+            let catalog = self.shared.catalog();
+            let Some(versions) = catalog.get(id.name.as_str()).filter(|v| v.find(&id.version).is_some())
+            else {
                 return Ok(None);
             };
-            let candidate = versions.take_candidate(id);
-            let Some(present) = versions.find(&id.version) else {
-                return Ok(None);
-            };
-            let (arrival, path) = (present.arrival, present.path.clone());
-            (versions.active().map(ToString::to_string), arrival, candidate, path)
+            versions.active().map(ToString::to_string)
         };
         self.shared.event(Some(id), EventKind::Deploying { from });
+        let Some((candidate, arrival)) = self.take_candidate(id)? else { return Ok(None) };
+        allow(&candidate)?;
+        let stages = StageTimes {
+            notice_us: (arrival.taken_ns - arrival.noticed_ns.min(arrival.taken_ns)) / 1_000,
+            stage_us: (arrival.staged_ns - arrival.taken_ns) / 1_000,
+            inspect_us: (arrival.inspected_ns - arrival.staged_ns) / 1_000,
+            rehearse_us: self.rehearsed_us(id).unwrap_or_default(),
+            ..StageTimes::default()
+        };
+        self.prepare(id, candidate, stages, arrival.noticed_ns).map(Some)
+    }
+
+    /// The private copy of a version, a new one if it was used; none if its file has gone.
+    pub(super) fn take_candidate(
+        &mut self,
+        id: &VersionId,
+    ) -> Result<Option<(Candidate, Arrival)>, DeployError> {
+        let (mut arrival, candidate, path) = {
+            let mut catalog = self.shared.catalog();
+            let Some(versions) = catalog.get_mut(id.name.as_str()) else { return Ok(None) };
+            let candidate = versions.take_candidate(id);
+            let Some(present) = versions.find(&id.version) else { return Ok(None) };
+            (present.arrival, candidate, present.path.clone())
+        };
         let candidate = match candidate {
             Some(candidate) => candidate,
             None => {
@@ -172,14 +186,7 @@ impl Control {
             return Err(DeployError::Replaced { wanted: id.to_string(), found: candidate.id.to_string() });
         }
         self.shared.trust().stands_by(&candidate.id, &candidate.voucher)?;
-        allow(&candidate)?;
-        let stages = StageTimes {
-            notice_us: (arrival.taken_ns - arrival.noticed_ns.min(arrival.taken_ns)) / 1_000,
-            stage_us: (arrival.staged_ns - arrival.taken_ns) / 1_000,
-            inspect_us: (arrival.inspected_ns - arrival.staged_ns) / 1_000,
-            ..StageTimes::default()
-        };
-        self.prepare(id, candidate, stages, arrival.noticed_ns).map(Some)
+        Ok(Some((candidate, arrival)))
     }
 
     /// Loads a candidate and prepares its instance.
@@ -325,7 +332,7 @@ impl Control {
         saved.ok().map(|saved| saved.snapshot.sequence())
     }
 
-    fn policy(&self) -> StatePolicy {
+    pub(super) fn policy(&self) -> StatePolicy {
         StatePolicy {
             migrate: MigratePolicy::Migrate,
             allow_loss: self.options.allow_state_loss,
@@ -333,29 +340,8 @@ impl Control {
         }
     }
 
-    fn config_of(&self, name: &PluginName) -> String {
+    pub(super) fn config_of(&self, name: &PluginName) -> String {
         self.options.configs.get(name.as_str()).map(ToString::to_string).unwrap_or_default()
-    }
-
-    pub(super) fn unload(&mut self, retired: Retired<Serving>, hangs: Option<Hook>) {
-        let (options, events) = (self.options.unload, Arc::clone(&self.shared.events));
-        self.keep(Unloading::of_version(retired, hangs, options, events, self.worker.nudge()));
-    }
-
-    fn unload_left(&mut self, id: &VersionId, left: Left) {
-        let (options, events) = (self.options.unload, Arc::clone(&self.shared.events));
-        self.keep(Unloading::of_candidate(id.clone(), left, options, events, self.worker.nudge()));
-    }
-
-    fn keep(&self, unloading: std::io::Result<Unloading>) {
-        match unloading {
-            Ok(unloading) => self.shared.unloads().push(unloading),
-            Err(error) => {
-                self.shared.strand();
-                let message = format!("no thread for an unload, so a version stays in memory: {error}");
-                self.problem(Code::HostThread, message);
-            }
-        }
     }
 }
 
@@ -383,7 +369,9 @@ enum Step {
 /// and what an operator can mend passes.
 pub(super) fn is_its_own_doing(error: &DeployError) -> bool {
     // A signature may be mended, and a key named again.
-    if matches!(error, DeployError::Before { .. } | DeployError::Trust(_)) {
+    let is_of_before =
+        matches!(error, DeployError::Before { .. } | DeployError::Rehearsal(RehearsalError::Before { .. }));
+    if is_of_before || matches!(error, DeployError::Trust(_)) {
         return false;
     }
     match error.code() {

@@ -80,7 +80,7 @@ impl Control {
     /// Whether the plugin's next step has to wait: for a deployment that has begun
     /// and waits itself, or for its tables.
     pub(super) fn waits(&self, name: &PluginName) -> bool {
-        self.descends(name) || self.loads.contains_key(name)
+        self.descends(name) || self.firsts.contains_key(name)
     }
 
     /// Whether one is at work on what is committed of the plugin's tables, or on
@@ -99,13 +99,14 @@ impl Control {
 
     /// Whether a deployment has begun and waits.
     pub(super) fn is_deploying(&self, name: &PluginName) -> bool {
-        self.descents.contains_key(name) || self.loads.contains_key(name) || self.waits_for_commit(name)
+        self.descents.contains_key(name) || self.firsts.contains_key(name) || self.waits_for_commit(name)
     }
 
     /// Whether no deployment waits, which a trial or another state would cross.
     pub(super) fn nothing_waits(&self, name: &PluginName) -> Result<(), FailureReport> {
         if self.is_deploying(name) {
-            let message = format!("another version of {name} waits for the rows of its tables");
+            let message =
+                format!("another version of {name} is being rehearsed, or waits for the rows of its tables");
             return Err(FailureReport::with_code(Code::GateBusy, message));
         }
         if self.settles(name) {
@@ -118,7 +119,7 @@ impl Control {
 
     /// Goes on with the deployments that need not wait any more.
     pub(super) fn go_on(&mut self) {
-        self.end_loads();
+        self.end_first_work();
         self.end_undone();
         self.end_commits();
         self.end_ways_back_told();
@@ -202,13 +203,14 @@ impl Control {
     }
 
     /// Gives up what waits, because something else is wanted; who waited for it.
-    /// A thread that reads tables goes on with it: any version wants them.
+    /// A thread that reads tables goes on with it: any version wants them. So does a
+    /// rehearsal, whose outcome holds.
     pub(super) fn wait_no_longer(&mut self, name: &PluginName) -> Option<Done> {
         if let Some(descending) = self.descents.remove(name) {
             self.give_up_descent(name, descending);
         }
         self.give_up_next(name);
-        if let Some(Trying { done, .. }) = self.loads.get_mut(name).and_then(|load| load.trial.take()) {
+        if let Some(Trying { done, .. }) = self.firsts.get_mut(name).and_then(|first| first.trial.take()) {
             let message = format!("a version of {name} was chosen before this one was tried");
             let _ = done.send(Err(FailureReport::with_code(Code::DeploySuperseded, message)));
         }
@@ -239,7 +241,7 @@ impl Control {
     /// because a plugin went back; or is to be, as soon as one can be had.
     pub(super) fn has_jobs(&self) -> bool {
         self.given_up.iter().any(|work| !work.job.is_done())
-            || self.loads.values().any(|load| !load.job.is_done())
+            || self.firsts.values().any(|first| !first.work.is_done())
             || self.undone.values().any(|undoing| !undoing.is_done())
             || self.commits.values().any(|committing| !committing.job.is_done())
             || !self.shared.ways_back().under_way.is_empty()
@@ -249,6 +251,7 @@ impl Control {
     pub(super) fn give_up_waiting(&mut self) {
         let waiting = self.descents.keys().chain(self.asked.keys()).chain(self.commits.keys());
         let names: Vec<PluginName> = waiting.cloned().collect();
+        self.stop_rehearsals();
         for name in names {
             // Who waited learns of it because the sender is gone.
             drop(self.wait_no_longer(&name));

@@ -4,6 +4,7 @@ use super::{
     backoff::Backoff,
     choices::Choices,
     control::{Command, Control},
+    data_dir,
     error::HostError,
     first_files::FirstFiles,
     lock::{DataLock, lock},
@@ -13,6 +14,7 @@ use super::{
     shared::Shared,
     spare::SpareMemory,
     status::HostStatus,
+    turns::Turns,
     untrusted::Untrusted,
 };
 use crate::{
@@ -33,7 +35,6 @@ use crate::{
 use crossbeam::channel::{self, Sender, TrySendError};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsString,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -96,7 +97,7 @@ impl Host {
         let options = options.checked()?;
         let plugin_dir = std::path::absolute(&options.plugin_dir)
             .map_err(|source| HostError::DataDirectory { path: options.plugin_dir.clone(), source })?;
-        let data_dir = options.data_dir.clone().unwrap_or_else(|| beside(&plugin_dir));
+        let data_dir = options.data_dir.clone().unwrap_or_else(|| data_dir::beside(&plugin_dir));
         let lock = lock(&data_dir)?;
         let stager = Stager::new(data_dir.join("private"), options.stage)?;
         if options.trust.is_production() {
@@ -113,13 +114,18 @@ impl Host {
         let store_options = TableStoreOptions { accept_loss: options.accept_table_loss, witnesses };
         let tables = Tables::new(options.table_limits, data_dir.join("tables"), store_options);
         let choices = Choices::open(data_dir.join("choices.json"))?;
-        let directory = Arc::new(Directory::new(options.service, options.interfaces.clone(), tables));
+        let directory = Arc::new(
+            Directory::new(options.service, options.interfaces.clone(), tables)
+                .keeping_calls(options.keep_calls.clone()),
+        );
         let events = Arc::new(EventLog::default());
         let worker = Worker::start(options.unload.hook_timeout).map_err(HostError::Thread)?;
         let watcher = Watcher::start(&plugin_dir, options.watch.clone())?;
         let (trust, reader) = (options.trust.clone(), watcher.mode_reader());
         let shared = Shared::new(directory, events, reader, choices, trust, Arc::downgrade(&lock));
         let shared = Arc::new(shared);
+        let rehearsals = data_dir.join("rehearsals");
+        data_dir::clear(&rehearsals)?;
         let (commands, queue) = channel::bounded(COMMANDS_MAX);
         let control = Control {
             options,
@@ -137,7 +143,8 @@ impl Host {
             committed: BTreeMap::new(),
             commit_at: BTreeMap::new(),
             descents: BTreeMap::new(),
-            loads: BTreeMap::new(),
+            firsts: BTreeMap::new(),
+            rehearsals,
             given_up: Vec::new(),
             postponed: Vec::new(),
             commits: BTreeMap::new(),
@@ -145,6 +152,7 @@ impl Host {
             asked: BTreeMap::new(),
             hanging_exports: BTreeSet::new(),
             choices_failed: None,
+            turns: Arc::new(Turns::for_this_machine()),
             spare: SpareMemory::default(),
             rewatch_at: None,
             ends_at: None,
@@ -384,12 +392,4 @@ impl Drop for Inner {
         // There is nobody to tell; the events say it too.
         let _ = self.join();
     }
-}
-
-/// `.<name>.replug` beside the plugin directory, so that each has its own.
-fn beside(plugin_dir: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(plugin_dir.file_name().unwrap_or_default());
-    name.push(".replug");
-    plugin_dir.parent().unwrap_or(plugin_dir).join(name)
 }

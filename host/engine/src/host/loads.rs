@@ -2,12 +2,17 @@
 //! on a thread of its own, since it takes a second for a million rows, and for
 //! ever where a disk hangs. The command loop serves the other plugins meanwhile.
 
-use super::{control::Control, job::Job, waiting::Load};
+use super::{
+    control::Control,
+    job::Job,
+    waiting::{First, FirstWork},
+};
 use crate::{
     event::FailureReport,
     failure::Code,
     id::{PluginName, VersionId},
     pipeline::DeployError,
+    table_store::TableStoreError,
 };
 use std::sync::Arc;
 
@@ -17,46 +22,69 @@ impl Control {
         self.shared.directory.tables.is_loaded(&id.name)
     }
 
-    /// Begins to read them, for a version that is to be deployed then.
-    pub(super) fn load_tables(&mut self, id: &VersionId) -> Result<&mut Load, DeployError> {
+    /// Begins to read them, for a version that is to be deployed or tried then.
+    fn load_tables(&mut self, id: &VersionId) -> Result<(), DeployError> {
         let (name, directory) = (id.name.clone(), Arc::clone(&self.shared.directory));
         let job = Job::start("replug-load", self.shared.nudger(), move || directory.tables.load(&name));
-        let load = Load { id: id.clone(), job: job.map_err(DeployError::Thread)?, trial: None };
-        // None is there: one step is taken after the other.
-        Ok(self.loads.entry(id.name.clone()).or_insert(load))
+        let work = FirstWork::Load(job.map_err(DeployError::Thread)?);
+        self.firsts.insert(id.name.clone(), First { id: id.clone(), work, trial: None });
+        Ok(())
     }
 
-    /// Goes on with the versions whose tables are read.
-    pub(super) fn end_loads(&mut self) {
-        let done: Vec<(PluginName, Load)> = self.loads.extract_if(.., |_, load| load.job.is_done()).collect();
-        for (name, Load { id, job, trial }) in done {
-            let loaded = match job.join() {
-                Some(loaded) => loaded.map_err(DeployError::from),
-                None => Err(DeployError::Panicked),
+    /// Begins what has to be done before a version is begun with; whether there is
+    /// something. One step is taken after the other.
+    pub(super) fn begin_first_work(&mut self, id: &VersionId) -> Result<bool, DeployError> {
+        if !self.tables_are_loaded(id) {
+            return self.load_tables(id).map(|()| true);
+        }
+        self.begin_rehearsal(id)
+    }
+
+    /// Goes on with the versions for which that is done.
+    pub(super) fn end_first_work(&mut self) {
+        let done: Vec<(PluginName, First)> =
+            self.firsts.extract_if(.., |_, first| first.work.is_done()).collect();
+        for (name, First { id, work, trial }) in done {
+            // A choice that was made meanwhile may be of another version.
+            let was_wanted = self.wants(&id);
+            let ended = match work {
+                FirstWork::Load(job) => self.end_load(&id, job),
+                FirstWork::Rehearsal(rehearsing) => self.end_rehearsal(&id, *rehearsing),
             };
-            let loaded = match loaded {
-                Ok(partial) => {
-                    for table in partial {
-                        let report = FailureReport::with_code(Code::TablePartial, lacks_rows(&table));
-                        self.state_problem(&id, report);
-                    }
-                    Ok(())
-                }
-                Err(error) if trial.is_some() => Err(self.not_tried(&id, &error)),
-                Err(error) => Err(self.not_deployed(&id, &error)),
-            };
+            let ended = ended.map_err(|error| match trial.is_some() {
+                true => self.not_tried(&id, &error),
+                false => self.not_deployed(&id, &error),
+            });
             if let Some(trying) = trial {
                 // Which version serves may be another one by now.
-                match loaded.clone().and_then(|()| self.find_for_trial(&name, &id.version)) {
-                    Ok(id) => self.try_now(&id, trying),
+                match ended.clone().and_then(|()| self.find_for_trial(&name, &id.version)) {
+                    Ok(id) => self.try_when_ready(&id, trying),
                     // Whoever asked may have gone away meanwhile.
                     Err(failure) => drop(trying.done.send(Err(failure))),
                 }
             }
             let deployed = self.reconcile(&name);
-            let reconciled = loaded.and(deployed);
+            let reconciled = if was_wanted { ended.and(deployed) } else { deployed };
             self.answer_if_done(&name, reconciled);
         }
+    }
+
+    fn wants(&self, id: &VersionId) -> bool {
+        let catalog = self.shared.catalog();
+        let wanted = catalog.get(id.name.as_str()).and_then(|versions| versions.wanted());
+        wanted.is_some_and(|wanted| wanted.id == *id)
+    }
+
+    fn end_load(
+        &mut self,
+        id: &VersionId,
+        job: Job<Result<Vec<String>, TableStoreError>>,
+    ) -> Result<(), DeployError> {
+        for table in job.join().ok_or(DeployError::Panicked)?? {
+            let report = FailureReport::with_code(Code::TablePartial, lacks_rows(&table));
+            self.state_problem(id, report);
+        }
+        Ok(())
     }
 }
 

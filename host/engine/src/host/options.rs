@@ -1,10 +1,12 @@
 //! How a host is set up.
 
-use super::error::HostError;
+mod checked;
+
 use crate::{
     artifact::{stage::StageLimits, trust::Trust, watch::WatchOptions},
-    load::{INTERFACES_MAX, Interfaces},
+    load::Interfaces,
     pipeline::UnloadOptions,
+    rehearse::Rehearsal,
     service::ServiceLimits,
     state::store::StoreOptions,
     table::Limits,
@@ -65,6 +67,8 @@ pub struct HostBuilder {
     pub(super) watch: WatchOptions,
     pub(super) stage: StageLimits,
     pub(super) trust: Trust,
+    pub(super) rehearsal: Option<Rehearsal>,
+    pub(super) keep_calls: BTreeMap<String, usize>,
     pub(super) service: ServiceLimits,
     pub(super) interfaces: Interfaces,
     pub(super) table_limits: Limits,
@@ -97,6 +101,8 @@ impl HostBuilder {
             watch: WatchOptions::default(),
             stage: StageLimits::default(),
             trust: Trust::development(),
+            rehearsal: None,
+            keep_calls: BTreeMap::new(),
             service: ServiceLimits {
                 gate_timeout: Duration::from_secs(5),
                 body_bytes_max: 16 * 1024 * 1024,
@@ -181,6 +187,28 @@ impl HostBuilder {
     /// to the plugin directory.
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
+        self
+    }
+
+    /// How versions are rehearsed before they are loaded. Default: not at all.
+    ///
+    /// Each new file goes through the whole upgrade in a child process first, beside
+    /// calls. A helper that is missing is an error, and nothing is deployed.
+    pub fn rehearsal(mut self, rehearsal: Rehearsal) -> Self {
+        self.rehearsal = Some(rehearsal);
+        self
+    }
+
+    /// Keeps the last calls of a plugin, `count` at most, in memory, so that a rehearsal
+    /// makes them again: on the version that serves and on the new one, as far as both say
+    /// that a method is repeatable. Answers that differ are told with
+    /// [`EventKind::Rehearsed`](crate::event::EventKind::Rehearsed).
+    ///
+    /// Default: none are kept, since a call may say what nobody should keep. Kept are
+    /// calls by name, of up to 64 KiB, and 1 MiB of them in all. Those of a version with
+    /// tables are not made again, as its rows are not there in a rehearsal.
+    pub fn keep_calls(mut self, plugin: impl Into<String>, count: usize) -> Self {
+        self.keep_calls.insert(plugin.into(), count);
         self
     }
 
@@ -312,86 +340,5 @@ impl HostBuilder {
     pub fn residents_max(mut self, versions: usize) -> Self {
         self.residents_max = versions;
         self
-    }
-
-    /// Refuses what contradicts itself, and makes "no limit" a time that can be
-    /// reckoned with.
-    pub(super) fn checked(mut self) -> Result<Self, HostError> {
-        let times = [
-            ("gate_timeout", &mut self.service.gate_timeout, Duration::ZERO),
-            ("quiesce_timeout", &mut self.quiesce_timeout, Duration::ZERO),
-            ("hook_timeout", &mut self.unload.hook_timeout, INTERVAL_MIN),
-            ("detach_timeout", &mut self.unload.detach_timeout, Duration::ZERO),
-            ("threads_timeout", &mut self.unload.threads_timeout, Duration::ZERO),
-            ("snapshot_interval", &mut self.snapshot_interval, INTERVAL_MIN),
-            ("stuck_after", &mut self.stuck_after, INTERVAL_MIN),
-            ("shutdown_timeout", &mut self.shutdown_timeout, Duration::ZERO),
-            ("probation", &mut self.probation, Duration::ZERO),
-        ];
-        for (option, time, least) in times {
-            if *time < least {
-                let reason = format!("{time:?} is too short; {least:?} is the least");
-                return Err(HostError::Option { option, reason });
-            }
-            *time = (*time).min(FOREVER);
-        }
-        if self.too_many_interfaces {
-            let reason = format!("a host has {INTERFACES_MAX} interfaces at most");
-            return Err(HostError::Option { option: "interface", reason });
-        }
-        if self.trust.is_production() {
-            self.same_version = SameVersion::Refuse;
-        }
-        if self.trust.is_hopeless() {
-            let reason = "neither keys nor digests are named, so nothing could be loaded".to_owned();
-            return Err(HostError::Option { option: "trust", reason });
-        }
-        let (quiesce, gate) = (self.quiesce_timeout, self.service.gate_timeout);
-        if quiesce >= gate {
-            let reason =
-                format!("{quiesce:?} is not below the gate_timeout, {gate:?}: callers would give up first");
-            return Err(HostError::Option { option: "quiesce_timeout", reason });
-        }
-        Ok(self)
-    }
-}
-
-/// The shortest interval at which the host does something again.
-const INTERVAL_MIN: Duration = Duration::from_millis(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::failure::Failure;
-
-    fn option_of(adjust: impl FnOnce(HostBuilder) -> HostBuilder) -> Option<&'static str> {
-        let error = adjust(HostBuilder::new(Path::new("plugins"))).checked().err()?;
-        assert_eq!(error.code().as_str(), "host.options");
-        match error {
-            HostError::Option { option, .. } => Some(option),
-            other => panic!("{other}"),
-        }
-    }
-
-    #[test]
-    fn options_that_would_spin_or_contradict_each_other_are_refused() {
-        assert_eq!(option_of(|options| options), None);
-        assert_eq!(option_of(|o| o.snapshot_interval(Duration::ZERO)), Some("snapshot_interval"));
-        assert_eq!(option_of(|o| o.stuck_after(Duration::ZERO)), Some("stuck_after"));
-        assert_eq!(option_of(|o| o.hook_timeout(Duration::ZERO)), Some("hook_timeout"));
-        assert_eq!(option_of(|o| o.quiesce_timeout(Duration::from_secs(5))), Some("quiesce_timeout"));
-        assert_eq!(option_of(|o| o.gate_timeout(Duration::from_secs(1))), Some("quiesce_timeout"));
-        assert_eq!(option_of(|o| o.trust(Trust::production())), Some("trust"));
-    }
-
-    #[test]
-    fn no_limit_is_a_time_that_can_be_added() {
-        let options = HostBuilder::new(Path::new("plugins"))
-            .hook_timeout(Duration::MAX)
-            .shutdown_timeout(Duration::MAX)
-            .checked()
-            .expect("no limit is allowed");
-        assert!(std::time::Instant::now().checked_add(options.unload.hook_timeout * 2).is_some());
-        assert!(std::time::Instant::now().checked_add(options.shutdown_timeout).is_some());
     }
 }

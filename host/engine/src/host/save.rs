@@ -20,7 +20,7 @@ pub(super) fn holder(label: &'static str) -> Holder {
 }
 
 /// The label of leases under which state is exported beside calls.
-const SNAPSHOT: &str = "snapshot";
+pub(super) const SNAPSHOT: &str = "snapshot";
 
 impl Control {
     /// Saves the last state of a version that serves no new calls: frozen
@@ -109,7 +109,7 @@ impl Control {
 
     /// For how long an export that was given up has been running in the version
     /// that serves.
-    fn oldest_snapshot(&self, entry: &Entry) -> Option<Duration> {
+    pub(super) fn oldest_snapshot(&self, entry: &Entry) -> Option<Duration> {
         let now = monotonic_ns();
         let ages = entry.slot.holders().into_iter().filter(|held| held.label == SNAPSHOT);
         let oldest = ages.map(|held| Duration::from_nanos(now.saturating_sub(held.since))).max()?;

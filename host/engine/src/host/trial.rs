@@ -30,10 +30,7 @@ impl Control {
             Some(trial) if trial.version == *version => self.set_share(name, share),
             Some(trial) => Err(is_tried(&trial)),
             None => match self.find_for_trial(name, version) {
-                Ok(id) if !self.tables_are_loaded(&id) => {
-                    return self.try_when_loaded(&id, Trying { share, done });
-                }
-                Ok(id) => return self.try_now(&id, Trying { share, done }),
+                Ok(id) => return self.try_when_ready(&id, Trying { share, done }),
                 Err(failure) => Err(failure),
             },
         };
@@ -41,15 +38,21 @@ impl Control {
         let _ = done.send(tried);
     }
 
-    fn try_when_loaded(&mut self, id: &VersionId, trying: Trying) {
-        match self.load_tables(id) {
-            Ok(load) => load.trial = Some(trying),
+    /// Begins a trial, or what has to be done first.
+    pub(super) fn try_when_ready(&mut self, id: &VersionId, trying: Trying) {
+        match self.begin_first_work(id) {
+            Ok(true) => {
+                if let Some(first) = self.firsts.get_mut(&id.name) {
+                    first.trial = Some(trying);
+                }
+            }
+            Ok(false) => self.try_now(id, trying),
             Err(error) => drop(trying.done.send(Err(self.not_tried(id, &error)))),
         }
     }
 
-    /// Begins a trial of a version whose tables are read.
-    pub(super) fn try_now(&mut self, id: &VersionId, trying: Trying) {
+    /// Begins a trial of a version for which nothing is to be done first.
+    fn try_now(&mut self, id: &VersionId, trying: Trying) {
         let slot = &self.shared.directory.entry(&id.name).slot;
         let live = slot.look(Holder::new("trial", monotonic_ns()));
         let baseline_has_state = live.is_some_and(|live| live.manifest().state.snapshot);

@@ -47,6 +47,8 @@ pub(super) struct Versions {
     unseen: BTreeSet<Digest>,
     /// Versions whose deployment failed through no fault of theirs.
     backoff: Backoff<Digest>,
+    /// Files that passed their rehearsal.
+    rehearsed: BTreeMap<Digest, Rehearsed>,
     /// Until when the version that serves is kept, its file being gone.
     gone_until: Option<Instant>,
     /// Files that stand there, and for which nobody vouches yet.
@@ -71,6 +73,17 @@ pub(super) struct Present {
     candidate: Option<Candidate>,
     /// When the file was noticed, and how long its first stages took.
     pub(super) arrival: Arrival,
+}
+
+/// A rehearsal that a file passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rehearsed {
+    /// How long it took, in microseconds.
+    pub(super) micros: u64,
+    /// The file of the version that served then, whose state was taken over.
+    pub(super) against: Option<Digest>,
+    /// There is no state to be taken over.
+    pub(super) is_stateless: bool,
 }
 
 /// What a file held when it was read, and which file that was.
@@ -295,6 +308,28 @@ impl Versions {
         self.present.get_mut(&id.version).filter(|present| present.id == *id)?.candidate.take()
     }
 
+    /// Gives it back, if it is still what the version is made of.
+    pub(super) fn give_candidate(&mut self, candidate: Candidate, arrival: Arrival) {
+        let is_wanted = self.wanted().is_some_and(|wanted| wanted.id == candidate.id);
+        let present = self.present.get_mut(&candidate.id.version);
+        if let Some(present) = present.filter(|present| is_wanted && present.candidate.is_none()) {
+            (present.candidate, present.arrival) = (Some(candidate), arrival);
+        }
+    }
+
+    /// The file passed its rehearsal.
+    pub(super) fn is_rehearsed(&mut self, id: &VersionId, rehearsed: Rehearsed) {
+        self.rehearsed.insert(id.digest, rehearsed);
+    }
+
+    /// How long the file's rehearsal took; none before it passed one that says something of
+    /// what would be done now.
+    pub(super) fn rehearsed_us(&self, id: &VersionId) -> Option<u64> {
+        let active = self.active.as_ref().map(|active| active.digest);
+        let rehearsed = self.rehearsed.get(&id.digest)?;
+        (rehearsed.is_stateless || rehearsed.against == active).then_some(rehearsed.micros)
+    }
+
     /// No private copy is kept: the next deployment makes another, and has it judged anew.
     pub(super) fn forget_copies(&mut self) {
         self.present.values_mut().for_each(|present| present.candidate = None);
@@ -335,6 +370,7 @@ impl Versions {
         self.refused.retain(|digest| there.contains(digest) || self.unseen.contains(digest));
         self.left.retain(|digest| self.refused.contains(digest));
         self.backoff.keep(|digest| there.contains(digest));
+        self.rehearsed.retain(|digest, _| there.contains(digest));
         if !self.is_starting {
             let others = self.untrusted.values().chain(&self.active);
             let others: BTreeSet<Digest> = others.map(|id| id.digest).collect();

@@ -3,12 +3,13 @@
 //!
 //! Data only: the command loop takes them up again when their jobs are done.
 
-use super::{job::Job, stored::Restored, sweeps::Swept};
+use super::{job::Job, stored::Restored, sweeps::Swept, versions::Arrival};
 use crate::{
     dispatch::{Share, Version},
     event::{FailureReport, StageTimes},
-    id::{PluginName, VersionId},
-    pipeline::{Converting, DeployError, Descent, Loss},
+    id::{Digest, PluginName, VersionId},
+    pipeline::{Candidate, Converting, DeployError, Descent, Loss},
+    rehearse::{RehearsalError, Report},
     service::{Entry, Serving},
     state::store::Found,
     table::TableError,
@@ -28,12 +29,41 @@ pub(super) struct Prepared {
     pub(super) noticed_ns: u64,
 }
 
-/// Tables that are being read, for a version that waits for them.
-pub(super) struct Load {
+/// What is done before a version is begun with, which waits for it.
+pub(super) struct First {
     pub(super) id: VersionId,
-    pub(super) job: Job<Result<Vec<String>, TableStoreError>>,
+    pub(super) work: FirstWork,
     /// Who wants to try it then; none if it is to be deployed.
     pub(super) trial: Option<Trying>,
+}
+
+/// What that is.
+pub(super) enum FirstWork {
+    /// Its plugin's tables are being read.
+    Load(Job<Result<Vec<String>, TableStoreError>>),
+    /// It is being rehearsed.
+    Rehearsal(Box<Rehearsing>),
+}
+
+impl FirstWork {
+    pub(super) fn is_done(&self) -> bool {
+        match self {
+            FirstWork::Load(job) => job.is_done(),
+            FirstWork::Rehearsal(rehearsing) => rehearsing.job.is_done(),
+        }
+    }
+}
+
+/// A version is being rehearsed.
+pub(super) struct Rehearsing {
+    pub(super) job: Job<(Report, Result<(), RehearsalError>)>,
+    /// Whose copy is read meanwhile.
+    pub(super) candidate: Candidate,
+    pub(super) arrival: Arrival,
+    /// The file of the version that serves meanwhile.
+    pub(super) against: Option<Digest>,
+    /// The host ends.
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 /// Somebody waits for a trial.

@@ -7,6 +7,7 @@ use crate::{
     failure::{Code, Failure},
     id::VersionId,
     load::{HookError, LoadError},
+    rehearse::RehearsalError,
     service::OpenError,
     state::{chain::NoPath, store::StoreError},
     table::TableError,
@@ -22,6 +23,8 @@ pub(crate) enum DeployError {
     Inspect(#[from] InspectError),
     #[error(transparent)]
     Trust(#[from] TrustError),
+    #[error(transparent)]
+    Rehearsal(#[from] RehearsalError),
     #[error("the private copy cannot be made ready")]
     Patch(#[source] io::Error),
     #[error(transparent)]
@@ -119,6 +122,7 @@ impl DeployError {
         match self {
             DeployError::Stage(_) | DeployError::Patch(_) | DeployError::Replaced { .. } => Stage::Stage,
             DeployError::Inspect(_) | DeployError::Trust(_) => Stage::Inspect,
+            DeployError::Rehearsal(_) => Stage::Rehearse,
             DeployError::Load(_)
             | DeployError::Identity { .. }
             | DeployError::Exhausted { .. }
@@ -158,6 +162,7 @@ impl Failure for DeployError {
             DeployError::Stage(error) => error.code(),
             DeployError::Inspect(error) => error.code(),
             DeployError::Trust(error) => error.code(),
+            DeployError::Rehearsal(error) => error.code(),
             DeployError::Patch(_) => Code::StageStore,
             DeployError::Load(error) => error.code(),
             DeployError::Replaced { .. } => Code::StageChanging,

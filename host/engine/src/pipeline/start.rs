@@ -7,10 +7,11 @@ use super::{
     worker::{Overdue, Worker},
 };
 use crate::{
-    artifact::inspect::Manifest,
+    artifact::{inspect::Manifest, trust::Voucher},
     clock::monotonic_ns,
     dispatch::{Holder, MAX_VERSIONS, Version},
-    load::{Hook, HookError, LoadError, Loaded, NotLoaded, Pin, Remains, StepInfo},
+    id::VersionId,
+    load::{Hook, HookError, LoadError, Loaded, NotLoaded, Pin, Remains, StepInfo, Vtables},
     service::{Directory, PluginContext, Serving, host_context},
 };
 use crossbeam::channel::Receiver;
@@ -97,9 +98,35 @@ fn load_and_prepare(
     config: &str,
     progress: &Progress,
 ) -> Prepared {
+    let opened = open(candidate, directory, progress)?;
+    let load_time = opened.load_time;
+    let begun = Instant::now();
+    let serving = prepared(opened, directory, config)?;
+    let prepare_time = begun.elapsed();
+    let version = numbered(serving, progress)?;
+    Ok(Started { version, load_time, prepare_time })
+}
+
+/// A library that fits, and has no instance yet.
+pub(super) struct Opened {
+    id: VersionId,
+    voucher: Voucher,
+    manifest: Arc<Manifest>,
+    steps: Vec<StepInfo>,
+    vtables: Vtables,
+    loaded: Loaded,
+    load_time: Duration,
+}
+
+/// Opens the private copy, on this thread, and checks that it is what it says and fits.
+pub(super) fn open(
+    candidate: Candidate,
+    directory: &Directory,
+    progress: &Progress,
+) -> Result<Opened, NotStarted> {
     let Candidate { id, voucher, manifest, staged, .. } = candidate;
     let begun = Instant::now();
-    let mut loaded = Loaded::open(staged.copy)?;
+    let loaded = Loaded::open(staged.copy)?;
     let load_time = begun.elapsed();
     if let Some((noted, found)) = loaded.contradiction(&manifest) {
         return Err(NotStarted::with(loaded, DeployError::Identity { noted, found }));
@@ -108,15 +135,23 @@ fn load_and_prepare(
         Ok(vtables) => vtables,
         Err(error) => return Err(NotStarted::with(loaded, LoadError::from(error))),
     };
-    let steps = match steps(&loaded, &manifest, progress) {
-        Ok(steps) => steps,
+    match steps(&loaded, &manifest, progress) {
+        Ok(steps) => Ok(Opened { id, voucher, manifest, steps, vtables, loaded, load_time }),
         Err(error) => {
             // SAFETY: no version is made of it, so no thread enters it again.
             unsafe { loaded.detach_thread() };
-            return Err(NotStarted::with(loaded, error));
+            Err(NotStarted::with(loaded, error))
         }
-    };
-    let begun = Instant::now();
+    }
+}
+
+/// Builds the instance, on this thread.
+pub(super) fn prepared(
+    opened: Opened,
+    directory: &Arc<Directory>,
+    config: &str,
+) -> Result<Serving, NotStarted> {
+    let Opened { id, voucher, manifest, steps, vtables, mut loaded, .. } = opened;
     let keep = PluginContext::new(directory, &id, loaded.door());
     let (context, tables) = (host_context(&keep), Arc::clone(keep.tables()));
     // SAFETY: the context points into `keep`, and its vtable is the host's own.
@@ -124,11 +159,7 @@ fn load_and_prepare(
         Ok(instance) => {
             tables.close();
             // SAFETY: the instance was made by this library just now.
-            let serving =
-                unsafe { Serving::new((id, voucher), manifest, steps, vtables, tables, loaded, instance) };
-            let prepare_time = begun.elapsed();
-            let version = numbered(serving, progress)?;
-            Ok(Started { version, load_time, prepare_time })
+            Ok(unsafe { Serving::new((id, voucher), manifest, steps, vtables, tables, loaded, instance) })
         }
         Err(error) => {
             // SAFETY: no version was made of it, so no thread enters it again.

@@ -132,7 +132,7 @@ fn forward(
     sink: &Sink,
 ) -> Result<Status, CallError> {
     let (directory, entry) = context.callee(plugin)?;
-    entry.check_body(&directory.limits, request.body.as_slice())?;
+    entry.take_in(&directory.limits, request.method.as_str(), request.body.as_slice())?;
     let _admitted = entry.admit(&directory.limits)?;
     let deadline_ns = match request.deadline_ns {
         0 => default_deadline_ns(),

@@ -1,6 +1,12 @@
 //! The plugins of a host, by name.
 
-use super::{error::CallError, plugin_tables::Tables, serving::Serving, timer::Timer};
+use super::{
+    error::CallError,
+    kept::{KeptCall, KeptCalls},
+    plugin_tables::Tables,
+    serving::Serving,
+    timer::Timer,
+};
 use crate::{
     clock::monotonic_ns,
     dispatch::{Arm, Refused, Route, Slot},
@@ -41,6 +47,8 @@ pub(crate) struct Entry {
     pub(crate) deadlines_passed: AtomicU64,
     /// Callers that go to one arm of a split, whatever its share.
     pins: ArcSwap<BTreeMap<String, Arm>>,
+    /// The calls that came last, if they are to be kept.
+    kept: Option<KeptCalls>,
     changing: parking_lot::Mutex<()>,
 }
 
@@ -63,10 +71,13 @@ impl Entry {
         Ok(Admitted(Some(Arc::clone(self))))
     }
 
-    /// Refuses a body that is larger than allowed.
-    pub(super) fn check_body(&self, limits: &ServiceLimits, body: &[u8]) -> Result<(), CallError> {
+    /// Refuses a body that is larger than allowed; keeps the call if that is asked.
+    pub(super) fn take_in(&self, limits: &ServiceLimits, method: &str, body: &[u8]) -> Result<(), CallError> {
         let bytes_max = limits.body_bytes_max;
         if body.len() <= bytes_max {
+            if let Some(kept) = &self.kept {
+                kept.note(method, body);
+            }
             return Ok(());
         }
         Err(CallError::TooLarge { plugin: self.name.clone(), what: "the body", bytes_max })
@@ -92,6 +103,11 @@ impl Entry {
     /// changes, and its disk may hang.
     pub(crate) fn change_within(&self, patience: Duration) -> Option<Change<'_>> {
         self.changing.try_lock_for(patience)
+    }
+
+    /// The calls that came last, the oldest first; none unless they are kept.
+    pub(crate) fn kept_calls(&self) -> Vec<KeptCall> {
+        self.kept.as_ref().map(KeptCalls::all).unwrap_or_default()
     }
 
     /// Puts other pins in the place of those that there are.
@@ -154,6 +170,8 @@ pub(crate) struct Directory {
     pub(crate) interfaces: Interfaces,
     /// The tables of all plugins.
     pub(crate) tables: Arc<Tables>,
+    /// How many calls of which plugins are kept.
+    keep_calls: BTreeMap<String, usize>,
     pub(super) timer: Timer,
     stopped: AtomicBool,
 }
@@ -166,9 +184,16 @@ impl Directory {
             limits,
             interfaces,
             tables,
+            keep_calls: BTreeMap::new(),
             timer: Timer::default(),
             stopped: AtomicBool::new(false),
         }
+    }
+
+    /// Keeps so many calls of these plugins. To be said before the first entry.
+    pub(crate) fn keeping_calls(mut self, count_by_plugin: BTreeMap<String, usize>) -> Self {
+        self.keep_calls = count_by_plugin;
+        self
     }
 
     /// The plugin of this name, if the host has heard of it.
@@ -194,6 +219,7 @@ impl Directory {
                 in_flight: AtomicUsize::new(0),
                 deadlines_passed: AtomicU64::new(0),
                 pins: ArcSwap::default(),
+                kept: self.keep_calls.get(name.as_str()).map(|count| KeptCalls::new(*count)),
                 changing: parking_lot::Mutex::new(()),
             });
             entries.insert(name.clone(), Known::Asked(Arc::downgrade(&entry)));
@@ -247,7 +273,7 @@ impl Directory {
         CallError::Refused { plugin: entry.name.clone(), source }
     }
 
-    pub(super) fn answer_limits(&self) -> AnswerLimits {
+    pub(crate) fn answer_limits(&self) -> AnswerLimits {
         AnswerLimits { body_bytes_max: self.limits.answer_bytes_max }
     }
 }

@@ -56,7 +56,7 @@ impl CallFuture {
         options: CallOptions,
     ) -> Self {
         // A body that is refused is not copied.
-        let (state, body) = match entry.check_body(&directory.limits, body) {
+        let (state, body) = match entry.take_in(&directory.limits, method, body) {
             Ok(()) => (State::NotStarted, body.to_vec()),
             Err(error) => (State::Failed(Some(error)), Vec::new()),
         };

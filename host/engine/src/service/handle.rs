@@ -11,8 +11,9 @@ use crate::{
     clock::monotonic_ns,
     dispatch::{Counters, Entered, Holder, Lease, Refused, Route},
     id::{PluginName, VersionId},
-    load::Answer,
+    load::{Answer, AnswerLimits},
 };
+use replug_abi::Request;
 use std::sync::Arc;
 
 /// A plugin of a host, by name, whichever version serves.
@@ -24,6 +25,19 @@ use std::sync::Arc;
 pub struct Plugin {
     entry: Arc<Entry>,
     directory: Arc<Directory>,
+}
+
+/// Calls a method of a version that was not published: nothing is counted. A deadline of 0
+/// is none.
+pub(crate) fn call_unpublished(
+    version: &Serving,
+    limits: AnswerLimits,
+    (method, body): (&str, &[u8]),
+    deadline_ns: u64,
+) -> Result<Reply, CallError> {
+    let request = Request { deadline_ns, ..Request::new(method, body) };
+    let (status, answer) = Answer::collect(limits, |sink| version.call(&request, sink));
+    outcome(&version.id().name, method, limits.body_bytes_max, status, answer)
 }
 
 impl Plugin {
@@ -66,7 +80,7 @@ impl Plugin {
     /// # Errors
     /// As for [`call`](Plugin::call).
     pub fn call_with(&self, method: &str, body: &[u8], options: &CallOptions) -> Result<Reply, CallError> {
-        self.entry.check_body(&self.directory.limits, body)?;
+        self.entry.take_in(&self.directory.limits, method, body)?;
         let _admitted = self.entry.admit(&self.directory.limits)?;
         let request = options.request(method, body);
         let limits = self.directory.answer_limits();

@@ -12,6 +12,7 @@ mod plugin_tables;
 mod open_table;
 mod open_tables;
 mod serving;
+mod kept;
 mod directory;
 mod waker;
 mod future;
@@ -30,6 +31,8 @@ pub use typed::{NotRegistered, Typed};
 
 pub(crate) use bridge::host_context;
 pub(crate) use directory::{Change, Directory, Entry, ServiceLimits};
+pub(crate) use handle::call_unpublished;
+pub(crate) use kept::KeptCall;
 pub(crate) use open_table::Fit;
 pub(crate) use open_tables::OpenTables;
 pub(crate) use plugin_context::PluginContext;

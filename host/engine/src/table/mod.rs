@@ -53,6 +53,7 @@ mod core;
 mod commit;
 mod view;
 mod scan;
+mod sample;
 mod restore;
 mod sweep;
 
@@ -67,5 +68,6 @@ pub use error::TableError;
 pub use journal::{Change, Journal, JournalError, Ticket, WhenDurable};
 pub use restore::Restore;
 pub use row::{Image, ROW_OVERHEAD_BYTES, RowRef};
+pub use sample::SampleRow;
 pub use sweep::{Batch, Converted, Progress, Report, Settled, Sweep, SweptRow};
 pub use view::{KEY_BYTES_MAX, NewImage, VALUE_BYTES_MAX, View, Write, WriteOutcome};

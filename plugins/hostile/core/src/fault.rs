@@ -1,6 +1,6 @@
 //! What can go wrong, in a hook, a migration or a call alike.
 
-use crate::{Crash, Hang, linger, locals};
+use crate::{Crash, Hang, linger, locals, reach};
 use replug_plugin_api::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -38,6 +38,20 @@ pub enum Fault {
     Pin,
     /// Opens a file, forgets it, and goes on.
     LeakFile,
+    /// Ends the process, from a thread of its own.
+    CrashOnThread(Crash),
+    /// Closes what the process has open, and goes on.
+    CloseDescriptors,
+    /// Starts so many threads that wait, and goes on.
+    Threads(usize),
+    /// Writes a file, and goes on.
+    Write(PathBuf),
+    /// Listens on the network, and goes on.
+    Listen,
+    /// Starts another program, and goes on.
+    Execute,
+    /// Leaves a handler of a signal, and goes on.
+    HandleSignal,
     /// No fault: uses thread-locals, as ordinary code does, adds a line to this
     /// file if they are still alive, and goes on.
     Locals(PathBuf),
@@ -83,6 +97,13 @@ impl Fault {
             Fault::Locals(file) => locals::touch(file)?,
             Fault::LocalHangs(hang) => locals::leave(hang.clone()),
             Fault::LeakFile => std::mem::forget(File::open("/dev/null")?),
+            Fault::CrashOnThread(crash) => reach::crash_on_thread(*crash)?,
+            Fault::CloseDescriptors => reach::close_descriptors(),
+            Fault::Threads(count) => reach::threads(*count)?,
+            Fault::Write(path) => reach::write(path)?,
+            Fault::Listen => reach::listen()?,
+            Fault::Execute => reach::execute()?,
+            Fault::HandleSignal => reach::handle_signal()?,
             Fault::Later { file, fault } if !is_first(file)? => fault.happen()?,
             Fault::Later { .. } => {}
         }

@@ -42,10 +42,7 @@ impl Hang {
         let mut releases = releases();
         let at_first = *releases;
         while *releases == at_first && !self.is_over(began) {
-            releases = RELEASED
-                .wait_timeout(releases, LOOK_EVERY)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            releases = RELEASED.wait_timeout(releases, LOOK_EVERY).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -42,6 +42,7 @@ mod hang;
 mod linger;
 mod locals;
 mod plugin;
+mod reach;
 mod state;
 
 pub use crash::Crash;

@@ -9,9 +9,7 @@ use std::{
 
 /// A thread that nobody tells to stop.
 pub(crate) fn thread(hang: Hang) -> Result<()> {
-    thread::Builder::new()
-        .name("hostile-linger".to_owned())
-        .spawn(move || hang.wait())?;
+    thread::Builder::new().name("hostile-linger".to_owned()).spawn(move || hang.wait())?;
     Ok(())
 }
 
@@ -35,10 +33,7 @@ pub(crate) fn pin() -> Result<()> {
     // SAFETY: the name is a C string.
     let register = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__cxa_thread_atexit_impl".as_ptr()) };
     if register.is_null() {
-        return Err(Error::new(
-            "hostile.pin",
-            "the C library has no thread-local destructors",
-        ));
+        return Err(Error::new("hostile.pin", "the C library has no thread-local destructors"));
     }
     // SAFETY: the C library's function of this name has this type.
     let register = unsafe { std::mem::transmute::<*mut c_void, Register>(register) };

@@ -53,6 +53,8 @@ pub enum Hook {
     Restore,
     Activate,
     SelfTest,
+    /// A call that a rehearsal makes.
+    Sample,
     Freeze,
     Thaw,
     Export,
@@ -65,12 +67,9 @@ impl Config {
     fn of_version(self, version: &str) -> Self {
         let version = version.to_owned();
         match &self.only_version {
-            Some(only) if *only != version => Config {
-                count: self.count,
-                trace: self.trace,
-                version,
-                ..Config::default()
-            },
+            Some(only) if *only != version => {
+                Config { count: self.count, trace: self.trace, version, ..Config::default() }
+            }
             _ => Config { version, ..self },
         }
     }
@@ -90,16 +89,10 @@ impl<S: Counted> Plugin for Hostile<S> {
     fn prepare(config: Config, context: &Context) -> Result<Self> {
         let config = config.of_version(context.version());
         if config.thread {
-            context.spawn("hostile-task", |stop| {
-                while !stop.wait(Duration::from_secs(60)) {}
-            })?;
+            context.spawn("hostile-task", |stop| while !stop.wait(Duration::from_secs(60)) {})?;
         }
         config.happen_in(Hook::Prepare)?;
-        Ok(Hostile {
-            count: AtomicU64::new(config.count),
-            schema: PhantomData,
-            config,
-        })
+        Ok(Hostile { count: AtomicU64::new(config.count), schema: PhantomData, config })
     }
 
     fn methods(methods: &mut Methods<Self>) {
@@ -113,17 +106,23 @@ impl<S: Counted> Plugin for Hostile<S> {
             .method("count", "Answers the count", |hostile, _| {
                 Ok(hostile.count.load(Ordering::Relaxed).to_string())
             })
+            .repeatable()
             .method("version", "Names this version", |_, call| {
                 let context = call.context();
                 Ok(format!("{} {}", context.name(), context.version()))
             })
+            .repeatable()
+            .method("sampled", "Is called in rehearsals", |hostile, call| {
+                hostile.config.happen_in(Hook::Sample)?;
+                Ok(call.body().to_vec())
+            })
+            .sample("text")
+            .sample([0, 159])
             .method("fault", "Does what the body says", |_, call| {
                 call.json::<Fault>()?.happen()?;
                 Ok("survived")
             })
-            .method("panic", "Panics with a text", |_, _| {
-                Fault::Panic(Payload::Text).happen()
-            })
+            .method("panic", "Panics with a text", |_, _| Fault::Panic(Payload::Text).happen())
             .method("slow", "Waits on the caller's thread", |_, call| {
                 let hang = match call.body() {
                     [] => Hang::default(),

@@ -67,10 +67,7 @@ pub struct V2 {
 impl Step<V1> for V2 {
     fn up(old: V1) -> Result<Self, StateError> {
         happen(&old.luggage.up)?;
-        Ok(V2 {
-            total: old.count.after_step(Self::VERSION, &old.luggage),
-            luggage: old.luggage,
-        })
+        Ok(V2 { total: old.count.after_step(Self::VERSION, &old.luggage), luggage: old.luggage })
     }
 
     fn down(self) -> Result<V1, StateError> {
@@ -81,10 +78,7 @@ impl Step<V1> for V2 {
         {
             luggage.ballast = "x".repeat(*bytes);
         }
-        Ok(V1 {
-            count: self.total,
-            luggage,
-        })
+        Ok(V1 { count: self.total, luggage })
     }
 }
 
@@ -100,10 +94,7 @@ pub struct V3 {
 impl OneWay<V2> for V3 {
     fn up(old: V2) -> Result<Self, StateError> {
         happen(&old.luggage.up)?;
-        Ok(V3 {
-            sum: old.total.after_step(Self::VERSION, &old.luggage),
-            luggage: old.luggage,
-        })
+        Ok(V3 { sum: old.total.after_step(Self::VERSION, &old.luggage), luggage: old.luggage })
     }
 }
 
@@ -159,20 +150,13 @@ struct Number {
 
 impl Number {
     fn after_step(self, schema: u32, luggage: &Luggage) -> Self {
-        Number {
-            spoiled: luggage.spoiled_in == Some(schema),
-            ..self
-        }
+        Number { spoiled: luggage.spoiled_in == Some(schema), ..self }
     }
 }
 
 impl Serialize for Number {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.spoiled {
-            serializer.serialize_str("spoiled")
-        } else {
-            serializer.serialize_u64(self.value)
-        }
+        if self.spoiled { serializer.serialize_str("spoiled") } else { serializer.serialize_u64(self.value) }
     }
 }
 
@@ -184,10 +168,7 @@ impl<'de> Deserialize<'de> for Number {
 }
 
 fn pack(count: u64, faults: &StateFaults) -> (Number, Luggage) {
-    let number = Number {
-        value: count.saturating_sub(faults.lost),
-        spoiled: faults.spoiled,
-    };
+    let number = Number { value: count.saturating_sub(faults.lost), spoiled: faults.spoiled };
     let luggage = Luggage {
         up: faults.up.clone(),
         down: faults.down.clone(),
@@ -200,9 +181,7 @@ fn pack(count: u64, faults: &StateFaults) -> (Number, Luggage) {
 
 fn happen(fault: &Option<Fault>) -> Result<(), StateError> {
     match fault {
-        Some(fault) => fault
-            .happen()
-            .map_err(|error| StateError::new(error.to_string())),
+        Some(fault) => fault.happen().map_err(|error| StateError::new(error.to_string())),
         None => Ok(()),
     }
 }
@@ -234,31 +213,22 @@ mod tests {
 
     #[test]
     fn a_spoiled_state_is_read_by_no_version() {
-        let spoiled = bytes(&StateFaults {
-            spoiled: true,
-            ..StateFaults::default()
-        });
+        let spoiled = bytes(&StateFaults { spoiled: true, ..StateFaults::default() });
         assert!(decode::<V1>(&spoiled).is_err());
         assert!(migrate_step::<V2>(1, 2, &spoiled).is_err());
     }
 
     #[test]
     fn the_state_tells_the_step_what_goes_wrong() {
-        let fails = bytes(&StateFaults {
-            up: Some(Fault::Fail("no way up".into())),
-            ..StateFaults::default()
-        });
+        let fails =
+            bytes(&StateFaults { up: Some(Fault::Fail("no way up".into())), ..StateFaults::default() });
         let error = migrate_step::<V2>(1, 2, &fails).expect_err("fails");
         assert!(error.report().contains("no way up"), "{}", error.report());
     }
 
     #[test]
     fn ballast_and_loss_are_as_told() {
-        let faults = StateFaults {
-            lost: 2,
-            ballast_bytes: 10_000,
-            ..StateFaults::default()
-        };
+        let faults = StateFaults { lost: 2, ballast_bytes: 10_000, ..StateFaults::default() };
         assert!(bytes(&faults).len() > 10_000);
         assert_eq!(V1::pack(7, &faults).count(), 5);
     }

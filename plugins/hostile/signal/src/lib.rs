@@ -25,9 +25,7 @@ impl Plugin for Signal {
             .method("install", "Installs a handler", |_, _| {
                 set(ignore as *const () as libc::sighandler_t).map(|()| "installed")
             })
-            .method("restore", "Takes it away", |_, _| {
-                set(libc::SIG_DFL).map(|()| "restored")
-            });
+            .method("restore", "Takes it away", |_, _| set(libc::SIG_DFL).map(|()| "restored"));
     }
 }
 

@@ -4,9 +4,4 @@
 use hostile_core::{Hostile, V1};
 use replug_plugin_api::export;
 
-export!(
-    Hostile<V1>,
-    name = "hostile",
-    version = "1.0.0",
-    state = snapshot
-);
+export!(Hostile<V1>, name = "hostile", version = "1.0.0", state = snapshot);

@@ -4,9 +4,4 @@
 use hostile_core::{Hostile, V2};
 use replug_plugin_api::export;
 
-export!(
-    Hostile<V2>,
-    name = "hostile",
-    version = "2.0.0",
-    state = snapshot
-);
+export!(Hostile<V2>, name = "hostile", version = "2.0.0", state = snapshot);

@@ -4,9 +4,4 @@
 use hostile_core::{Hostile, V3};
 use replug_plugin_api::export;
 
-export!(
-    Hostile<V3>,
-    name = "hostile",
-    version = "3.0.0",
-    state = snapshot
-);
+export!(Hostile<V3>, name = "hostile", version = "3.0.0", state = snapshot);

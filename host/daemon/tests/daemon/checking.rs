@@ -1,0 +1,80 @@
+//! `replug check`: the rehearsal by hand.
+
+use crate::{
+    process::{replug, text},
+    rehearsing::{inline, only_in_the_second, serving},
+};
+use replug_tests::artifacts;
+use serde_json::{Value, json};
+use std::fs;
+
+#[test]
+fn a_check_by_hand_says_what_a_host_would() {
+    let (first, second) = (artifacts::hostile("hostile-v1"), artifacts::hostile("hostile-v2"));
+    let home = tempfile::tempdir().expect("a directory");
+    let config = |faults: Value| {
+        let path = home.path().join("replug.toml");
+        fs::write(&path, format!("[plugin]\nhostile = {}\n", inline(&only_in_the_second(faults))))
+            .expect("writes");
+        path
+    };
+    let check = |config: &std::path::Path, more: &[&str]| {
+        let mut command = replug();
+        command.arg("check").arg(&second).arg("--against").arg(&first).arg("--config").arg(config);
+        command.args(more).output().expect("runs")
+    };
+    let sound = check(&config(json!({})), &["-o", "json"]);
+    assert_eq!(sound.status.code(), Some(0), "{}", text(&sound.stderr));
+    let report: Value = serde_json::from_slice(&sound.stdout).expect("JSON");
+    assert_eq!(report["passed"], true);
+    let state = &report["report"]["state"];
+    assert_eq!((state["from_schema"].as_u64(), state["to_schema"].as_u64()), (Some(1), Some(2)));
+    assert_eq!(state["way_back"]["kind"], "steps", "{state}");
+    assert_eq!(state["way_back"]["same"], true, "{state}");
+
+    let crash = check(&config(json!({ "restore": { "crash": "segv" } })), &[]);
+    assert_eq!(crash.status.code(), Some(1));
+    let (table, error) = (text(&crash.stdout), text(&crash.stderr));
+    assert!(table.lines().any(|line| line.starts_with("restore") && line.contains("refused")), "{table}");
+    assert!(error.contains("error[rehearsal.crashed]: rehearsal, restore: killed by SIGSEGV"), "{error}");
+}
+
+#[test]
+fn a_check_against_what_runs_takes_its_state() {
+    let daemon = serving(&json!({}), "");
+    daemon.verb(&["call", "hostile", "add", "--data", "41"]);
+    assert!(daemon.verb(&["state", "save"]).status.success());
+    let second = artifacts::hostile("hostile-v2");
+    let second = second.to_str().expect("text");
+    let checked = daemon.verb(&["check", second, "--against", "running", "-o", "json"]);
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+    let report: Value = serde_json::from_slice(&checked.stdout).expect("JSON");
+    assert_eq!(report["report"]["state"]["from_schema"], 1, "{report}");
+    // A number of two bytes, where a new instance has one of one.
+    let first = artifacts::hostile("hostile-v1");
+    let of_new = daemon.verb(&["check", second, "--against", first.to_str().expect("text"), "-o", "json"]);
+    let of_new: Value = serde_json::from_slice(&of_new.stdout).expect("JSON");
+    let bytes = |report: &Value| report["report"]["state"]["bytes_before"].as_u64().expect("a number");
+    assert_eq!(bytes(&report), bytes(&of_new) + 1, "{report} {of_new}");
+    assert_eq!(text(&daemon.verb(&["call", "hostile", "count"]).stdout).trim(), "41");
+}
+
+#[test]
+fn a_version_that_serves_and_crashes_in_a_rehearsal_is_not_the_new_ones_fault() {
+    // It is exported by nobody in the host, and its crash is in the child alone.
+    let home = tempfile::tempdir().expect("a directory");
+    let path = home.path().join("replug.toml");
+    let faults = json!({ "only_version": "1.0.0", "faults": { "prepare": { "crash": "segv" } } });
+    fs::write(&path, format!("[plugin]\nhostile = {}\n", inline(&faults))).expect("writes");
+    let checked = replug()
+        .arg("check")
+        .arg(artifacts::hostile("hostile-v2"))
+        .arg("--against")
+        .arg(artifacts::hostile("hostile-v1"))
+        .arg("--config")
+        .arg(&path)
+        .output()
+        .expect("runs");
+    let said = text(&checked.stderr);
+    assert!(said.contains("the version that serves: rehearsal, before: killed by SIGSEGV"), "{said}");
+}

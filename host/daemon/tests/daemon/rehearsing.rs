@@ -1,0 +1,349 @@
+//! Versions that do not pass their rehearsal: each is refused with its cause and its step,
+//! and the host that serves meanwhile is what it was.
+
+use crate::process::{Daemon, text};
+use replug_tests::{artifacts, harness::wait_until};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    process::Command,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+};
+
+/// A host on which hostile 1.0.0 serves, and where the plugin is configured like this.
+pub(crate) fn serving(config: &Value, more: &str) -> Daemon {
+    let config = inline(config);
+    let daemon = Daemon::with(&format!("{more}[plugin]\nhostile = {config}\n"));
+    daemon.deploy(&artifacts::hostile("hostile-v1"), "hostile@1.0.0");
+    daemon
+}
+
+/// JSON as an inline table of TOML.
+pub(crate) fn inline(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(key, value)| format!("{key} = {}", inline(value)));
+            format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What goes wrong in 2.0.0 alone.
+pub(crate) fn only_in_the_second(faults: Value) -> Value {
+    json!({ "only_version": "2.0.0", "faults": faults })
+}
+
+/// What a process holds: open files, and memory in KiB.
+fn holds(process: u32) -> (usize, u64) {
+    let files = fs::read_dir(format!("/proc/{process}/fd")).expect("lives").count();
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("has memory");
+    (files, line.split_whitespace().next().expect("a number").parse().expect("a number"))
+}
+
+/// Drops 2.0.0 while 1.0.0 is called; the event that says that it was refused. No call
+/// fails, and the host holds what it held.
+fn refused_under_load(daemon: &Daemon) -> Value {
+    let (ends, calls) = (AtomicBool::new(false), AtomicU64::new(0));
+    let before = holds(daemon.id());
+    let event = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(Ordering::Relaxed) {
+                let called = daemon.verb(&["call", "hostile", "version"]);
+                assert_eq!(text(&called.stdout).trim(), "hostile 1.0.0", "{}", text(&called.stderr));
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let end = End(&ends);
+        let event = refused(daemon);
+        let then = calls.load(Ordering::Relaxed);
+        wait_until("calls after it", || calls.load(Ordering::Relaxed) > then + 1);
+        drop(end);
+        event
+    });
+    wait_until("the host holding no more files than before", || holds(daemon.id()).0 <= before.0);
+    let gained = holds(daemon.id()).1.saturating_sub(before.1);
+    assert!(gained < 32 * 1024, "{gained} KiB");
+    let left = fs::read_dir(daemon.home().join("data/rehearsals")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "nothing of it stays on the disk");
+    assert_eq!(children(daemon.id()), Vec::<String>::new(), "no child stays");
+    event
+}
+
+/// Ends the caller, also when it is found that something is wrong.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Drops 2.0.0; the event that says that it was refused.
+fn refused(daemon: &Daemon) -> Value {
+    daemon.drop_file(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so");
+    let mut refused = Value::Null;
+    wait_until("2.0.0 being refused", || {
+        let events = text(&daemon.verb(&["events"]).stdout);
+        let events = events.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let is_it = |event: &Value| {
+            event["event"] == "deploy_failed"
+                && event["version"].as_str().is_some_and(|id| id.contains("2.0.0"))
+        };
+        refused = events.into_iter().find(is_it).unwrap_or_default();
+        !refused.is_null()
+    });
+    refused
+}
+
+fn children(process: u32) -> Vec<String> {
+    let found = Command::new("ps").args(["-o", "pid=,args=", "--ppid", &process.to_string()]).output();
+    text(&found.expect("ps runs").stdout).lines().map(ToOwned::to_owned).collect()
+}
+
+#[track_caller]
+fn assert_refused(event: &Value, code: &str, words: &[&str]) {
+    assert_eq!(event["code"], code, "{event}");
+    assert_eq!(event["stage"], "rehearse", "{event}");
+    let message = event["message"].as_str().expect("a text");
+    for words in words {
+        assert!(message.contains(words), "{message} does not say {words}");
+    }
+}
+
+#[track_caller]
+fn is_refused(faults: Value, code: &str, words: &[&str]) {
+    let daemon = serving(&only_in_the_second(faults), "");
+    assert_refused(&refused_under_load(&daemon), code, words);
+}
+
+#[test]
+fn a_segmentation_fault_in_any_hook_is_refused_with_the_step() {
+    for (hook, step) in [
+        ("prepare", "prepare"),
+        ("restore", "restore"),
+        ("self_test", "self_test"),
+        ("stop", "stop"),
+        ("drop", "drop"),
+    ] {
+        let step = format!("rehearsal, {step}: killed by SIGSEGV");
+        is_refused(json!({ hook: { "crash": "segv" } }), "rehearsal.crashed", &[&step]);
+    }
+}
+
+#[test]
+fn a_segmentation_fault_in_a_migration_is_refused_with_the_step() {
+    for (way, step) in [("up", "migrate"), ("down", "migrate_back")] {
+        let daemon = serving(&json!({ "state": { way: { "crash": "segv" } } }), "");
+        let step = format!("rehearsal, {step}: killed by SIGSEGV");
+        assert_refused(&refused_under_load(&daemon), "rehearsal.crashed", &[&step]);
+    }
+}
+
+#[test]
+fn a_segmentation_fault_on_a_thread_is_refused() {
+    let fault = json!({ "prepare": { "crash_on_thread": "segv" } });
+    is_refused(fault, "rehearsal.crashed", &["rehearsal, prepare: killed by SIGSEGV"]);
+}
+
+#[test]
+fn a_stack_overflow_is_refused() {
+    let fault = json!({ "prepare": { "crash": "stack_overflow" } });
+    is_refused(fault, "rehearsal.crashed", &["rehearsal, prepare: killed by SIG"]);
+}
+
+#[test]
+fn an_exit_is_refused_also_with_a_status_that_says_that_all_went_well() {
+    let fault = json!({ "self_test": { "crash": "exit" } });
+    is_refused(fault, "rehearsal.exited", &["rehearsal, self_test", "ended with status 7"]);
+    let fault = json!({ "prepare": { "crash": "exit_well" } });
+    is_refused(fault, "rehearsal.exited", &["rehearsal, prepare", "ended with status 0"]);
+}
+
+#[test]
+fn an_infinite_loop_is_killed_at_the_time_limit() {
+    let faults = only_in_the_second(json!({ "prepare": { "spin": {} } }));
+    let daemon = serving(&faults, "[rehearsal]\ntimeout-ms = 2000\n");
+    let event = refused_under_load(&daemon);
+    assert_refused(&event, "rehearsal.timeout", &["rehearsal, prepare: not done after 2000 ms"]);
+}
+
+#[test]
+fn an_allocation_that_is_too_large_is_refused() {
+    let fault = json!({ "prepare": { "grow": 10_u64 << 30 } });
+    is_refused(
+        fault,
+        "rehearsal.crashed",
+        &["rehearsal, prepare: killed by SIGABRT", "memory allocation of"],
+    );
+}
+
+#[test]
+fn thousands_of_threads_are_refused() {
+    let fault = json!({ "prepare": { "threads": 2000 } });
+    is_refused(fault, "rehearsal.threads", &["rehearsal, prepare: it had ", " threads, and may have 256"]);
+}
+
+#[test]
+fn closing_the_descriptors_of_others_is_refused() {
+    let fault = json!({ "prepare": "close_descriptors" });
+    is_refused(
+        fault,
+        "rehearsal.descriptors",
+        &["rehearsal, prepare: it closed or used what it had not opened"],
+    );
+}
+
+#[test]
+fn a_signal_handler_that_is_left_behind_is_refused() {
+    let fault = json!({ "prepare": "handle_signal" });
+    is_refused(fault, "rehearsal.resident", &["rehearsal, unload", "signal"]);
+}
+
+#[test]
+fn writing_outside_of_its_folder_is_refused() {
+    let home = tempfile::tempdir().expect("a directory");
+    let file = home.path().join("written");
+    let fault = json!({ "prepare": { "write": file } });
+    is_refused(fault, "prepare.failed", &["rehearsal, prepare", "written: Permission denied"]);
+    assert!(!file.exists());
+}
+
+#[test]
+fn opening_the_network_and_starting_programs_is_refused() {
+    let fault = json!({ "prepare": "listen" });
+    is_refused(fault, "prepare.failed", &["rehearsal, prepare", "a socket: Permission denied"]);
+    let fault = json!({ "self_test": "execute" });
+    is_refused(fault, "self_test.failed", &["rehearsal, self_test", "another program: Permission denied"]);
+}
+
+#[test]
+fn a_constructor_that_aborts_dies_in_rehearsal() {
+    let daemon = Daemon::with("");
+    daemon.drop_file(&artifacts::hostile("hostile-constructor"), "constructor.so");
+    let mut told = String::new();
+    wait_until("it being refused", || {
+        told = text(&daemon.verb(&["events"]).stdout);
+        told.contains("deploy_failed")
+    });
+    assert!(told.contains("rehearsal.crashed"), "{told}");
+    assert!(told.contains("rehearsal, load: killed by SIGABRT"), "{told}");
+    assert!(daemon.verb(&["status"]).status.success());
+}
+
+#[test]
+fn a_helper_that_is_missing_is_an_error_and_nothing_is_deployed() {
+    let daemon = Daemon::with("[rehearsal]\nhelper = \"/nonexistent/helper\"\n");
+    daemon.drop_file(&artifacts::plugin("markdown-v1"), "markdown.so");
+    let mut told = String::new();
+    wait_until("it being refused", || {
+        told = text(&daemon.verb(&["events"]).stdout);
+        told.contains("rehearsal.helper")
+    });
+    assert!(told.contains("/nonexistent/helper") && told.contains("\"blame\":\"operator\""), "{told}");
+    assert_eq!(daemon.status_of("markdown", "active"), Value::Null);
+}
+
+#[test]
+fn a_program_that_is_no_helper_is_an_error() {
+    let daemon = Daemon::with("[rehearsal]\nhelper = \"/bin/true\"\n");
+    daemon.drop_file(&artifacts::plugin("markdown-v1"), "markdown.so");
+    wait_until("it being told", || {
+        let told = text(&daemon.verb(&["events"]).stdout);
+        told.contains("rehearsal.helper") && told.contains("does not rehearse")
+    });
+}
+
+#[test]
+fn a_missing_shared_dependency_is_refused_in_rehearsal_and_named() {
+    let daemon = Daemon::with("");
+    let library = artifacts::plugin("markdown-v1");
+    // The same length, so that nothing else in the file moves.
+    let changed = artifacts::changed(&library, b"libc.so.6", b"libz.so.9");
+    let beside = daemon.home().join("changed");
+    fs::write(&beside, changed).expect("writes");
+    daemon.drop_file(&beside, "markdown.so");
+    let mut told = String::new();
+    wait_until("it being refused", || {
+        told = text(&daemon.verb(&["events"]).stdout);
+        told.contains("deploy_failed")
+    });
+    assert!(told.contains("load.open") && told.contains("libz.so.9"), "{told}");
+    assert!(told.contains("\"stage\":\"rehearse\""), "{told}");
+}
+
+#[test]
+fn what_passes_is_told_step_by_step_and_serves() {
+    let daemon = serving(&json!({}), "");
+    daemon.verb(&["call", "hostile", "add", "--data", "41"]);
+    daemon.deploy(&artifacts::hostile("hostile-v2"), "hostile@2.0.0");
+    let events = text(&daemon.verb(&["events"]).stdout);
+    let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let rehearsed = events.iter().rfind(|event| event["event"] == "rehearsed").expect("was rehearsed");
+    assert_eq!(rehearsed["passed"], true);
+    let steps: Vec<&str> = rehearsed["steps"]
+        .as_array()
+        .expect("steps")
+        .iter()
+        .filter_map(|step| step["step"].as_str())
+        .collect();
+    let all = [
+        "confine",
+        "load",
+        "prepare",
+        "migrate",
+        "restore",
+        "export",
+        "migrate_back",
+        "self_test",
+        "samples",
+        "stop",
+        "drop",
+        "unload",
+    ];
+    assert_eq!(steps, all);
+    // What the kernel does not offer is told by name.
+    let absent = rehearsed["absent"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let is_known = |one: &str| ["landlock: ", "seccomp: "].iter().any(|name| one.starts_with(name));
+    assert!(absent.into_iter().all(is_known), "{rehearsed}");
+    let state = &rehearsed["state"];
+    assert_eq!((&state["from_schema"], &state["to_schema"]), (&json!(1), &json!(2)), "{rehearsed}");
+    assert!(state["way_back"].as_str().is_some_and(|way| way.contains("the same")), "{rehearsed}");
+    assert!(rehearsed["steps"][1]["memory_kib"].as_u64() > Some(0), "{rehearsed}");
+    assert_eq!(rehearsed["steps"][1]["threads"], 0, "{rehearsed}");
+    let count = daemon.verb(&["call", "hostile", "count"]);
+    assert_eq!(text(&count.stdout).trim(), "41", "what was rehearsed was a copy");
+}
+
+#[test]
+fn some_rows_of_tables_are_brought_to_the_new_schema_and_back() {
+    let daemon = Daemon::start();
+    daemon.deploy(&artifacts::plugin("sessions-v1"), "sessions@1.0.0");
+    for user in 0..20 {
+        let body = format!(r#"{{"token":"token {user}","user":"user {user}"}}"#);
+        let opened = daemon.verb(&["call", "sessions", "open", "--data", &body]);
+        assert!(opened.status.success(), "{}", text(&opened.stderr));
+    }
+    daemon.deploy(&artifacts::plugin("sessions-v2"), "sessions@2.0.0");
+    let events = text(&daemon.verb(&["events"]).stdout);
+    let rehearsed = events.lines().rfind(|line| line.contains("\"rehearsed\"")).expect("was rehearsed");
+    assert!(rehearsed.contains("\"step\":\"rows\""), "{rehearsed}");
+    let rehearsed: Value = serde_json::from_str(rehearsed).expect("JSON");
+    let rows = rehearsed["rows"].as_array().expect("tables");
+    let converted: u64 = rows.iter().filter_map(|rows| rows["converted"].as_u64()).sum();
+    assert!(converted >= 20, "{rehearsed}");
+}
+
+#[test]
+fn a_rehearsal_that_goes_on_and_on_gives_way_to_the_next_version() {
+    let config = only_in_the_second(json!({ "prepare": { "spin": { "ms": 600_000 } } }));
+    let daemon = serving(&config, "[rehearsal]\ntimeout-ms = 600000\n");
+    daemon.drop_file(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so");
+    wait_until("the rehearsal", || !children(daemon.id()).is_empty());
+    daemon.deploy(&artifacts::hostile("hostile-v3"), "hostile@3.0.0");
+    wait_until("the end of the child", || children(daemon.id()).is_empty());
+    let called = daemon.verb(&["call", "hostile", "version"]);
+    assert_eq!(text(&called.stdout).trim(), "hostile 3.0.0");
+}

@@ -1,0 +1,288 @@
+//! The child, from outside: started, followed, killed in time, and reaped.
+
+use super::{
+    Rehearsal, Report,
+    error::RehearsalError,
+    heard::{Ended, Heard, Over, verdict},
+    scratch::Scratch,
+    wire::{FORMAT, Limits, Request, rows_as_bytes},
+};
+use crate::{id::Digest, service::KeptCall, table::SampleRow};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal},
+};
+use std::{
+    fs,
+    io::{self, Read, Write},
+    net::Shutdown,
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+/// How often it is looked whether the host ends.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What is to be rehearsed.
+pub(crate) struct Subject {
+    /// The private copy, and the digest that it has.
+    pub(crate) library: PathBuf,
+    pub(crate) digest: Digest,
+    /// The library of the version before, where it converts the state, or gives it.
+    pub(crate) before: Option<PathBuf>,
+    pub(crate) config: String,
+    /// A sealed envelope.
+    pub(crate) state: Option<Vec<u8>>,
+    pub(crate) state_bytes_max: usize,
+    /// Some rows of tables, by name.
+    pub(crate) rows: Vec<(String, Vec<SampleRow>)>,
+    /// Calls that came last.
+    pub(crate) calls: Vec<KeptCall>,
+}
+
+/// Rehearses in a child that writes below `folder` only. Waits for its end, for as long
+/// as the time limit allows at most, and not much longer than until `stop` is set.
+pub(crate) fn run(
+    rehearsal: &Rehearsal,
+    subject: &Subject,
+    folder: &Path,
+    stop: &AtomicBool,
+) -> (Report, Result<(), RehearsalError>) {
+    let begun = Instant::now();
+    let mut heard = Heard::default();
+    let verdict =
+        Scratch::new(folder).and_then(|scratch| follow(rehearsal, subject, &scratch, (&mut heard, stop)));
+    let mut report = heard.report;
+    report.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    (report, verdict)
+}
+
+fn follow(
+    rehearsal: &Rehearsal,
+    subject: &Subject,
+    scratch: &Scratch,
+    (heard, stop): (&mut Heard, &AtomicBool),
+) -> Result<(), RehearsalError> {
+    let until = Instant::now() + rehearsal.timeout;
+    let state = subject.state.as_deref().map(|state| scratch.write("state", state)).transpose()?;
+    let mut rows = Vec::new();
+    for (index, (table, sample)) in subject.rows.iter().enumerate() {
+        let path = scratch.write(&format!("rows-{index}"), &rows_as_bytes(sample))?;
+        rows.push((table.clone(), path));
+    }
+    let calls = Some(&subject.calls).filter(|calls| !calls.is_empty());
+    let calls = calls.map(|calls| scratch.write("calls", &serde_json::to_vec(calls).unwrap_or_default()));
+    let calls = calls.transpose()?;
+    let whole_s = rehearsal.timeout.as_secs().saturating_add(1);
+    let request = Request {
+        format: FORMAT,
+        host: std::process::id(),
+        library: subject.library.clone(),
+        digest: subject.digest,
+        before: subject.before.clone(),
+        config: subject.config.clone(),
+        state,
+        rows,
+        calls,
+        scratch: scratch.path().to_owned(),
+        limits: Limits {
+            // Of all its threads together.
+            processor_s: whole_s.saturating_mul(16),
+            state_bytes: subject.state_bytes_max as u64,
+            // Both versions together take half of the time.
+            replay_ms: u64::try_from(rehearsal.timeout.as_millis() / 4).unwrap_or(u64::MAX),
+            ..rehearsal.limits
+        },
+    };
+    let mut running = Running::start(rehearsal, &request, scratch.path())?;
+    let ended = running.hear(heard, until, stop)?;
+    verdict(rehearsal, heard, ended)
+}
+
+/// The child; killed with all that it started when this is dropped.
+struct Running {
+    child: Child,
+    /// The child itself, whatever group it has gone to.
+    end: OwnedFd,
+    line: UnixStream,
+    stderr: ChildStderr,
+    limits: Limits,
+    /// Its number is another's from then on.
+    is_reaped: bool,
+}
+
+impl Running {
+    fn start(rehearsal: &Rehearsal, request: &Request, folder: &Path) -> Result<Running, RehearsalError> {
+        let host = |what| move |source| RehearsalError::Host { what, source };
+        let (line, theirs) = UnixStream::pair().map_err(host("there is no line to the helper"))?;
+        let mut command = Command::new(&rehearsal.helper);
+        command.args(&rehearsal.args).process_group(0);
+        // Temporary files where it may write.
+        command.env("RUST_BACKTRACE", "0").env("TMPDIR", folder);
+        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::piped());
+        let started = command.spawn();
+        // With it goes the other end of the line.
+        drop(command);
+        let mut child =
+            started.map_err(|source| RehearsalError::Helper { path: rehearsal.helper.clone(), source })?;
+        let stderr = child.stderr.take().expect("it is piped");
+        let end = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+        let end = match end {
+            Ok(end) => end,
+            Err(error) => {
+                // It cannot be followed, so it must not run.
+                let _ = child.kill().and_then(|()| child.wait());
+                return Err(host("the helper cannot be followed")(error.into()));
+            }
+        };
+        let limits = rehearsal.limits;
+        let mut running = Running { child, end, line, stderr, limits, is_reaped: false };
+        running.tell(request, rehearsal.timeout).map_err(host("the helper cannot be told what to do"))?;
+        Ok(running)
+    }
+
+    fn tell(&mut self, request: &Request, within: Duration) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(request)?;
+        bytes.push(b'\n');
+        self.line.set_write_timeout(Some(within.max(Duration::from_millis(1))))?;
+        match self.line.write_all(&bytes).and_then(|()| self.line.shutdown(Shutdown::Write)) {
+            // It has ended, or hangs: what it says, or does not, is told instead.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
+                ) => {}
+            told => told?,
+        }
+        self.line.set_nonblocking(true)?;
+        rustix::io::ioctl_fionbio(&self.stderr, true).map_err(io::Error::from)
+    }
+
+    /// Listens until the child has ended, the time is over, or it is told to stop.
+    fn hear(
+        &mut self,
+        heard: &mut Heard,
+        until: Instant,
+        stop: &AtomicBool,
+    ) -> Result<Ended, RehearsalError> {
+        let host = |source: io::Error| RehearsalError::Host { what: "the helper cannot be followed", source };
+        let (mut line_open, mut stderr_open) = (true, true);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let ended = {
+                let mut fds = vec![PollFd::new(&self.end, PollFlags::IN)];
+                if line_open {
+                    fds.push(PollFd::new(&self.line, PollFlags::IN));
+                }
+                if stderr_open {
+                    fds.push(PollFd::new(&self.stderr, PollFlags::IN));
+                }
+                let timeout = Timespec::try_from(left.min(LOOK_EVERY)).unwrap_or_default();
+                match poll(&mut fds, Some(&timeout)) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(host(error.into())),
+                }
+                !fds[0].revents().is_empty()
+            };
+            line_open = line_open && read_some(&mut self.line, |bytes| heard.say(bytes)).map_err(host)?;
+            stderr_open =
+                stderr_open && read_some(&mut self.stderr, |bytes| heard.shout(bytes)).map_err(host)?;
+            if ended {
+                let status = self.reap().map_err(host)?;
+                self.hear_the_rest(heard).map_err(host)?;
+                return Ok(Ended::Status(status));
+            }
+            let gone_on = left.is_zero() || heard.is_nonsense();
+            // Relaxed: any time soon.
+            let end = match (stop.load(Ordering::Relaxed), self.over()) {
+                (true, _) => Ended::Stopped,
+                (false, Some(over)) => Ended::Over(over),
+                (false, None) if gone_on => Ended::Killed,
+                (false, None) => continue,
+            };
+            self.reap().map_err(host)?;
+            return Ok(end);
+        }
+    }
+
+    /// What it said before it ended. Nobody says more: the limit is for whoever holds the
+    /// other end all the same.
+    fn hear_the_rest(&mut self, heard: &mut Heard) -> io::Result<()> {
+        for _ in 0..REST_BYTES_MAX / READ_BYTES {
+            let begun = heard.bytes();
+            read_some(&mut self.line, |bytes| heard.say(bytes))?;
+            read_some(&mut self.stderr, |bytes| heard.shout(bytes))?;
+            if heard.bytes() == begun || heard.is_nonsense() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What it holds too much of: what a step does is measured when it has ended, and the
+    /// host may not live to see that.
+    fn over(&self) -> Option<Over> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        let (threads, kib) = (number("Threads:"), number("VmRSS:"));
+        if threads > self.limits.threads.saturating_add(SPARE_THREADS) {
+            return Some(Over::Threads(threads));
+        }
+        (kib > self.limits.memory_bytes / 1024).then_some(Over::MemoryKib(kib))
+    }
+
+    /// Kills it and what it has started, as far as that runs yet, and waits for its end. The
+    /// number of its group is its own until then.
+    fn reap(&mut self) -> io::Result<ExitStatus> {
+        if !self.is_reaped {
+            // Whatever has ended by itself cannot be killed.
+            let _ = pidfd_send_signal(&self.end, Signal::KILL);
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
+        let status = self.child.wait();
+        self.is_reaped = status.is_ok();
+        status
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It was reaped before if all went well, which is told at once.
+        let _ = self.reap();
+    }
+}
+
+/// The child's own threads, with what its libraries start.
+const SPARE_THREADS: u64 = 16;
+/// What is read when it has ended, at most.
+const REST_BYTES_MAX: usize = 1024 * 1024;
+/// What is read at a time: far more than a child has to say.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Reads some of what there is now; whether more may come. Not all of it: whoever says more
+/// and more is cut off in time all the same.
+fn read_some(from: &mut impl Read, mut take: impl FnMut(&[u8])) -> io::Result<bool> {
+    let mut bytes = [0; 4096];
+    for _ in 0..READ_BYTES / bytes.len() {
+        match from.read(&mut bytes) {
+            Ok(0) => return Ok(false),
+            Ok(count) => take(&bytes[..count]),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => return Ok(true),
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::ConnectionReset => return Ok(false),
+                _ => return Err(error),
+            },
+        }
+    }
+    Ok(true)
+}
