@@ -36,7 +36,7 @@ const BUCKETS: u64 = (1 << 20) / 106;
 
 fn main() -> ExitCode {
     if env::args().nth(1).as_deref() == Some(REHEARSE) {
-        return replug_host::rehearsal_helper();
+        return replug_host::RehearsalHelper::default().run();
     }
     let mut report = Report::new("drop-to-live");
     at_once(&mut report);

@@ -129,14 +129,15 @@ pub(crate) struct CheckArgs {
     /// The file.
     pub(crate) file: PathBuf,
     /// The version that it would take the place of: a file, or `running` for what serves
-    /// on a host, with its state.
+    /// on a host, which then rehearses it with its configuration, state, some rows and the
+    /// calls that it keeps, and deploys nothing.
     #[arg(long, value_name = "FILE|running")]
     pub(crate) against: Option<PathBuf>,
     /// A saved state, as `replug state export` writes it.
     #[arg(long)]
     pub(crate) state: Option<PathBuf>,
-    /// The configuration file of the host; what it says of the plugin and of rehearsals
-    /// counts.
+    /// The configuration file of a host; what it says of the plugin and of rehearsals
+    /// counts. One that runs has its own.
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]

@@ -8,10 +8,11 @@ mod cli;
 mod config;
 mod problem;
 mod refusal;
+mod output;
+mod checked;
 mod api;
 mod run;
 mod client;
-mod output;
 mod commands;
 mod demo;
 
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match Cli::parse().verb {
-        Verb::Rehearse => replug_host::rehearsal_helper(),
+        Verb::Rehearse => replug_host::RehearsalHelper::default().run(),
         Verb::Run(args) => run::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Check(args) => commands::check(&args),

@@ -75,13 +75,13 @@ mod host;
 
 #[cfg(not(loom))]
 pub use host::{
-    DistrustedStatus, Host, HostBuilder, HostError, HostStatus, Imported, LeaseStatus, Outcome, PinnedCaller,
-    PinnedTo, PluginState, PluginStatus, RemovalPolicy, Restored, RolledBack, SameVersion, ShownSnapshot,
-    SnapshotContent, SnapshotStatus, Snapshots, SweepStatus, TableDurability, TableStatus, TrialStatus,
-    UnloadingStatus, VersionStatus,
+    CheckWith, Checked, DistrustedStatus, Host, HostBuilder, HostError, HostStatus, Imported, LeaseStatus,
+    Outcome, PinnedCaller, PinnedTo, PluginState, PluginStatus, RemovalPolicy, Restored, RolledBack,
+    SameVersion, ShownSnapshot, SnapshotContent, SnapshotStatus, Snapshots, SweepStatus, TableDurability,
+    TableStatus, TrialStatus, UnloadingStatus, VersionStatus,
 };
 #[cfg(not(loom))]
-pub use pipeline::{CheckWith, Checked, ReadError, check, rehearsal_helper};
+pub use pipeline::{ReadError, RehearsalHelper};
 #[cfg(not(loom))]
 pub use replug_abi::{Fault, FaultKind, TypedInterface};
 #[cfg(not(loom))]

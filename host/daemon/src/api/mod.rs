@@ -5,6 +5,7 @@
 
 mod blocking;
 mod call;
+mod check;
 mod follow;
 mod state;
 mod tables;
@@ -19,10 +20,11 @@ use axum::{
 };
 use blocking::blocking;
 use call::call;
+use check::check;
 use follow::{Followers, events};
-use replug_host::{CallError, Host, HostStatus, Plugin, PluginStatus, id::PluginName};
+use replug_host::{CallError, Host, HostStatus, Plugin, PluginStatus, id::PluginName, rehearse::Rehearsal};
 use serde::Deserialize;
-use std::io;
+use std::{io, sync::Arc};
 
 /// Largest body of a call over HTTP; the engine's own limit applies first.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -32,6 +34,8 @@ const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 struct Api {
     host: Host,
     followers: Followers,
+    /// How files are checked.
+    rehearsal: Arc<Rehearsal>,
 }
 
 impl FromRef<Api> for Host {
@@ -50,7 +54,7 @@ impl FromRef<Api> for Followers {
 ///
 /// # Errors
 /// When the system gives no thread for the followers of events.
-pub(crate) fn router(host: Host) -> io::Result<Router> {
+pub(crate) fn router(host: Host, rehearsal: Rehearsal) -> io::Result<Router> {
     let followers = Followers::of(&host)?;
     let import_bytes_max = host.snapshots().import_bytes_max();
     Ok(Router::new()
@@ -62,12 +66,13 @@ pub(crate) fn router(host: Host) -> io::Result<Router> {
         .route("/v1/plugins/{name}/call/{method}", post(call))
         .route("/v1/plugins/{name}/activate", post(activate))
         .route("/v1/events", get(events))
+        .route("/v1/check", post(check))
         .merge(state::routes(import_bytes_max))
         .merge(tables::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Api { host, followers }))
+        .with_state(Api { host, followers, rehearsal: Arc::new(rehearsal) }))
 }
 
 async fn status(State(host): State<Host>) -> Json<HostStatus> {

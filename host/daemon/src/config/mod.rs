@@ -113,9 +113,9 @@ impl ConfigError {
 }
 
 impl Config {
-    /// How a version of a plugin is checked: with which limits, and its configuration.
-    pub(crate) fn check(mut self, plugin: &str) -> (Rehearsal, Option<serde_json::Value>, Option<usize>) {
-        (self.rehearsal.rehearsal(), self.plugin.remove(plugin), self.state_bytes_max)
+    /// How a version is checked by hand, also where none is rehearsed.
+    pub(crate) fn rehearsal(&self) -> Rehearsal {
+        self.rehearsal.rehearsal()
     }
 
     /// Whom the file trusts.

@@ -45,8 +45,9 @@ impl RehearsalConfig {
     }
 
     /// How a rehearsal is held, if one is.
-    pub(super) fn rehearsal(self) -> Rehearsal {
-        let mut rehearsal = Rehearsal::by(self.helper.unwrap_or_else(|| OWN.into())).arg("rehearse");
+    pub(super) fn rehearsal(&self) -> Rehearsal {
+        let helper = self.helper.clone().unwrap_or_else(|| OWN.into());
+        let mut rehearsal = Rehearsal::by(helper).arg("rehearse");
         if let Some(ms) = self.timeout_ms {
             rehearsal = rehearsal.timeout(Duration::from_millis(ms));
         }

@@ -19,6 +19,7 @@ use crate::{
 use replug_host::{
     Host, HostBuilder, HostError,
     failure::{Code, Failure},
+    rehearse::Rehearsal,
 };
 use socket::Socket;
 use std::{
@@ -67,7 +68,7 @@ fn threads(error: io::Error) -> Problem {
 }
 
 fn serve(args: &RunArgs) -> Result<(), Problem> {
-    let (options, socket) = settings(args)?;
+    let Settings { options, rehearsal, socket } = settings(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -78,7 +79,7 @@ fn serve(args: &RunArgs) -> Result<(), Problem> {
     let host = options.start().map_err(not_started)?;
     log::follow(&host).map_err(threads)?;
     runtime.spawn(hangup::obey(hangup, args.config.clone(), args.dev, host.clone()));
-    let ended = runtime.block_on(until_told(&host, socket, &mut signals));
+    let ended = runtime.block_on(until_told(&host, socket, rehearsal, &mut signals));
     runtime.shutdown_timeout(THREADS_MAX);
     ended
 }
@@ -93,8 +94,16 @@ fn not_started(error: HostError) -> Problem {
     problem
 }
 
-/// What flags, environment and file say, and where to listen.
-fn settings(args: &RunArgs) -> Result<(HostBuilder, PathBuf), Problem> {
+/// What flags, environment and file say.
+struct Settings {
+    options: HostBuilder,
+    /// How files are checked by hand.
+    rehearsal: Rehearsal,
+    /// Where to listen.
+    socket: PathBuf,
+}
+
+fn settings(args: &RunArgs) -> Result<Settings, Problem> {
     let config = match &args.config {
         None => Config::default(),
         Some(path) => Config::read(path).map_err(|error| Problem::of(&error).next(error.next_step()))?,
@@ -105,6 +114,7 @@ fn settings(args: &RunArgs) -> Result<(HostBuilder, PathBuf), Problem> {
     })?;
     let data = args.data.clone().or(config.data.clone()).unwrap_or_else(|| PathBuf::from(".replug"));
     let socket = args.socket.clone().or(config.socket.clone()).unwrap_or_else(|| data.join(SOCKET));
+    let rehearsal = config.rehearsal();
     let options = config.apply(Host::builder(&plugins).data_dir(data), args.dev);
     if !options.is_production() {
         tracing::warn!(
@@ -112,7 +122,7 @@ fn settings(args: &RunArgs) -> Result<(HostBuilder, PathBuf), Problem> {
             plugins.display()
         );
     }
-    Ok((options, socket))
+    Ok(Settings { options, rehearsal, socket })
 }
 
 /// The signals that end a host.
@@ -138,10 +148,15 @@ impl Signals {
 }
 
 /// Serves the socket until a signal, and ends the host in order.
-async fn until_told(host: &Host, path: PathBuf, signals: &mut Signals) -> Result<(), Problem> {
+async fn until_told(
+    host: &Host,
+    path: PathBuf,
+    rehearsal: Rehearsal,
+    signals: &mut Signals,
+) -> Result<(), Problem> {
     let socket = Socket::listen(path).await.map_err(|error| Problem::of(&error))?;
     let left_over = socket.left_over();
-    let router = api::router(host.clone()).map_err(threads)?;
+    let router = api::router(host.clone(), rehearsal).map_err(threads)?;
     output::write(format!("ready: {}\n", socket.path().display()));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(async move {

@@ -3,6 +3,7 @@
 use crate::{
     process::{replug, text},
     rehearsing::{inline, only_in_the_second, serving},
+    signing::{Signer, trusting},
 };
 use replug_tests::artifacts;
 use serde_json::{Value, json};
@@ -43,7 +44,6 @@ fn a_check_by_hand_says_what_a_host_would() {
 fn a_check_against_what_runs_takes_its_state() {
     let daemon = serving(&json!({}), "");
     daemon.verb(&["call", "hostile", "add", "--data", "41"]);
-    assert!(daemon.verb(&["state", "save"]).status.success());
     let second = artifacts::hostile("hostile-v2");
     let second = second.to_str().expect("text");
     let checked = daemon.verb(&["check", second, "--against", "running", "-o", "json"]);
@@ -57,6 +57,73 @@ fn a_check_against_what_runs_takes_its_state() {
     let bytes = |report: &Value| report["report"]["state"]["bytes_before"].as_u64().expect("a number");
     assert_eq!(bytes(&report), bytes(&of_new) + 1, "{report} {of_new}");
     assert_eq!(text(&daemon.verb(&["call", "hostile", "count"]).stdout).trim(), "41");
+}
+
+#[test]
+fn a_check_against_what_runs_has_its_configuration_and_calls_and_deploys_nothing() {
+    let faults = only_in_the_second(json!({ "self_test": { "crash": "segv" } }));
+    let daemon = serving(&faults, "[rehearsal.keep-calls]\nhostile = 4\n");
+    daemon.verb(&["call", "hostile", "version", "--data", "kept"]);
+    let before = text(&daemon.verb(&["events"]).stdout);
+    let check = |library: &str| {
+        let library = artifacts::hostile(library);
+        daemon.verb(&["check", library.to_str().expect("text"), "--against", "running"])
+    };
+    let crashed = check("hostile-v2");
+    assert_eq!(crashed.status.code(), Some(1));
+    assert!(text(&crashed.stderr).contains("rehearsal, self_test: killed by SIGSEGV"), "{crashed:?}");
+    let sound = check("hostile-v3");
+    assert_eq!(sound.status.code(), Some(0), "{}", text(&sound.stderr));
+    let table = text(&sound.stdout);
+    assert!(table.contains("calls: 1 made on both versions, 0 left out; 1 answers differ"), "{table}");
+    assert!(table.contains(r#"version "kept": "hostile 1.0.0" before, "hostile 3.0.0" now"#), "{table}");
+    assert_eq!(text(&daemon.verb(&["events"]).stdout), before, "nothing is told, and nothing deployed");
+    let left = fs::read_dir(daemon.home().join("data/rehearsals")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "nothing of it stays on the disk");
+}
+
+#[test]
+fn a_check_takes_a_state_that_was_exported() {
+    let daemon = serving(&json!({}), "");
+    daemon.verb(&["call", "hostile", "add", "--data", "300"]);
+    assert!(daemon.verb(&["state", "save"]).status.success());
+    let state = daemon.home().join("state");
+    let state = state.to_str().expect("text");
+    let exported = daemon.verb(&["state", "export", "hostile", state]);
+    assert!(exported.status.success(), "{}", text(&exported.stderr));
+    daemon.verb(&["call", "hostile", "add", "--data", "70000"]);
+    let second = artifacts::hostile("hostile-v2");
+    let second = second.to_str().expect("text");
+    let bytes = |more: &[&str]| {
+        let checked = daemon.verb(&[&["check", second, "-o", "json"], more].concat());
+        let report: Value = serde_json::from_slice(&checked.stdout).expect("JSON");
+        report["report"]["state"]["bytes_before"].as_u64().expect("a number")
+    };
+    // A number of three bytes, and one of five.
+    let (saved, now) = (bytes(&["--state", state]), bytes(&["--against", "running"]));
+    assert_eq!(saved + 2, now);
+    assert_eq!(bytes(&["--against", "running", "--state", state]), saved);
+    let spoiled = daemon.home().join("spoiled");
+    fs::write(&spoiled, "no state").expect("writes");
+    let refused = daemon.verb(&["check", second, "--state", spoiled.to_str().expect("text")]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("error[state."), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn a_host_in_production_checks_only_what_somebody_vouches_for() {
+    let signer = Signer::new();
+    let daemon = trusting(&signer, "");
+    let library = artifacts::plugin("markdown-v1");
+    let dropped = daemon.home().join("markdown.so");
+    fs::copy(&library, &dropped).expect("copies");
+    let check = || daemon.verb(&["check", dropped.to_str().expect("text"), "--against", "running"]);
+    let refused = check();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("error[trust."), "{}", text(&refused.stderr));
+    fs::write(daemon.home().join("markdown.so.minisig"), signer.signature(&library)).expect("writes");
+    let sound = check();
+    assert_eq!(sound.status.code(), Some(0), "{}", text(&sound.stderr));
 }
 
 #[test]

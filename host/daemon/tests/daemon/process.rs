@@ -1,9 +1,12 @@
 //! A daemon in a directory of its own.
 
 use replug_tests::harness::wait_until;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use std::{
+    collections::BTreeMap,
     fs::{self, File, Permissions},
-    os::unix::fs::PermissionsExt,
+    io,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
@@ -27,6 +30,25 @@ impl Daemon {
         let config = config.replace("{home}", &home.path().display().to_string());
         fs::write(home.path().join("replug.toml"), config).expect("writes");
         let process = run(home.path()).spawn().expect("starts");
+        Daemon::of(home, process)
+    }
+
+    /// One on a system without landlock, by the looks of it.
+    pub(crate) fn without_landlock() -> Daemon {
+        let home = home();
+        let refused = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+        let calls = BTreeMap::from([(libc::SYS_landlock_create_ruleset, Vec::new())]);
+        let arch = std::env::consts::ARCH.try_into().expect("is known");
+        let filter = SeccompFilter::new(calls, SeccompAction::Allow, refused, arch).expect("is whole");
+        let filter: BpfProgram = filter.try_into().expect("compiles");
+        let mut command = run(home.path());
+        // SAFETY: two system calls, with what is there already.
+        unsafe { command.pre_exec(move || apply_filter(&filter).map_err(io::Error::other)) };
+        let process = command.spawn().expect("starts");
+        Daemon::of(home, process)
+    }
+
+    fn of(home: TempDir, process: Child) -> Daemon {
         let mut daemon = Daemon { home, process };
         daemon.wait_until_it_answers();
         daemon

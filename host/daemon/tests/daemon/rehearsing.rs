@@ -46,6 +46,11 @@ fn holds(process: u32) -> (usize, u64) {
 /// Drops 2.0.0 while 1.0.0 is called; the event that says that it was refused. No call
 /// fails, and the host holds what it held.
 fn refused_under_load(daemon: &Daemon) -> Value {
+    file_refused_under_load(daemon, "hostile-v2", "2.0.0")
+}
+
+/// The same for any file.
+fn file_refused_under_load(daemon: &Daemon, library: &str, version: &str) -> Value {
     let (ends, calls) = (AtomicBool::new(false), AtomicU64::new(0));
     let before = holds(daemon.id());
     let event = thread::scope(|scope| {
@@ -57,7 +62,7 @@ fn refused_under_load(daemon: &Daemon) -> Value {
             }
         });
         let end = End(&ends);
-        let event = refused(daemon);
+        let event = refused(daemon, library, version);
         let then = calls.load(Ordering::Relaxed);
         wait_until("calls after it", || calls.load(Ordering::Relaxed) > then + 1);
         drop(end);
@@ -81,16 +86,16 @@ impl Drop for End<'_> {
     }
 }
 
-/// Drops 2.0.0; the event that says that it was refused.
-fn refused(daemon: &Daemon) -> Value {
-    daemon.drop_file(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so");
+/// Drops a library; the event that says that its version was refused.
+fn refused(daemon: &Daemon, library: &str, version: &str) -> Value {
+    daemon.drop_file(&artifacts::hostile(library), &format!("{library}.so"));
     let mut refused = Value::Null;
-    wait_until("2.0.0 being refused", || {
+    wait_until(&format!("{library} being refused"), || {
         let events = text(&daemon.verb(&["events"]).stdout);
         let events = events.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
         let is_it = |event: &Value| {
             event["event"] == "deploy_failed"
-                && event["version"].as_str().is_some_and(|id| id.contains("2.0.0"))
+                && event["version"].as_str().is_some_and(|id| id.contains(version))
         };
         refused = events.into_iter().find(is_it).unwrap_or_default();
         !refused.is_null()
@@ -98,7 +103,7 @@ fn refused(daemon: &Daemon) -> Value {
     refused
 }
 
-fn children(process: u32) -> Vec<String> {
+pub(crate) fn children(process: u32) -> Vec<String> {
     let found = Command::new("ps").args(["-o", "pid=,args=", "--ppid", &process.to_string()]).output();
     text(&found.expect("ps runs").stdout).lines().map(ToOwned::to_owned).collect()
 }
@@ -124,6 +129,7 @@ fn a_segmentation_fault_in_any_hook_is_refused_with_the_step() {
     for (hook, step) in [
         ("prepare", "prepare"),
         ("restore", "restore"),
+        ("export", "export"),
         ("self_test", "self_test"),
         ("stop", "stop"),
         ("drop", "drop"),
@@ -151,7 +157,8 @@ fn a_segmentation_fault_on_a_thread_is_refused() {
 #[test]
 fn a_stack_overflow_is_refused() {
     let fault = json!({ "prepare": { "crash": "stack_overflow" } });
-    is_refused(fault, "rehearsal.crashed", &["rehearsal, prepare: killed by SIG"]);
+    let words = ["rehearsal, prepare: killed by SIGABRT", "overflowed its stack"];
+    is_refused(fault, "rehearsal.crashed", &words);
 }
 
 #[test]
@@ -221,39 +228,30 @@ fn opening_the_network_and_starting_programs_is_refused() {
 
 #[test]
 fn a_constructor_that_aborts_dies_in_rehearsal() {
-    let daemon = Daemon::with("");
-    daemon.drop_file(&artifacts::hostile("hostile-constructor"), "constructor.so");
-    let mut told = String::new();
-    wait_until("it being refused", || {
-        told = text(&daemon.verb(&["events"]).stdout);
-        told.contains("deploy_failed")
-    });
-    assert!(told.contains("rehearsal.crashed"), "{told}");
-    assert!(told.contains("rehearsal, load: killed by SIGABRT"), "{told}");
-    assert!(daemon.verb(&["status"]).status.success());
+    let daemon = serving(&json!({}), "");
+    let event = file_refused_under_load(&daemon, "hostile-constructor", "constructor@");
+    assert_refused(&event, "rehearsal.crashed", &["rehearsal, load: killed by SIGABRT"]);
 }
 
 #[test]
-fn a_helper_that_is_missing_is_an_error_and_nothing_is_deployed() {
-    let daemon = Daemon::with("[rehearsal]\nhelper = \"/nonexistent/helper\"\n");
-    daemon.drop_file(&artifacts::plugin("markdown-v1"), "markdown.so");
-    let mut told = String::new();
-    wait_until("it being refused", || {
-        told = text(&daemon.verb(&["events"]).stdout);
-        told.contains("rehearsal.helper")
-    });
-    assert!(told.contains("/nonexistent/helper") && told.contains("\"blame\":\"operator\""), "{told}");
-    assert_eq!(daemon.status_of("markdown", "active"), Value::Null);
+fn a_start_that_panics_is_refused_with_its_words() {
+    let fault = json!({ "prepare": { "panic": "text" } });
+    is_refused(fault, "hook.panicked", &["rehearsal, prepare", "hostile panic"]);
 }
 
 #[test]
-fn a_program_that_is_no_helper_is_an_error() {
-    let daemon = Daemon::with("[rehearsal]\nhelper = \"/bin/true\"\n");
-    daemon.drop_file(&artifacts::plugin("markdown-v1"), "markdown.so");
-    wait_until("it being told", || {
-        let told = text(&daemon.verb(&["events"]).stdout);
-        told.contains("rehearsal.helper") && told.contains("does not rehearse")
-    });
+fn a_failure_that_goes_on_and_on_is_told_in_part() {
+    let fault = json!({ "prepare": { "fail": "so much ".repeat(100_000) } });
+    let daemon = serving(&only_in_the_second(fault), "");
+    let event = refused_under_load(&daemon);
+    assert_refused(&event, "prepare.failed", &["rehearsal, prepare", "so much"]);
+    assert!(event["message"].as_str().is_some_and(|told| told.len() < 32 * 1024));
+}
+
+#[test]
+fn another_process_cannot_be_begun() {
+    let fault = json!({ "prepare": "fork" });
+    is_refused(fault, "prepare.failed", &["rehearsal, prepare", "a process: Permission denied"]);
 }
 
 #[test]
@@ -272,78 +270,4 @@ fn a_missing_shared_dependency_is_refused_in_rehearsal_and_named() {
     });
     assert!(told.contains("load.open") && told.contains("libz.so.9"), "{told}");
     assert!(told.contains("\"stage\":\"rehearse\""), "{told}");
-}
-
-#[test]
-fn what_passes_is_told_step_by_step_and_serves() {
-    let daemon = serving(&json!({}), "");
-    daemon.verb(&["call", "hostile", "add", "--data", "41"]);
-    daemon.deploy(&artifacts::hostile("hostile-v2"), "hostile@2.0.0");
-    let events = text(&daemon.verb(&["events"]).stdout);
-    let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let rehearsed = events.iter().rfind(|event| event["event"] == "rehearsed").expect("was rehearsed");
-    assert_eq!(rehearsed["passed"], true);
-    let steps: Vec<&str> = rehearsed["steps"]
-        .as_array()
-        .expect("steps")
-        .iter()
-        .filter_map(|step| step["step"].as_str())
-        .collect();
-    let all = [
-        "confine",
-        "load",
-        "prepare",
-        "migrate",
-        "restore",
-        "export",
-        "migrate_back",
-        "self_test",
-        "samples",
-        "stop",
-        "drop",
-        "unload",
-    ];
-    assert_eq!(steps, all);
-    // What the kernel does not offer is told by name.
-    let absent = rehearsed["absent"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let is_known = |one: &str| ["landlock: ", "seccomp: "].iter().any(|name| one.starts_with(name));
-    assert!(absent.into_iter().all(is_known), "{rehearsed}");
-    let state = &rehearsed["state"];
-    assert_eq!((&state["from_schema"], &state["to_schema"]), (&json!(1), &json!(2)), "{rehearsed}");
-    assert!(state["way_back"].as_str().is_some_and(|way| way.contains("the same")), "{rehearsed}");
-    assert!(rehearsed["steps"][1]["memory_kib"].as_u64() > Some(0), "{rehearsed}");
-    assert_eq!(rehearsed["steps"][1]["threads"], 0, "{rehearsed}");
-    let count = daemon.verb(&["call", "hostile", "count"]);
-    assert_eq!(text(&count.stdout).trim(), "41", "what was rehearsed was a copy");
-}
-
-#[test]
-fn some_rows_of_tables_are_brought_to_the_new_schema_and_back() {
-    let daemon = Daemon::start();
-    daemon.deploy(&artifacts::plugin("sessions-v1"), "sessions@1.0.0");
-    for user in 0..20 {
-        let body = format!(r#"{{"token":"token {user}","user":"user {user}"}}"#);
-        let opened = daemon.verb(&["call", "sessions", "open", "--data", &body]);
-        assert!(opened.status.success(), "{}", text(&opened.stderr));
-    }
-    daemon.deploy(&artifacts::plugin("sessions-v2"), "sessions@2.0.0");
-    let events = text(&daemon.verb(&["events"]).stdout);
-    let rehearsed = events.lines().rfind(|line| line.contains("\"rehearsed\"")).expect("was rehearsed");
-    assert!(rehearsed.contains("\"step\":\"rows\""), "{rehearsed}");
-    let rehearsed: Value = serde_json::from_str(rehearsed).expect("JSON");
-    let rows = rehearsed["rows"].as_array().expect("tables");
-    let converted: u64 = rows.iter().filter_map(|rows| rows["converted"].as_u64()).sum();
-    assert!(converted >= 20, "{rehearsed}");
-}
-
-#[test]
-fn a_rehearsal_that_goes_on_and_on_gives_way_to_the_next_version() {
-    let config = only_in_the_second(json!({ "prepare": { "spin": { "ms": 600_000 } } }));
-    let daemon = serving(&config, "[rehearsal]\ntimeout-ms = 600000\n");
-    daemon.drop_file(&artifacts::hostile("hostile-v2"), "hostile-2.0.0.so");
-    wait_until("the rehearsal", || !children(daemon.id()).is_empty());
-    daemon.deploy(&artifacts::hostile("hostile-v3"), "hostile@3.0.0");
-    wait_until("the end of the child", || children(daemon.id()).is_empty());
-    let called = daemon.verb(&["call", "hostile", "version"]);
-    assert_eq!(text(&called.stdout).trim(), "hostile 3.0.0");
 }

@@ -6,7 +6,7 @@ use replug_tests::{artifacts, harness::wait_until};
 use serde_json::{Value, json};
 
 /// The newest event of this kind.
-fn newest(daemon: &Daemon, kind: &str) -> Value {
+pub(crate) fn newest(daemon: &Daemon, kind: &str) -> Value {
     let mut found = Value::Null;
     wait_until(kind, || {
         let events = text(&daemon.verb(&["events"]).stdout);

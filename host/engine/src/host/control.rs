@@ -17,7 +17,7 @@ use super::{
     turns::Turns,
     undoing::Undoing,
     untrusted::Untrusted,
-    waiting::{Committing, Descending, DescentWork, Done, First, RestoreDone},
+    waiting::{Checking, Committing, Descending, DescentWork, Done, First, RestoreDone},
 };
 use crate::{
     artifact::{
@@ -38,7 +38,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
@@ -64,6 +64,12 @@ pub(super) enum Command {
     Commit { name: PluginName, done: oneshot::Sender<Result<VersionId, FailureReport>> },
     /// Asks other things of files.
     SetTrust { trust: Trust, done: oneshot::Sender<Result<(), FailureReport>> },
+    /// Gives what a check of a file takes.
+    Check {
+        file: PathBuf,
+        state: Option<Vec<u8>>,
+        done: oneshot::Sender<Result<Box<Checking>, FailureReport>>,
+    },
     /// Saves the state of all plugins now.
     SaveState { done: oneshot::Sender<Result<usize, FailureReport>> },
     /// Makes this the newest snapshot of its plugin.
@@ -109,6 +115,8 @@ pub(super) struct Control {
     pub(super) firsts: BTreeMap<PluginName, First>,
     /// Where rehearsals write.
     pub(super) rehearsals: PathBuf,
+    /// Set when they have to end, because the host does.
+    pub(super) ends: Arc<AtomicBool>,
     /// Descents that were given up, and what of them still runs.
     pub(super) given_up: Vec<DescentWork>,
     /// Tables that are being committed, and the versions that wait for it.
@@ -238,6 +246,9 @@ impl Control {
             }
             Command::SetTrust { trust, done } => {
                 let _ = done.send(self.set_trust(trust));
+            }
+            Command::Check { file, state, done } => {
+                let _ = done.send(self.begin_check(&file, state.as_deref()));
             }
             Command::SaveState { done } => {
                 let _ = done.send(self.save_all());

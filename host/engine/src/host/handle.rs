@@ -145,6 +145,7 @@ impl Host {
             descents: BTreeMap::new(),
             firsts: BTreeMap::new(),
             rehearsals,
+            ends: Arc::default(),
             given_up: Vec::new(),
             postponed: Vec::new(),
             commits: BTreeMap::new(),

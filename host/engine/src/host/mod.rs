@@ -43,8 +43,10 @@ mod intake;
 mod trusting;
 mod restore;
 mod handle;
+mod check;
 mod snapshots;
 
+pub use check::{CheckWith, Checked};
 pub use error::HostError;
 pub use handle::Host;
 pub use options::{HostBuilder, RemovalPolicy, SameVersion};

@@ -6,7 +6,7 @@ use crate::{
     artifact::{stage::StageLimits, trust::Trust, watch::WatchOptions},
     load::Interfaces,
     pipeline::UnloadOptions,
-    rehearse::Rehearsal,
+    rehearse::{Bounds, Rehearsal, WantedInterface},
     service::ServiceLimits,
     state::store::StoreOptions,
     table::Limits,
@@ -127,6 +127,29 @@ impl HostBuilder {
             probation: Duration::ZERO,
             residents_max: 16,
         }
+    }
+
+    /// What plugins are allowed, as far as that matters to a rehearsal.
+    pub(super) fn bounds(&self) -> Bounds {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Bounds {
+            state_bytes: self.state_bytes_max as u64,
+            table_rows: self.table_limits.rows_max,
+            table_bytes: self.table_limits.bytes_max,
+            body_bytes: self.service.body_bytes_max as u64,
+            answer_bytes: self.service.answer_bytes_max as u64,
+            stop_ms: ms(self.unload.hook_timeout),
+            threads_ms: ms(self.unload.threads_timeout),
+        }
+    }
+
+    /// The typed interfaces, as a helper is told of them.
+    pub(super) fn wanted_interfaces(&self) -> Vec<WantedInterface> {
+        let told = |(id, version): (&str, replug_abi::InterfaceVersion)| WantedInterface {
+            id: id.to_owned(),
+            version: version.to_string(),
+        };
+        self.interfaces.wanted().map(told).collect()
     }
 
     /// Where private copies and snapshots are kept, on a file system that

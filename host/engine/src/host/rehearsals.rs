@@ -9,11 +9,14 @@ use super::{
     waiting::{First, FirstWork, Rehearsing},
 };
 use crate::{
+    artifact::inspect::Manifest,
     dispatch::Lease,
     event::{EventKind, OtherAnswer, RehearsedCalls, RehearsedRows, RehearsedState, RehearsedStep},
     id::{PluginName, VersionId},
-    pipeline::{self, Candidate, DeployError},
-    rehearse::{self, Differing, RehearsalError, Replayed, Report, RowsWay, StateWay, Subject},
+    pipeline::{self, DeployError},
+    rehearse::{
+        self, Differing, Protection, RehearsalError, Replayed, Report, RowsWay, StateWay, Subject, Upgrade,
+    },
     service::{KeptCall, Serving, TableOf},
     state::{
         chain::{self, Plan},
@@ -55,22 +58,15 @@ impl Control {
             let catalog = self.shared.catalog();
             catalog.get(id.name.as_str()).and_then(|versions| versions.active()).map(|active| active.digest)
         };
-        let (state, converter) = self.state_to_rehearse(&candidate);
-        let (calls, before) = self.calls_to_replay(&candidate);
-        let before = before.or(converter);
-        let (config, state_bytes_max) = (self.config_of(&id.name), self.options.state_bytes_max);
+        let upgrade = self.upgrade_to(&candidate.manifest);
         let (library, digest) = (candidate.staged.copy.path().to_owned(), id.digest);
-        let rows = self.rows_to_rehearse(&candidate);
         let (folder, stop) = (self.rehearsals.clone(), Arc::<AtomicBool>::default());
         let (inside, turns) = (Arc::clone(&stop), Arc::clone(&self.turns));
         let job = Job::start("replug-rehearse", self.shared.nudger(), move || {
             let Some(_turn) = turns.take(&inside) else {
                 return (Report::default(), Err(RehearsalError::Stopped));
             };
-            // Packed here: it may be large.
-            let state = state.map(|state| state.seal().bytes);
-            let subject = Subject { library, digest, before, config, state, state_bytes_max, rows, calls };
-            rehearse::run(&rehearsal, &subject, &folder, &inside)
+            rehearse::run(&rehearsal, Subject { library, digest, upgrade }, &folder, &inside)
         });
         let rehearsing = Box::new(Rehearsing {
             job: job.map_err(DeployError::Thread)?,
@@ -82,6 +78,23 @@ impl Control {
         let first = First { id: id.clone(), work: FirstWork::Rehearsal(rehearsing), trial: None };
         self.firsts.insert(id.name.clone(), first);
         Ok(true)
+    }
+
+    /// What a version would be upgraded from now, and with what.
+    pub(super) fn upgrade_to(&mut self, new: &Manifest) -> Upgrade {
+        let mut absent = Vec::new();
+        let (state, converter) = self.state_to_rehearse(new, &mut absent);
+        let (calls, before) = self.calls_to_replay(new);
+        Upgrade {
+            before: before.or(converter),
+            config: self.config_of(&new.name),
+            state,
+            rows: self.rows_to_rehearse(new),
+            calls,
+            bounds: self.options.bounds(),
+            interfaces: self.options.wanted_interfaces(),
+            absent,
+        }
     }
 
     /// A rehearsal has ended.
@@ -146,6 +159,8 @@ impl Control {
 
     /// Ends all rehearsals, because the host ends.
     pub(super) fn stop_rehearsals(&self) {
+        // Relaxed: as below.
+        self.ends.store(true, Ordering::Relaxed);
         for first in self.firsts.values() {
             if let FirstWork::Rehearsal(rehearsing) = &first.work {
                 // Relaxed: it looks again soon, whenever that is.
@@ -156,13 +171,12 @@ impl Control {
 
     /// The calls that came last, and the library of the version that serves, on which they
     /// are made too.
-    fn calls_to_replay(&self, candidate: &Candidate) -> (Vec<KeptCall>, Option<PathBuf>) {
-        let entry = self.shared.directory.entry(&candidate.id.name);
+    fn calls_to_replay(&self, new: &Manifest) -> (Vec<KeptCall>, Option<PathBuf>) {
+        let entry = self.shared.directory.entry(&new.name);
         let calls = entry.kept_calls();
         let serving = entry.slot.look(holder(REPLAY)).filter(|_| !calls.is_empty());
         // The rows that they are about are not there.
-        let has_tables =
-            |serving: &Serving| serving.manifest().state.tables || candidate.manifest.state.tables;
+        let has_tables = |serving: &Serving| serving.manifest().state.tables || new.state.tables;
         match serving.filter(|serving| !has_tables(serving)) {
             Some(serving) => (calls, Some(serving.loaded().path().to_owned())),
             None => (Vec::new(), None),
@@ -173,11 +187,15 @@ impl Control {
     /// converts it if it is on its way down. Where a hand-over would take an older
     /// snapshot, that; where it would be refused, none: it is refused there, for its own
     /// reason.
-    fn state_to_rehearse(&mut self, candidate: &Candidate) -> (Option<Envelope>, Option<PathBuf>) {
-        if !candidate.manifest.state.snapshot {
+    fn state_to_rehearse(
+        &mut self,
+        new: &Manifest,
+        absent: &mut Vec<Protection>,
+    ) -> (Option<Envelope>, Option<PathBuf>) {
+        if !new.state.snapshot {
             return (None, None);
         }
-        let (name, to) = (candidate.id.name.clone(), candidate.manifest.schema_version);
+        let (name, to) = (new.name.clone(), new.schema_version);
         let entry = self.shared.directory.entry(&name);
         // An export that hangs is not begun once more beside itself.
         let hangs = self.oldest_snapshot(&entry).is_some();
@@ -200,7 +218,8 @@ impl Control {
             serving.as_ref().filter(|_| leads_down).map(|serving| serving.loaded().path().to_owned());
         let is_of_use = from.is_some_and(|from| from <= to || leads_down);
         if let Some(serving) = serving.filter(|_| is_of_use) {
-            return (self.state_of(serving), library);
+            let state = self.state_of(serving).map_err(|why| absent.push(why));
+            return (state.ok(), library);
         }
         let newest = match from {
             None => self.store.latest(name.as_str()),
@@ -219,26 +238,26 @@ impl Control {
     }
 
     /// Some rows of the plugin's tables.
-    fn rows_to_rehearse(&self, candidate: &Candidate) -> Vec<(String, Vec<SampleRow>)> {
-        if !candidate.manifest.state.tables {
+    fn rows_to_rehearse(&self, new: &Manifest) -> Vec<(String, Vec<SampleRow>)> {
+        if !new.state.tables {
             return Vec::new();
         }
-        let tables = self.shared.directory.tables.of(&candidate.id.name);
+        let tables = self.shared.directory.tables.of(&new.name);
         let sample = |TableOf { table, .. }: &TableOf| {
             (table.name().to_owned(), table.sample(SAMPLE_ROWS_MAX, SAMPLE_BYTES_MAX))
         };
         tables.iter().map(sample).collect()
     }
 
-    /// The state of what serves, beside its calls.
-    fn state_of(&mut self, serving: Lease<Serving>) -> Option<Envelope> {
+    /// The state of what serves, beside its calls; or why it is missing. The hand-over says
+    /// so, too, with what follows from it.
+    fn state_of(&mut self, serving: Lease<Serving>) -> Result<Envelope, Protection> {
         let id = serving.id().clone();
         let state = pipeline::snapshot_of(serving, self.options.state_bytes_max, &mut self.worker);
-        let failed = |error: &_| {
-            // The hand-over says so, too, with what follows from it.
-            tracing::warn!(version = %id, %error, "a version is rehearsed without the state that serves");
-        };
-        state.inspect_err(failed).ok()
+        state.map_err(|error| Protection {
+            name: "the state".to_owned(),
+            absent: Some(format!("{id}, which serves, did not give it: {error}")),
+        })
     }
 }
 

@@ -3,13 +3,13 @@
 //!
 //! Data only: the command loop takes them up again when their jobs are done.
 
-use super::{job::Job, stored::Restored, sweeps::Swept, versions::Arrival};
+use super::{job::Job, lock::DataLock, stored::Restored, sweeps::Swept, turns::Turns, versions::Arrival};
 use crate::{
     dispatch::{Share, Version},
     event::{FailureReport, StageTimes},
     id::{Digest, PluginName, VersionId},
     pipeline::{Candidate, Converting, DeployError, Descent, Loss},
-    rehearse::{RehearsalError, Report},
+    rehearse::{RehearsalError, Report, Upgrade},
     service::{Entry, Serving},
     state::store::Found,
     table::TableError,
@@ -17,6 +17,7 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
 };
 use tokio::sync::oneshot;
@@ -52,6 +53,20 @@ impl FirstWork {
             FirstWork::Rehearsal(rehearsing) => rehearsing.job.is_done(),
         }
     }
+}
+
+/// What a check takes, which is held on the thread of whoever asked for it.
+pub(super) struct Checking {
+    /// Whose copy is read meanwhile.
+    pub(super) candidate: Candidate,
+    pub(super) upgrade: Upgrade,
+    /// Where it writes.
+    pub(super) folder: PathBuf,
+    pub(super) turns: Arc<Turns>,
+    /// Set when it has to end.
+    pub(super) stop: Arc<AtomicBool>,
+    /// Nobody clears the folder before.
+    pub(super) lock: Arc<DataLock>,
 }
 
 /// A version is being rehearsed.

@@ -68,6 +68,11 @@ impl Interfaces {
         true
     }
 
+    /// Id and version of each.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = (&'static str, InterfaceVersion)> {
+        self.wanted.iter().map(|wanted| (wanted.id, wanted.version))
+    }
+
     /// The place of an interface, if it was registered.
     pub(crate) fn index<I: TypedInterface + ?Sized>(&self) -> Option<InterfaceIndex> {
         let interface = TypeId::of::<I>();

@@ -25,14 +25,12 @@ mod hand_over;
 mod take_over;
 mod unload;
 mod rehearsal;
-mod check;
 
 pub use candidate::ReadError;
 pub(crate) use candidate::{Candidate, copy_of, inspect, judge, read_manifest};
-pub use check::{CheckWith, Checked, check};
 pub(crate) use error::DeployError;
 pub(crate) use progress::{Party, Progress};
-pub use rehearsal::rehearsal_helper;
+pub use rehearsal::RehearsalHelper;
 pub(crate) use start::{Left, start};
 pub(crate) use state::{StatePolicy, save, save_changed, snapshot_of};
 pub(crate) use tables::{

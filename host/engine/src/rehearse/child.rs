@@ -5,9 +5,9 @@ use super::{
     error::RehearsalError,
     heard::{Ended, Heard, Over, verdict},
     scratch::Scratch,
-    wire::{FORMAT, Limits, Request, rows_as_bytes},
+    wire::{Bounds, FORMAT, Limits, Protection, Request, WantedInterface, rows_as_bytes},
 };
-use crate::{id::Digest, service::KeptCall, table::SampleRow};
+use crate::{id::Digest, service::KeptCall, state::envelope::Envelope, table::SampleRow};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal},
@@ -15,6 +15,7 @@ use rustix::{
 use std::{
     fs,
     io::{self, Read, Write},
+    mem,
     net::Shutdown,
     os::{
         fd::OwnedFd,
@@ -34,67 +35,77 @@ pub(crate) struct Subject {
     /// The private copy, and the digest that it has.
     pub(crate) library: PathBuf,
     pub(crate) digest: Digest,
+    pub(crate) upgrade: Upgrade,
+}
+
+/// What it is upgraded from, and with what.
+pub(crate) struct Upgrade {
     /// The library of the version before, where it converts the state, or gives it.
     pub(crate) before: Option<PathBuf>,
     pub(crate) config: String,
-    /// A sealed envelope.
-    pub(crate) state: Option<Vec<u8>>,
-    pub(crate) state_bytes_max: usize,
+    pub(crate) state: Option<Envelope>,
     /// Some rows of tables, by name.
     pub(crate) rows: Vec<(String, Vec<SampleRow>)>,
     /// Calls that came last.
     pub(crate) calls: Vec<KeptCall>,
+    pub(crate) bounds: Bounds,
+    pub(crate) interfaces: Vec<WantedInterface>,
+    /// What belongs to it and could not be had.
+    pub(crate) absent: Vec<Protection>,
 }
 
 /// Rehearses in a child that writes below `folder` only. Waits for its end, for as long
 /// as the time limit allows at most, and not much longer than until `stop` is set.
 pub(crate) fn run(
     rehearsal: &Rehearsal,
-    subject: &Subject,
+    mut subject: Subject,
     folder: &Path,
     stop: &AtomicBool,
 ) -> (Report, Result<(), RehearsalError>) {
     let begun = Instant::now();
+    let absent = mem::take(&mut subject.upgrade.absent);
     let mut heard = Heard::default();
     let verdict =
         Scratch::new(folder).and_then(|scratch| follow(rehearsal, subject, &scratch, (&mut heard, stop)));
     let mut report = heard.report;
+    report.protections.extend(absent);
     report.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
     (report, verdict)
 }
 
 fn follow(
     rehearsal: &Rehearsal,
-    subject: &Subject,
+    Subject { library, digest, upgrade }: Subject,
     scratch: &Scratch,
     (heard, stop): (&mut Heard, &AtomicBool),
 ) -> Result<(), RehearsalError> {
     let until = Instant::now() + rehearsal.timeout;
-    let state = subject.state.as_deref().map(|state| scratch.write("state", state)).transpose()?;
-    let mut rows = Vec::new();
-    for (index, (table, sample)) in subject.rows.iter().enumerate() {
-        let path = scratch.write(&format!("rows-{index}"), &rows_as_bytes(sample))?;
-        rows.push((table.clone(), path));
+    let Upgrade { before, config, state, rows, calls, bounds, interfaces, absent: _ } = upgrade;
+    let state = state.map(|state| scratch.write("state", &state.seal().bytes)).transpose()?;
+    let mut samples = Vec::new();
+    for (index, (table, sample)) in rows.into_iter().enumerate() {
+        samples.push((table, scratch.write(&format!("rows-{index}"), &rows_as_bytes(&sample))?));
     }
-    let calls = Some(&subject.calls).filter(|calls| !calls.is_empty());
-    let calls = calls.map(|calls| scratch.write("calls", &serde_json::to_vec(calls).unwrap_or_default()));
+    let calls = Some(calls).filter(|calls| !calls.is_empty());
+    let calls = calls.map(|calls| scratch.write("calls", &serde_json::to_vec(&calls).unwrap_or_default()));
     let calls = calls.transpose()?;
     let whole_s = rehearsal.timeout.as_secs().saturating_add(1);
     let request = Request {
         format: FORMAT,
         host: std::process::id(),
-        library: subject.library.clone(),
-        digest: subject.digest,
-        before: subject.before.clone(),
-        config: subject.config.clone(),
+        library,
+        digest,
+        before,
+        config,
         state,
-        rows,
+        rows: samples,
         calls,
+        bounds,
+        interfaces,
         scratch: scratch.path().to_owned(),
         limits: Limits {
             // Of all its threads together.
             processor_s: whole_s.saturating_mul(16),
-            state_bytes: subject.state_bytes_max as u64,
             // Both versions together take half of the time.
             replay_ms: u64::try_from(rehearsal.timeout.as_millis() / 4).unwrap_or(u64::MAX),
             ..rehearsal.limits
@@ -200,7 +211,7 @@ impl Running {
             }
             let gone_on = left.is_zero() || heard.is_nonsense();
             // Relaxed: any time soon.
-            let end = match (stop.load(Ordering::Relaxed), self.over()) {
+            let end = match (stop.load(Ordering::Relaxed), self.over(heard.besides)) {
                 (true, _) => Ended::Stopped,
                 (false, Some(over)) => Ended::Over(over),
                 (false, None) if gone_on => Ended::Killed,
@@ -227,14 +238,14 @@ impl Running {
 
     /// What it holds too much of: what a step does is measured when it has ended, and the
     /// host may not live to see that.
-    fn over(&self) -> Option<Over> {
+    fn over(&self, besides: u64) -> Option<Over> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let number = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
         };
         let (threads, kib) = (number("Threads:"), number("VmRSS:"));
-        if threads > self.limits.threads.saturating_add(SPARE_THREADS) {
+        if threads > self.limits.threads.saturating_add(SPARE_THREADS + besides) {
             return Some(Over::Threads(threads));
         }
         (kib > self.limits.memory_bytes / 1024).then_some(Over::MemoryKib(kib))

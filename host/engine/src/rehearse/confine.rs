@@ -105,7 +105,12 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_settimeofday,
     libc::SYS_clock_settime,
     libc::SYS_sethostname,
-    // Owners and permissions of files, which landlock does not know.
+    // What outlives a process.
+    libc::SYS_shmget,
+    libc::SYS_semget,
+    libc::SYS_msgget,
+    libc::SYS_mq_open,
+    // Owners, permissions and times of files, which landlock does not know.
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
     libc::SYS_fchmodat2,
@@ -114,12 +119,24 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_fsetxattr,
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
+    libc::SYS_fremovexattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_utimensat,
 ];
 
 /// Calls that not every processor's kernel has.
 #[cfg(target_arch = "x86_64")]
-const DENIED_HERE: &[libc::c_long] =
-    &[libc::SYS_fork, libc::SYS_vfork, libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown];
+const DENIED_HERE: &[libc::c_long] = &[
+    libc::SYS_fork,
+    libc::SYS_vfork,
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+];
 #[cfg(not(target_arch = "x86_64"))]
 const DENIED_HERE: &[libc::c_long] = &[];
 
@@ -134,6 +151,8 @@ fn deny_calls() -> Result<(), String> {
     for call in [libc::SYS_kill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo] {
         rules.insert(call, where_first(SeccompCmpOp::Ne, own)?);
     }
+    // Zero is this process, too.
+    rules.insert(libc::SYS_prlimit64, where_all([(SeccompCmpOp::Ne, 0), (SeccompCmpOp::Ne, own)])?);
     // What it asks for stands in memory, where no filter looks: whoever cannot have it
     // takes the call above instead.
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
@@ -145,8 +164,14 @@ fn deny_calls() -> Result<(), String> {
 
 /// A rule about the first argument of a call.
 fn where_first(op: SeccompCmpOp, value: u64) -> Result<Vec<SeccompRule>, String> {
-    let rule = SeccompCondition::new(0, SeccompCmpArgLen::Dword, op, value)
-        .and_then(|condition| SeccompRule::new(vec![condition]));
+    where_all([(op, value)])
+}
+
+/// A rule by which all of this has to hold of the first argument.
+fn where_all<const N: usize>(all: [(SeccompCmpOp, u64); N]) -> Result<Vec<SeccompRule>, String> {
+    let condition = |(op, value)| SeccompCondition::new(0, SeccompCmpArgLen::Dword, op, value);
+    let conditions: Result<Vec<_>, _> = all.into_iter().map(condition).collect();
+    let rule = conditions.and_then(SeccompRule::new);
     rule.map(|rule| vec![rule]).map_err(|error| error.to_string())
 }
 

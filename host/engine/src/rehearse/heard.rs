@@ -29,6 +29,8 @@ pub(super) struct Heard {
     at: Option<Step>,
     /// The step is one of the version before.
     of_before: bool,
+    /// Threads of that one.
+    pub(super) besides: u64,
     refused: Option<(Step, Said)>,
     is_done: bool,
     /// Something that no helper says.
@@ -94,7 +96,10 @@ impl Heard {
     fn note(&mut self, record: Record) {
         match record {
             Record::Enter { step, of_before } => (self.at, self.of_before) = (Some(step), of_before),
-            Record::Left { step, measured } => self.report.steps.push(Done { step, measured }),
+            Record::Left { step, measured, besides } => {
+                self.besides = besides;
+                self.report.steps.push(Done { step, measured });
+            }
             Record::Confined { protections } => self.report.protections = protections,
             Record::State { way } => self.report.state = Some(way),
             Record::Rows { rows } => self.report.rows.push(rows),
@@ -254,7 +259,7 @@ mod tests {
         let enter = |step: &str, of_before: bool| {
             format!("{{\"say\":\"enter\",\"step\":\"{step}\",\"of_before\":{of_before}}}\n")
         };
-        let left = r#"{"say":"left","step":"unload","micros":1,"memory_kib":1,"threads":0,"descriptors":0}"#;
+        let left = r#"{"say":"left","step":"unload","micros":1,"memory_kib":1,"threads":0,"descriptors":0,"besides":0}"#;
         let done = format!("{}{left}\n{{\"say\":\"done\"}}\n", enter("unload", false));
         assert!(after(done.as_bytes(), 0).is_ok());
         assert!(matches!(

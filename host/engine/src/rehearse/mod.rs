@@ -30,15 +30,17 @@ mod heard;
 mod scratch;
 mod child;
 
-pub(crate) use child::{Subject, run};
+pub(crate) use child::{Subject, Upgrade, run};
 pub(crate) use confine::confine;
 pub use error::RehearsalError;
 pub(crate) use heard::LINE_CLOSED;
 pub(crate) use scratch::remove;
 use serde::Serialize;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
+pub(crate) use wire::{
+    Bounds, Limits, Record, Request, Said, WantedInterface, read_request, rows_from_bytes,
+};
 pub use wire::{Differing, Measured, Protection, Replayed, RowsWay, StateWay, Step, WayBack};
-pub(crate) use wire::{Limits, Record, Request, Said, read_request, rows_from_bytes};
 
 /// How versions are rehearsed.
 ///
@@ -60,6 +62,10 @@ pub struct Rehearsal {
     limits: Limits,
 }
 
+/// What the helper itself takes, with a plugin that takes nothing.
+const MEMORY_MIN: u64 = 64 * 1024 * 1024;
+const DESCRIPTORS_MIN: u64 = 32;
+
 /// The longest time limit; more is meant as "no limit", and can be reckoned with.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
@@ -76,7 +82,6 @@ impl Rehearsal {
                 descriptors: 1024,
                 file_bytes: 1024 * 1024 * 1024,
                 processor_s: 0,
-                state_bytes: 0,
                 replay_ms: 0,
             },
         }
@@ -110,6 +115,21 @@ impl Rehearsal {
     pub fn descriptors_max(mut self, descriptors: u64) -> Rehearsal {
         self.limits.descriptors = descriptors;
         self
+    }
+}
+
+impl Rehearsal {
+    /// Why nothing could be rehearsed with these limits.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        let Limits { memory_bytes, descriptors, .. } = self.limits;
+        if self.timeout.is_zero() {
+            return Some("a timeout of 0 ms leaves no time for anything".to_owned());
+        }
+        if memory_bytes < MEMORY_MIN {
+            return Some(format!("{memory_bytes} bytes of memory are too few; {MEMORY_MIN} are the least"));
+        }
+        let are_few = descriptors < DESCRIPTORS_MIN;
+        are_few.then(|| format!("{descriptors} descriptors are too few; {DESCRIPTORS_MIN} are the least"))
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// The version of this form: a helper of another one refuses the request.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// The longest request, in bytes: a configuration, and paths.
 const REQUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -52,6 +52,10 @@ pub(crate) struct Request {
     pub(crate) rows: Vec<(String, PathBuf)>,
     /// Calls that are to be made on the version before and on the new one (JSON).
     pub(crate) calls: Option<PathBuf>,
+    /// What the host allows its plugins.
+    pub(crate) bounds: Bounds,
+    /// The typed interfaces that the host looks for in libraries.
+    pub(crate) interfaces: Vec<WantedInterface>,
     /// The one folder that may be written.
     pub(crate) scratch: PathBuf,
     pub(crate) limits: Limits,
@@ -65,9 +69,29 @@ pub(crate) struct Limits {
     pub(crate) descriptors: u64,
     pub(crate) file_bytes: u64,
     pub(crate) processor_s: u64,
-    pub(crate) state_bytes: u64,
     /// How long calls are made on each of two versions.
     pub(crate) replay_ms: u64,
+}
+
+/// What a host allows its plugins, as far as that matters to a rehearsal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bounds {
+    pub(crate) state_bytes: u64,
+    pub(crate) table_rows: u64,
+    pub(crate) table_bytes: u64,
+    pub(crate) body_bytes: u64,
+    pub(crate) answer_bytes: u64,
+    /// How long `stop` may take.
+    pub(crate) stop_ms: u64,
+    /// How long its threads are waited for.
+    pub(crate) threads_ms: u64,
+}
+
+/// A typed interface, and the version of it that the host knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WantedInterface {
+    pub(crate) id: String,
+    pub(crate) version: String,
 }
 
 /// A step of a rehearsal.
@@ -143,6 +167,8 @@ pub(crate) enum Record {
         step: Step,
         #[serde(flatten)]
         measured: Measured,
+        /// Threads of the version before.
+        besides: u64,
     },
     /// What confines the child.
     Confined { protections: Vec<Protection> },
@@ -183,16 +209,17 @@ pub struct Measured {
     pub micros: u64,
     /// Memory of the child, in KiB.
     pub memory_kib: u64,
-    /// Threads that the child had then beside its own.
+    /// Threads that the plugin has.
     pub threads: u64,
     /// Files that the plugin has open.
     pub descriptors: u64,
 }
 
-/// Something that confines the child.
+/// Something that confines the child, or makes a rehearsal whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Protection {
-    /// `limits`, `landlock`, `seccomp`.
+    /// `limits`, `landlock`, `seccomp`; or what is missing: the state, the layout of an
+    /// interface.
     pub name: String,
     /// Why it is not there, or not whole.
     pub absent: Option<String>,

@@ -50,6 +50,10 @@ pub enum Fault {
     Listen,
     /// Starts another program, and goes on.
     Execute,
+    /// Starts a process of its own, and goes on.
+    Fork,
+    /// Opens as many files as it may, and goes on.
+    UseUpDescriptors,
     /// Leaves a handler of a signal, and goes on.
     HandleSignal,
     /// No fault: uses thread-locals, as ordinary code does, adds a line to this
@@ -103,6 +107,8 @@ impl Fault {
             Fault::Write(path) => reach::write(path)?,
             Fault::Listen => reach::listen()?,
             Fault::Execute => reach::execute()?,
+            Fault::Fork => reach::fork()?,
+            Fault::UseUpDescriptors => reach::use_up_descriptors(),
             Fault::HandleSignal => reach::handle_signal()?,
             Fault::Later { file, fault } if !is_first(file)? => fault.happen()?,
             Fault::Later { .. } => {}

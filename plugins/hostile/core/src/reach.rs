@@ -55,6 +55,27 @@ pub(crate) fn execute() -> Result<()> {
     Command::new("true").status().map(drop).map_err(refused)
 }
 
+/// Starts a process that ends at once.
+pub(crate) fn fork() -> Result<()> {
+    // SAFETY: the child calls nothing but what ends it.
+    match unsafe { libc::fork() } {
+        -1 => {
+            let error = io::Error::last_os_error();
+            Err(Error::new("hostile.fork", format!("a process: {error}")))
+        }
+        // SAFETY: ends the process.
+        0 => unsafe { libc::_exit(0) },
+        _ => Ok(()),
+    }
+}
+
+/// Opens files until there is no descriptor left for one more.
+pub(crate) fn use_up_descriptors() {
+    while let Ok(file) = File::open("/dev/null") {
+        std::mem::forget(file);
+    }
+}
+
 /// Leaves a handler of a signal that is never sent.
 pub(crate) fn handle_signal() -> Result<()> {
     // SAFETY: the handler has the right type and does nothing. That it may outlive its

@@ -1,7 +1,7 @@
 //! What options may be together.
 
 use super::{FOREVER, HostBuilder, SameVersion};
-use crate::{host::error::HostError, load::INTERFACES_MAX};
+use crate::{host::error::HostError, load::INTERFACES_MAX, rehearse::Rehearsal};
 use std::time::Duration;
 
 /// The shortest interval at which the host does something again.
@@ -40,6 +40,9 @@ impl HostBuilder {
             let reason = "neither keys nor digests are named, so nothing could be loaded".to_owned();
             return Err(HostError::Option { option: "trust", reason });
         }
+        if let Some(reason) = self.rehearsal.as_ref().and_then(Rehearsal::contradiction) {
+            return Err(HostError::Option { option: "rehearsal", reason });
+        }
         let (quiesce, gate) = (self.quiesce_timeout, self.service.gate_timeout);
         if quiesce >= gate {
             let reason =
@@ -74,6 +77,15 @@ mod tests {
         assert_eq!(option_of(|o| o.quiesce_timeout(Duration::from_secs(5))), Some("quiesce_timeout"));
         assert_eq!(option_of(|o| o.gate_timeout(Duration::from_secs(1))), Some("quiesce_timeout"));
         assert_eq!(option_of(|o| o.trust(Trust::production())), Some("trust"));
+        let rehearsal = || Rehearsal::by("helper");
+        assert_eq!(option_of(|o| o.rehearsal(rehearsal())), None);
+        for hopeless in [
+            rehearsal().timeout(Duration::ZERO),
+            rehearsal().memory_bytes_max(1),
+            rehearsal().descriptors_max(3),
+        ] {
+            assert_eq!(option_of(|o| o.rehearsal(hopeless)), Some("rehearsal"));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! Only of methods of which their versions say that they may be called once more.
 
-use super::{Stage, Stopped, ran};
+use super::{Stage, Stopped, cut_off, ran};
 use crate::{
     clock::monotonic_ns,
     failure::Failure,
@@ -99,7 +99,7 @@ impl Stage {
             for method in &methods {
                 for sample in &method.samples {
                     answer(new, limits, (&method.name, sample.bytes()), 0).map_err(|error| {
-                        let (method, message) = (method.name.clone(), error.to_string());
+                        let (method, message) = (method.name.clone(), shown(&error.to_string()));
                         Stopped(Said::Sample {
                             method,
                             body: shown(&String::from_utf8_lossy(sample.bytes())),
@@ -145,10 +145,7 @@ fn text_of(answer: &Result<Reply, CallError>) -> String {
 
 /// As much of it as is shown.
 fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    cut_off(text, SHOWN_CHARS_MAX)
 }
 
 #[cfg(test)]

@@ -12,38 +12,35 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long an unload waits for what still runs of the plugin.
-const UNLOAD_WITHIN: Duration = Duration::from_secs(1);
 /// Between two looks at it.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-/// How long `stop` is told that it has.
-const STOP_WITHIN_NS: u64 = 10_000_000_000;
 
 impl Stage {
     /// Stops, drops and unloads the version, and proves that.
     pub(super) fn end(&mut self, serving: Serving) -> Result<(), Stopped> {
-        self.step(Step::Stop, |_| ran(serving.stop(monotonic_ns().saturating_add(STOP_WITHIN_NS))))?;
+        let stop_ns = self.bounds.stop_ms.saturating_mul(1_000_000);
+        self.step(Step::Stop, |_| ran(serving.stop(monotonic_ns().saturating_add(stop_ns))))?;
         self.step(Step::Drop, |_| {
             // SAFETY: it was never published, and only this thread knows of it.
             let dropped = unsafe { serving.destroy() };
             serving.tables().leave();
             ran(dropped)
         })?;
-        self.step(Step::Unload, |_| {
+        self.step(Step::Unload, |stage| {
             let loaded = serving.into_loaded();
             // SAFETY: the instance is gone, so this thread does not enter it again.
             unsafe { loaded.detach_thread() };
-            close(loaded).map_err(|pins| {
+            close(loaded, Duration::from_millis(stage.bounds.threads_ms)).map_err(|pins| {
                 Stopped(Said::Resident { pins: pins.iter().map(ToString::to_string).collect() })
             })
         })
     }
 }
 
-/// Unmaps the library, and waits for what keeps it, for a moment.
-fn close(mut loaded: Loaded) -> Result<(), Vec<Pin>> {
+/// Unmaps the library, and waits for what keeps it, for so long.
+fn close(mut loaded: Loaded, within: Duration) -> Result<(), Vec<Pin>> {
     let begun = Instant::now();
-    while begun.elapsed() < UNLOAD_WITHIN && !(loaded.threads().count() == 0 && loaded.door().shut()) {
+    while begun.elapsed() < within && !(loaded.threads().count() == 0 && loaded.door().shut()) {
         thread::sleep(LOOK_EVERY); // sleep: threads of the plugin tell nobody when they have ended
     }
     loop {
@@ -57,7 +54,7 @@ fn close(mut loaded: Loaded) -> Result<(), Vec<Pin>> {
                 pins
             }
         };
-        if begun.elapsed() >= UNLOAD_WITHIN {
+        if begun.elapsed() >= within {
             // It stays mapped: the process ends.
             std::mem::forget(loaded);
             return Err(pins);

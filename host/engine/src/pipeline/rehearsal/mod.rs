@@ -5,63 +5,80 @@
 //! Each step is told before it begins, so that a process which ends in it says where.
 
 mod holdings;
+mod set;
 mod calls;
 mod ending;
 mod ways;
 
 use super::{
-    candidate::{Candidate, inspect},
+    candidate::Candidate,
     error::DeployError,
     progress::{Party, Progress},
     start::{self, NotStarted},
 };
 use crate::{
-    artifact::stage::{StageLimits, Stager},
     event::FailureReport,
     failure::{Code, Failure},
     load::{Hook, HookError, Interfaces},
-    rehearse::{
-        LINE_CLOSED, Limits, Measured, Record, Request, Said, Step, confine, read_request, rows_from_bytes,
-    },
-    service::{Directory, KeptCall, ServiceLimits, Serving, Tables},
+    rehearse::{Bounds, LINE_CLOSED, Limits, Measured, Record, Said, Step, read_request},
+    service::{Directory, Serving},
     state::envelope::Envelope,
-    table::{Limits as TableLimits, SampleRow},
-    table_store::TableStoreOptions,
 };
-use holdings::{descriptors, memory_and_threads};
+use holdings::{Gauge, HOOKS, Holdings};
+use replug_abi::TypedInterface;
+use set::{Set, TABLES};
 use std::{
-    collections::BTreeMap,
-    fs,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-const TABLE_LIMITS: TableLimits = TableLimits { rows_max: 1_000_000, bytes_max: 1024 * 1024 * 1024 };
-const CALL_LIMITS: ServiceLimits = ServiceLimits {
-    gate_timeout: Duration::from_secs(5),
-    body_bytes_max: 16 * 1024 * 1024,
-    answer_bytes_max: 64 * 1024 * 1024,
-    in_flight_max: None,
-};
+/// As much of a plugin's words is told.
+const MESSAGE_CHARS_MAX: usize = 4096;
 
 /// The whole of a helper process: reads from standard input what is to be rehearsed,
-/// rehearses it, and tells the host. To be called before anything else of `main`, in a
+/// rehearses it, and tells the host. To be run before anything else of `main`, in a
 /// process that a host has started; a host does so for each version.
 ///
 /// ```no_run
+/// use replug_host::RehearsalHelper;
+///
 /// fn main() -> std::process::ExitCode {
 ///     if std::env::args().nth(1).as_deref() == Some("rehearse") {
-///         return replug_host::rehearsal_helper();
+///         return RehearsalHelper::default().run();
 ///     }
 ///     std::process::ExitCode::SUCCESS
 /// }
 /// ```
-pub fn rehearsal_helper() -> ExitCode {
+#[derive(Debug, Default)]
+#[must_use = "run() is the whole of a helper"]
+pub struct RehearsalHelper {
+    interfaces: Interfaces,
+}
+
+impl RehearsalHelper {
+    /// Compares the layouts of a typed interface, as a host does which was [told of
+    /// it](crate::HostBuilder::interface). Of one that the helper was not told of, they are
+    /// compared when the library is loaded into the host, which the report says.
+    pub fn interface<I: TypedInterface + ?Sized>(mut self) -> Self {
+        // For one too many there is no host that would ask.
+        self.interfaces.add::<I>();
+        self
+    }
+
+    /// Does all of it; the end of the process.
+    #[must_use = "a process ends with it"]
+    pub fn run(self) -> ExitCode {
+        helper(self.interfaces)
+    }
+}
+
+fn helper(interfaces: Interfaces) -> ExitCode {
     // What the host, or a library of it, has left open is not for the plugin.
     // SAFETY: nothing of this process has a file open yet but the standard ones, as said.
     unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
@@ -73,14 +90,31 @@ pub fn rehearsal_helper() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut stage = Stage { line, limits: request.limits, own: BTreeMap::new(), at: Step::Confine };
+    let gauge = match Gauge::new(request.scratch.join(TABLES)) {
+        Ok(gauge) => gauge,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "what this process holds cannot be seen: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut stage = Stage {
+        line,
+        gauge,
+        limits: request.limits,
+        bounds: request.bounds,
+        own: BTreeMap::new(),
+        of_before: Besides::default(),
+        at: Step::Confine,
+    };
     // Here: what is given up holds for this thread and those that it starts.
-    let set = match stage.step(Step::Confine, |stage| stage.set(&request)) {
+    let set = match stage.step(Step::Confine, |stage| stage.set(&request, interfaces)) {
         Ok(set) => set,
         Err(stopped) => stage.end_with(Err(stopped)),
     };
     // As the host's own hooks run: on a thread with the stack that threads have.
-    let hooks = thread::Builder::new().name("replug-hooks".to_owned()).spawn(move || {
+    let hooks = thread::Builder::new().name(HOOKS.to_owned()).spawn(move || {
+        // Else it counts as one of the plugin's.
+        let _ = stage.gauge.know_this_thread();
         let ended = stage.rehearse(set, &request.config);
         stage.end_with(ended)
     });
@@ -107,7 +141,7 @@ impl From<NotStarted> for Stopped {
 impl Stopped {
     fn by(error: &dyn Failure) -> Stopped {
         let FailureReport { code, message, .. } = FailureReport::of(error);
-        Stopped(Said::Failure { code: code.to_owned(), message })
+        Stopped(Said::Failure { code: code.to_owned(), message: cut_off(&message, MESSAGE_CHARS_MAX) })
     }
 
     /// It is the version before that failed.
@@ -124,23 +158,23 @@ impl Stopped {
     }
 }
 
-/// What is there before anything of the plugin runs.
-struct Set {
-    candidate: Candidate,
-    before: Option<Candidate>,
-    directory: Arc<Directory>,
-    state: Option<Envelope>,
-    rows: Vec<(String, Vec<SampleRow>)>,
-    calls: Vec<KeptCall>,
-}
-
 /// Where it is played.
 struct Stage {
     line: UnixStream,
+    gauge: Gauge,
     limits: Limits,
-    /// The descriptors that are not the plugin's, and what they are.
+    bounds: Bounds,
+    /// The descriptors that are the child's own, and what they are.
     own: BTreeMap<String, PathBuf>,
+    of_before: Besides,
     at: Step,
+}
+
+/// What the version before holds beside the new one.
+#[derive(Default)]
+struct Besides {
+    threads: u64,
+    files: BTreeSet<String>,
 }
 
 impl Stage {
@@ -211,46 +245,6 @@ impl Stage {
         Ok((old, Some(state)))
     }
 
-    /// Copies what is needed, and gives up what the child may not do then.
-    fn set(&mut self, request: &Request) -> Result<Set, Stopped> {
-        let stager = Stager::new(request.scratch.join("private"), StageLimits { max_bytes: u64::MAX });
-        let stager = stager.map_err(DeployError::from)?;
-        let copied = |path: &Path| -> Result<Candidate, Stopped> {
-            let candidate = inspect(stager.stage(path).map_err(DeployError::from)?)?;
-            candidate.apply_patch()?;
-            Ok(candidate)
-        };
-        let candidate = copied(&request.library)?;
-        if candidate.id.digest != request.digest {
-            let (wanted, found) = (request.digest.to_string(), candidate.id.digest.to_string());
-            return Err(DeployError::Replaced { wanted, found }.into());
-        }
-        let before = request.before.as_deref().map(copied).transpose().map_err(Stopped::of_before)?;
-        let bytes = request.state.as_ref().map(fs::read).transpose();
-        let bytes = bytes.map_err(|error| Stopped::host("its state cannot be read", &error))?;
-        let opened = bytes.map(|bytes| Envelope::open(&bytes, self.limits.state_bytes)).transpose();
-        let state = opened.map_err(|error| Stopped::by(&error))?;
-        let mut rows = Vec::new();
-        for (table, file) in &request.rows {
-            let bytes = fs::read(file).map_err(|error| Stopped::host("rows cannot be read", &error))?;
-            rows.push((table.clone(), rows_from_bytes(&bytes)));
-        }
-        let calls = request.calls.as_ref().map(fs::read).transpose();
-        let calls = calls.map_err(|error| Stopped::host("calls cannot be read", &error))?;
-        let calls = calls.map(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from)).transpose();
-        let calls = calls.map_err(|error| Stopped::host("calls cannot be read", &error))?;
-        let options = TableStoreOptions { accept_loss: true, witnesses: None };
-        let tables = Tables::new(TABLE_LIMITS, request.scratch.join("tables"), options);
-        let directory = Arc::new(Directory::new(CALL_LIMITS, Interfaces::default(), tables));
-        directory.tables.load(&candidate.id.name).map_err(DeployError::from)?;
-        let protections = confine(&request.limits, &request.scratch, request.host);
-        let protections =
-            protections.map_err(|error| Stopped::host("the child cannot confine itself", &error))?;
-        self.say(&Record::Confined { protections });
-        self.own = descriptors();
-        Ok(Set { candidate, before, directory, state, rows, calls: calls.unwrap_or_default() })
-    }
-
     /// Does a step, and says so before and after it.
     fn step<T>(
         &mut self,
@@ -277,24 +271,31 @@ impl Stage {
     ) -> Result<T, Stopped> {
         self.at = step;
         self.say(&Record::Enter { step, of_before });
+        let before = of_before.then(|| self.holds()).transpose()?;
         let begun = Instant::now();
         let done = does(self)?;
         let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let measured = self.measure(micros)?;
-        self.say(&Record::Left { step, measured });
+        let now = self.holds()?;
+        if let Some(before) = before {
+            self.of_before.threads += now.threads.saturating_sub(before.threads);
+            let opened = now.files.keys().filter(|number| !before.files.contains_key(*number));
+            self.of_before.files.extend(opened.cloned());
+        }
+        let measured = self.measured(micros, &now)?;
+        self.say(&Record::Left { step, measured, besides: self.of_before.threads });
         Ok(done)
     }
 
-    /// What the child holds; refused where a plugin must not have that, or has closed what
-    /// is not its own.
-    fn measure(&self, micros: u64) -> Result<Measured, Stopped> {
-        let (memory_kib, threads) = memory_and_threads();
-        let mut now = descriptors();
-        if now.is_empty() {
-            // Its own are there, and all the others that it may have.
-            now.clone_from(&self.own);
-        }
-        let is_gone = |(number, was): &(&String, &PathBuf)| now.get(*number) != Some(*was);
+    fn holds(&self) -> Result<Holdings, Stopped> {
+        // The files by which it is read have been there all the time.
+        let closed = |error| vec![format!("what the child is measured by ({error})")];
+        self.gauge.read().map_err(|error| Stopped(Said::Descriptors { closed: closed(error) }))
+    }
+
+    /// What the plugin holds; refused where it must not have that, or has closed what is
+    /// not its own.
+    fn measured(&self, micros: u64, now: &Holdings) -> Result<Measured, Stopped> {
+        let is_gone = |(number, was): &(&String, &PathBuf)| now.files.get(*number) != Some(*was);
         let closed: Vec<String> = self
             .own
             .iter()
@@ -304,11 +305,14 @@ impl Stage {
         if !closed.is_empty() {
             return Err(Stopped(Said::Descriptors { closed }));
         }
+        let threads = now.threads.saturating_sub(self.of_before.threads);
         if threads > self.limits.threads {
             return Err(Stopped(Said::Threads { threads, max: self.limits.threads }));
         }
-        let descriptors = now.len().saturating_sub(self.own.len()) as u64;
-        Ok(Measured { micros, memory_kib, threads, descriptors })
+        let is_its =
+            |number: &&String| !self.own.contains_key(*number) && !self.of_before.files.contains(*number);
+        let descriptors = now.files.keys().filter(is_its).count() as u64;
+        Ok(Measured { micros, memory_kib: now.memory_kib, threads, descriptors })
     }
 
     fn say(&mut self, record: &Record) {
@@ -325,6 +329,14 @@ impl Stage {
 /// Hooks run on this thread, for as long as the host lets this process live.
 fn nobody_waits() -> Progress {
     Progress::at(Party::Candidate, Hook::Prepare)
+}
+
+/// The beginning of a text, where it is longer than so many characters.
+fn cut_off(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 fn ran<T>(hook: Result<T, HookError>) -> Result<T, Stopped> {

@@ -23,7 +23,7 @@ impl Stage {
         if !old.manifest().state.snapshot {
             return Ok(None);
         }
-        let bytes_max = usize::try_from(self.limits.state_bytes).unwrap_or(usize::MAX);
+        let bytes_max = usize::try_from(self.bounds.state_bytes).unwrap_or(usize::MAX);
         Ok(Some(state::envelope(old, ran(old.export(bytes_max))?)))
     }
 
@@ -35,7 +35,7 @@ impl Stage {
         old: Option<&Serving>,
         state: &Envelope,
     ) -> Result<(), Stopped> {
-        let bytes_max = usize::try_from(self.limits.state_bytes).unwrap_or(usize::MAX);
+        let bytes_max = usize::try_from(self.bounds.state_bytes).unwrap_or(usize::MAX);
         let (from, to) = (state.schema_version, new.manifest().schema_version);
         let converter = old.filter(|_| from > to).unwrap_or(new);
         let is_down = from > to;
