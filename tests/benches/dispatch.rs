@@ -75,7 +75,7 @@ fn main() -> ExitCode {
 
     let bare_call = |x| call(black_box(&bare).add, &black_box(&bare).state, x);
     let ours_call = |x| {
-        let answer = black_box(&slot).enter(|entered| {
+        let answer = black_box(&slot).enter(move |entered| {
             let version = entered.payload();
             call(version.add, &version.state, x)
         });
@@ -83,20 +83,20 @@ fn main() -> ExitCode {
     };
     let keyed_call = |x: u64| {
         let key = x.to_le_bytes();
-        let answer = black_box(&split).enter_routed(Route::Key(&key), |entered| {
+        let answer = black_box(&split).enter_routed(Route::Key(&key), move |entered| {
             let version = entered.payload();
             call(version.add, &version.state, x)
         });
         answer.unwrap_or_default()
     };
     let sequence_call = |x| {
-        let answer = black_box(&split).enter(|entered| {
+        let answer = black_box(&split).enter(move |entered| {
             let version = entered.payload();
             call(version.add, &version.state, x)
         });
         answer.unwrap_or_default()
     };
-    let typed_call = |x| black_box(&typed).call(|adder| adder.add(x)).unwrap_or_default();
+    let typed_call = |x| black_box(&typed).call(move |adder| adder.add(x)).unwrap_or_default();
     let arc_swap_call = |x| {
         let version = black_box(&swapped).load();
         call(version.add, &version.state, x)

@@ -9,7 +9,7 @@
 
 use super::index::MAX_VERSIONS;
 use super::record::ThreadRecord;
-use super::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock, shared};
+use super::sync::{AtomicU32, AtomicU64, Mutex, Ordering, constructor, filled, lock, shared};
 use super::version::Header;
 use std::ptr::NonNull;
 
@@ -24,7 +24,6 @@ pub struct Counters {
 
 /// One thread's account of one version. Two of them share a cache line.
 #[repr(C, align(32))]
-#[cfg_attr(loom, derive(Default))]
 pub(super) struct Entry {
     /// Calls begun. Zero sends the next call down the cold path; not zero
     /// means that this thread is attached.
@@ -51,6 +50,18 @@ const ATTACHED: u32 = 1;
 const CLAIMED: u32 = 2;
 
 impl Entry {
+    constructor! {
+        fn new() -> Self {
+            Entry {
+                calls: AtomicU64::new(0),
+                errors: AtomicU64::new(0),
+                other_entries: AtomicU64::new(0),
+                attach: AtomicU32::new(NONE),
+                turn: AtomicU32::new(0),
+            }
+        }
+    }
+
     /// Takes `share` steps on a round of `whole`, and says whether one was
     /// completed: by the owning thread, before it chooses this version or not.
     ///
@@ -162,6 +173,8 @@ fn first_turn(thread: u32, whole: u32) -> u32 {
 shared! {
     /// Held while counts move from an entry to their version.
     static FOLDING: Mutex<()> = Mutex::new(());
+    /// Nobody's table; nobody counts in it. It takes address space, and no memory.
+    static ZEROS: [Entry; MAX_VERSIONS] = filled![Entry::new(); MAX_VERSIONS];
 }
 
 impl Entry {
@@ -174,6 +187,12 @@ impl Entry {
     fn load(&self) -> Counters {
         Counters { calls: self.calls.load(Ordering::Relaxed), errors: self.errors.load(Ordering::Relaxed) }
     }
+}
+
+/// A table whose counts stay zero: calls that look there take the cold path.
+pub(super) fn zeros() -> NonNull<Entry> {
+    let zeros: &[Entry; MAX_VERSIONS] = &ZEROS;
+    NonNull::from(zeros).cast()
 }
 
 /// The table of one thread: an entry per version index, all zero, never freed.
@@ -209,6 +228,9 @@ pub(super) fn new_table() -> Option<NonNull<Entry>> {
 /// The same for models, whose atomics are not all zero.
 #[cfg(loom)]
 pub(super) fn new_table() -> Option<NonNull<Entry>> {
-    let entries: Box<[Entry; MAX_VERSIONS]> = Box::new(std::array::from_fn(|_| Entry::default()));
+    // Loom makes statics when they are first asked for. Whoever reads this one through its
+    // record has asked for it, as if it had always been there.
+    let _ = zeros();
+    let entries: Box<[Entry; MAX_VERSIONS]> = Box::new(filled![Entry::new(); MAX_VERSIONS]);
     Some(NonNull::from(Box::leak(entries)).cast())
 }

@@ -98,7 +98,7 @@ impl Frame {
         // SAFETY: validated, so the header lives.
         let offset = unsafe { header.as_ref() }.offset();
         // SAFETY: the offset of a header.
-        let calls = &unsafe { record.entry_at(offset) }.calls;
+        let calls = unsafe { record.calls_at(depth, offset) };
         let count = calls.load(Ordering::Relaxed);
         if count == 0 {
             return None;

@@ -12,13 +12,12 @@
 //! depth. A call stores the live pointer into the lowest hazard, looks whether
 //! it is still live, adds one to the thread's own counter for that version,
 //! and runs. One question guards the way in, whether that hazard is empty: it is
-//! not inside of another call, whose place is the next one up; for a thread
-//! without a record and in a process without membarrier it never is; and what a
-//! call leaves there when it ends, `idle`, is told by others who make the thread
-//! come by the cold path (a kick). So the hazard is all that a call writes about
-//! itself, and nobody else writes it. A counter of zero is the other way out: the
-//! thread's first call on a version, or a marker (no version, closed gate, split),
-//! whose counters are never raised.
+//! not inside of another call, whose place is the next one up; and for a thread
+//! without a record and in a process without membarrier it never is. So the hazard
+//! is all that a call writes about itself, and nobody else writes it. A counter of
+//! zero is the other way out: the thread's first call on a version; a marker (no
+//! version, closed gate, split), whose counters are never raised; or a thread that
+//! others make come by the cold path, by giving it a table of zeros (a kick).
 //!
 //! **Publishing** stores the pointer, issues the heavy barrier, and only then
 //! may hazards be read: a call that is not seen there has not validated yet,
@@ -48,7 +47,7 @@
 //! | in a slot, or in an arm of one | begin | are taken | more and more |
 //! | closed | of chains in flight begin | likewise | |
 //! | sealed, retired | finish | are dropped | |
-//! | drained | none | none | detach: on their next call anywhere or the one after it, at [`pass_by`], at their end; or are abandoned |
+//! | drained | none | none | detach: on their next call anywhere that is not inside of another, at [`pass_by`], at their end; or are abandoned |
 //! | finished | | | none |
 //!
 //! Whatever handle is dropped on the way leaves its version in memory. Code
@@ -70,7 +69,7 @@
 //! | entry: attached | Relaxed | after the drain's Acquire | every thread that ran the version is known |
 //! | entry: claimed | compare-exchange, Acquire | the other claimant's | detach and abandon exclude each other |
 //! | entry: given back | Release | Acquire in `is_attached` | destructors are done, counts folded |
-//! | version detachable, then kick | Release, swap AcqRel on `idle` | swap AcqRel in `settle` | who is kicked knows what for |
+//! | version detachable, then kick | Release, swap AcqRel on `table` | swap AcqRel in `settle` | who is kicked knows what for |
 //! | root tag's number, then the tag | Release | tag, then number, Acquire | a number that fits fits the tag |
 //! | record into the list | compare-exchange, AcqRel | Acquire in `all` | its fields are there |
 //! | record free | Release | compare-exchange, Acquire in `acquire` | the thread before is done with it |

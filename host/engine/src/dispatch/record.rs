@@ -7,7 +7,7 @@
 //! thread ends, the next new thread takes it over. The list only grows, so it
 //! is walked without a lock.
 //!
-//! Only the owning thread writes its record, but for `idle`, through which others ask
+//! Only the owning thread writes its record, but for `table`, through which others ask
 //! it to come by the cold path, and for the entry of a drained version that is
 //! abandoned. The file is long so that who writes what, and
 //! when, can be checked in one place.
@@ -17,7 +17,7 @@
 use super::Refused;
 use super::barrier::{self, BarrierKind};
 use super::chain::ChainToken;
-use super::counters::{Entry, new_table};
+use super::counters::{self, Entry, new_table};
 use super::index::{self, MAX_VERSIONS};
 use super::sync::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, constructor, filled, local, shared,
@@ -32,13 +32,9 @@ pub const MAX_CHAIN_DEPTH: usize = if cfg!(loom) { 3 } else { 64 };
 /// How many threads may be known at once; bounds the numbers in chain tokens.
 pub const MAX_THREADS: usize = 1 << 18;
 
-/// In the lowest hazard while no call is there: calls take the hot path.
-const OPEN: *mut Header = ptr::null_mut();
-/// Likewise: all calls of the thread take the cold path.
-const COLD: *mut Header = ptr::without_provenance_mut(2);
-/// Likewise: the thread is asked to detach from drained versions, on its way.
-const KICKED: *mut Header = ptr::without_provenance_mut(4);
-const _: () = assert!(align_of::<Header>() > 4, "the marks of a hazard are in bits that no address has");
+/// In the lowest hazard of [`UNREGISTERED`]: no version, and yet not empty.
+const CLOSED: *mut Header = ptr::without_provenance_mut(2);
+const _: () = assert!(align_of::<Header>() > 2, "the marks of a hazard are in bits that no address has");
 /// How often an ending thread looks for versions that its own destructors
 /// called into, before it writes the rest off.
 const EXIT_ROUNDS: usize = 8;
@@ -46,14 +42,14 @@ const EXIT_ROUNDS: usize = 8;
 /// One thread's hazards and counters.
 #[repr(C, align(128))]
 pub(super) struct ThreadRecord {
-    /// What a call that returns leaves in the lowest hazard: one of `OPEN`, `COLD`,
-    /// `KICKED`.
-    idle: AtomicPtr<Header>,
-    table: NonNull<Entry>,
-    /// The lowest is null while the hot path is open. One comparison thereby covers
-    /// calls that nest, a thread without a record, a process without membarrier,
-    /// and a request to detach; and a call's own hazard is all that says that it is
-    /// there.
+    /// Where calls that are not inside of another count: in `own`, or in a table of
+    /// zeros while the thread is asked to detach from drained versions. A count of
+    /// zero sends a call down the cold path, where that is done.
+    table: AtomicPtr<Entry>,
+    own: NonNull<Entry>,
+    /// The lowest is null while no call is there. One comparison thereby covers calls
+    /// that nest, a thread without a record and a process without membarrier; and a
+    /// call's own hazard is all that says that it is there.
     hazards: [AtomicPtr<Header>; MAX_CHAIN_DEPTH],
 
     // Cold from here on.
@@ -69,7 +65,7 @@ pub(super) struct ThreadRecord {
     next: AtomicPtr<ThreadRecord>,
 }
 
-// SAFETY: `table` points to entries of atomics that are never freed; every
+// SAFETY: `own` points to entries of atomics that are never freed; every
 // other field is an atomic, or constant once the record is in the list.
 unsafe impl Sync for ThreadRecord {}
 // SAFETY: as above; nothing in it is bound to a thread but the convention of
@@ -78,19 +74,20 @@ unsafe impl Send for ThreadRecord {}
 
 /// The hot path's view.
 impl ThreadRecord {
-    /// This thread's record, or [`UNREGISTERED`], whose hot path is closed.
+    /// This thread's record if it may take the hot path, or [`UNREGISTERED`], which is
+    /// closed.
     #[inline(always)]
-    pub(super) fn current() -> &'static ThreadRecord {
+    pub(super) fn hot() -> &'static ThreadRecord {
         // SAFETY: the cell only ever holds the address of `UNREGISTERED` or of
         // a record, and neither is ever freed.
-        unsafe { &*CURRENT.with(Cell::get) }
+        unsafe { &*HOT.with(Cell::get) }
     }
 
-    /// Whether the hot path is open, at depth 0.
+    /// Whether a call would be the lowest of this thread, on the hot path.
     #[inline(always)]
     pub(super) fn is_open(&self) -> bool {
-        // Relaxed: what is asked here, `settle` looks for in earnest.
-        self.hazards[0].load(Ordering::Relaxed) == OPEN
+        // Relaxed: the thread's own, or a constant.
+        self.hazards[0].load(Ordering::Relaxed).is_null()
     }
 
     /// The hazard at `depth`.
@@ -131,27 +128,45 @@ impl ThreadRecord {
     /// As for [`pop`](Self::pop).
     #[inline(always)]
     pub(super) unsafe fn empty(&self, depth: usize) {
-        // Relaxed: a kick that is missed here is in place when the next call ends.
-        let idle = if depth == 0 { self.idle.load(Ordering::Relaxed) } else { ptr::null_mut() };
         // SAFETY: the caller keeps `depth` in bounds.
         // Release: partner is the Acquire in `frames`; who sees the call gone sees
         // all that it did.
-        unsafe { self.hazard(depth) }.store(idle, Ordering::Release);
+        unsafe { self.hazard(depth) }.store(ptr::null_mut(), Ordering::Release);
     }
 
-    /// The entry that starts `offset` bytes into the table.
+    /// The count of this thread's calls on the version whose entry starts `offset`
+    /// bytes into the table: zero before the first, and while the thread is asked to
+    /// detach and the call is not inside of another.
     ///
     /// # Safety
     /// `offset` is a version's: an index below `MAX_VERSIONS`, in bytes.
     #[inline(always)]
+    pub(super) unsafe fn calls_at(&self, depth: usize, offset: usize) -> &AtomicU64 {
+        // Relaxed: either table was made before this thread knew of the record.
+        let table = if depth == 0 { self.table.load(Ordering::Relaxed) } else { self.own.as_ptr() };
+        // SAFETY: each table has an entry for every index and is never freed.
+        unsafe { &(*table.byte_add(offset)).calls }
+    }
+
+    /// The thread's own entry that starts `offset` bytes into the table.
+    ///
+    /// # Safety
+    /// As for [`calls_at`](Self::calls_at).
+    #[inline(always)]
     pub(super) unsafe fn entry_at(&self, offset: usize) -> &Entry {
         // SAFETY: the table has an entry for every index and is never freed.
-        unsafe { self.table.byte_add(offset).as_ref() }
+        unsafe { self.own.byte_add(offset).as_ref() }
     }
 }
 
 /// The cold view, by this thread and by others.
 impl ThreadRecord {
+    /// This thread's record, or [`UNREGISTERED`].
+    pub(super) fn current() -> &'static ThreadRecord {
+        // SAFETY: as in `hot`.
+        unsafe { &*CURRENT.with(Cell::get) }
+    }
+
     /// Every record there is, also those without a thread.
     ///
     /// A record that is added meanwhile may be missed, and may be: its thread
@@ -172,12 +187,11 @@ impl ThreadRecord {
         Self::all().find(|record| record.number == number)
     }
 
-    /// Where the hazard of a call inside of another goes, if calls take the hot path.
+    /// Where the hazard of a call inside of another goes, of a thread that may take
+    /// the hot path.
     pub(super) fn place_inside(&self) -> Option<usize> {
         let depth = self.depth();
-        // Relaxed: as in `is_open`.
-        let is_hot = self.idle.load(Ordering::Relaxed) == OPEN;
-        (is_hot && depth > 0 && depth < MAX_CHAIN_DEPTH).then_some(depth)
+        (depth > 0 && depth < MAX_CHAIN_DEPTH).then_some(depth)
     }
 
     /// Frames on the stack. A place that is filled, but not pushed yet, may be
@@ -276,25 +290,23 @@ impl ThreadRecord {
         }
     }
 
-    /// Asks the thread to come by the cold path, and detach there. Its place is its
-    /// own: the next call to end closes it, and the one after that comes by.
+    /// Asks the thread to come by the cold path with its next call, and detach there.
     pub(super) fn kick(&self) {
         // AcqRel: partner is the swap in `settle`, which thereby sees the
         // version marked as detachable. A swap and not a store, so that two
         // who kick are both seen.
-        self.idle.swap(KICKED, Ordering::AcqRel);
+        self.table.swap(counters::zeros().as_ptr(), Ordering::AcqRel);
     }
 
     /// Detaches this thread from drained versions, if it was asked to and is
     /// outside of any call. Owner only.
     pub(super) fn settle(&'static self) {
-        let is_kicked = self.idle.load(Ordering::Relaxed) == KICKED;
+        let is_kicked = self.table.load(Ordering::Relaxed) != self.own.as_ptr();
         if !is_kicked || self.depth() != 0 || self.settling.swap(true, Ordering::Relaxed) {
             return;
         }
-        self.hazards[0].store(idle(), Ordering::Release);
         // Partner: `kick`. Who kicks after this is served the next time.
-        self.idle.swap(idle(), Ordering::AcqRel);
+        self.table.swap(self.own.as_ptr(), Ordering::AcqRel);
         self.detach_where(index::is_detachable);
         self.settling.store(false, Ordering::Relaxed);
     }
@@ -352,7 +364,9 @@ impl ThreadRecord {
                 claim.settle(unsafe { index::pinned(index).as_ref() });
             }
         }
-        CURRENT.with(|current| current.set(ptr::from_ref::<ThreadRecord>(&UNREGISTERED)));
+        for cell in [&HOT, &CURRENT] {
+            cell.with(|current| current.set(ptr::from_ref::<ThreadRecord>(&UNREGISTERED)));
+        }
         self.highest.store(0, Ordering::Relaxed);
         self.thread.store(0, Ordering::Relaxed);
         self.settling.store(false, Ordering::Relaxed);
@@ -361,12 +375,14 @@ impl ThreadRecord {
     }
 
     constructor! {
-        fn new(number: u32, table: NonNull<Entry>) -> Self {
+        fn new(number: u32, own: NonNull<Entry>) -> Self {
             let mut hazards = filled![AtomicPtr::new(ptr::null_mut()); MAX_CHAIN_DEPTH];
-            hazards[0] = AtomicPtr::new(COLD);
+            if number == 0 {
+                hazards[0] = AtomicPtr::new(CLOSED);
+            }
             ThreadRecord {
-                idle: AtomicPtr::new(COLD),
-                table,
+                table: AtomicPtr::new(own.as_ptr()),
+                own,
                 hazards,
                 nested: AtomicUsize::new(0),
                 parents: filled![AtomicU64::new(0); MAX_CHAIN_DEPTH],
@@ -405,10 +421,13 @@ pub(super) fn here() -> Result<Here, Refused> {
         return Ok(Here { record: current, transient: false });
     }
     let record = acquire().ok_or(Refused::TooManyThreads)?;
-    record.idle.store(idle(), Ordering::Relaxed);
-    record.hazards[0].store(idle(), Ordering::Release);
     record.thread.store(thread_id(record), Ordering::Relaxed);
     CURRENT.with(|current| current.set(record));
+    match barrier::kind() {
+        BarrierKind::Membarrier | BarrierKind::Lost => HOT.with(|hot| hot.set(record)),
+        // The hot path has no fence of its own, so nobody may take it.
+        BarrierKind::Fence => {}
+    }
     let transient = AT_EXIT.try_with(|exit| exit.0.set(Some(record))).is_err();
     Ok(Here { record, transient })
 }
@@ -429,7 +448,7 @@ pub fn pass_by() {
 /// The low bit of a root frame's hazard: somebody holds a token of it.
 const TAG: usize = 1;
 
-/// The version of a frame; null for `COLD` and `KICKED`, which are no frames.
+/// The version of a frame; null for `CLOSED`, which is none.
 fn untagged(hazard: *mut Header) -> *mut Header {
     const MARKS: usize = align_of::<Header>() - 1;
     hazard.map_addr(|address| address & !MARKS)
@@ -445,8 +464,10 @@ shared! {
 }
 
 local! {
-    /// No destructor, so that reading it is one load, at any time of a
-    /// thread's life.
+    /// The thread's record while it may take the hot path. No destructor, so that
+    /// reading it is one load, at any time of a thread's life.
+    static HOT: Cell<*const ThreadRecord> = Cell::new(ptr::from_ref::<ThreadRecord>(&UNREGISTERED));
+    /// The thread's record.
     static CURRENT: Cell<*const ThreadRecord> = Cell::new(ptr::from_ref::<ThreadRecord>(&UNREGISTERED));
     /// Its destructor ends the use of the record. Touched only in `here`.
     static AT_EXIT: AtExit = AtExit(Cell::new(None));
@@ -469,15 +490,6 @@ impl Drop for AtExit {
 pub(super) fn end_thread() {
     if let Some(record) = AT_EXIT.with(|exit| exit.0.take()) {
         record.release();
-    }
-}
-
-/// What stands in the lowest hazard of a thread that is in no call.
-fn idle() -> *mut Header {
-    match barrier::kind() {
-        BarrierKind::Membarrier | BarrierKind::Lost => OPEN,
-        // The hot path has no fence of its own, so nobody may take it.
-        BarrierKind::Fence => COLD,
     }
 }
 

@@ -152,9 +152,9 @@ impl<P: Payload> Drained<P> {
         self.version.counters()
     }
 
-    /// Asks every thread that used the version to detach on its next call or the one
-    /// after it, on whatever slot, and detaches this one if it is outside of any call.
-    /// Returns how many threads have not, yet. Meant to be polled.
+    /// Asks every thread that used the version to detach on its next call, on whatever
+    /// slot, and detaches this one if it is outside of any call. Returns how many
+    /// threads have not, yet. Meant to be polled.
     pub fn detach_threads(&self) -> usize {
         let header = self.version.header();
         for record in ThreadRecord::all() {

@@ -256,7 +256,7 @@ impl<P: Payload> Slot<P> {
         match self.enter_hot() {
             // SAFETY: the slot's versions are of payload `P`.
             Some(frame) => call(unsafe { frame.running() }),
-            None => self.enter_otherwise(route, call).unwrap_or_else(refused),
+            None => self.enter_otherwise(route, call, refused),
         }
     }
 
@@ -328,7 +328,7 @@ impl<P: Payload> Slot<P> {
 
     #[inline(always)]
     fn enter_hot(&self) -> Option<Frame> {
-        let record = ThreadRecord::current();
+        let record = ThreadRecord::hot();
         if !record.is_open() {
             return None;
         }
@@ -345,26 +345,27 @@ impl<P: Payload> Slot<P> {
         &self,
         route: impl FnOnce() -> Route<'k>,
         call: impl FnOnce(Running<'_, P>) -> R,
-    ) -> Result<R, Refused> {
-        let record = ThreadRecord::current();
+        refused: impl FnOnce(Refused) -> R,
+    ) -> R {
+        let record = ThreadRecord::hot();
         let depth = if record.is_open() {
             0
         } else if let Some(depth) = record.place_inside() {
             // SAFETY: the top of this thread's stack.
             if let Some(frame) = unsafe { begin(&self.live, record, depth) } {
                 // SAFETY: the slot's versions are of payload `P`.
-                return Ok(call(unsafe { frame.running() }));
+                return call(unsafe { frame.running() });
             }
             depth
         } else {
-            return self.enter_cold(route(), call);
+            return self.enter_cold(route(), call).unwrap_or_else(refused);
         };
         let route = route();
         // Relaxed: as above.
         if self.live.load(Ordering::Relaxed) != marker(&SPLIT) {
-            return self.enter_cold(route, call);
+            return self.enter_cold(route, call).unwrap_or_else(refused);
         }
-        self.enter_split(record, depth, route, call)
+        self.enter_split(record, depth, route, call).unwrap_or_else(refused)
     }
 
     /// The hot path of a slot that is split: like that of one that is not, from
@@ -376,9 +377,9 @@ impl<P: Payload> Slot<P> {
         call: impl FnOnce(Running<'_, P>) -> R,
         refused: impl FnOnce(Refused) -> R,
     ) -> R {
-        let record = ThreadRecord::current();
+        let record = ThreadRecord::hot();
         if !record.is_open() {
-            return self.enter_otherwise(move || route, call).unwrap_or_else(refused);
+            return self.enter_otherwise(move || route, call, refused);
         }
         let arm = self.table.choose(route, record);
         // SAFETY: the lowest place, which is empty. An arm's version is taken out of
