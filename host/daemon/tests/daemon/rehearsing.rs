@@ -254,12 +254,10 @@ fn another_process_cannot_be_begun() {
     is_refused(fault, "prepare.failed", &["rehearsal, prepare", "a process: Permission denied"]);
 }
 
-#[test]
-fn a_missing_shared_dependency_is_refused_in_rehearsal_and_named() {
+/// What a host tells of markdown 1.0.0 with these bytes in the place of others, as many.
+fn told_of_changed(from: &[u8], to: &[u8]) -> String {
     let daemon = Daemon::with("");
-    let library = artifacts::plugin("markdown-v1");
-    // The same length, so that nothing else in the file moves.
-    let changed = artifacts::changed(&library, b"libc.so.6", b"libz.so.9");
+    let changed = artifacts::changed(&artifacts::plugin("markdown-v1"), from, to);
     let beside = daemon.home().join("changed");
     fs::write(&beside, changed).expect("writes");
     daemon.drop_file(&beside, "markdown.so");
@@ -268,6 +266,19 @@ fn a_missing_shared_dependency_is_refused_in_rehearsal_and_named() {
         told = text(&daemon.verb(&["events"]).stdout);
         told.contains("deploy_failed")
     });
+    told
+}
+
+#[test]
+fn a_missing_shared_dependency_is_refused_in_rehearsal_and_named() {
+    let told = told_of_changed(b"libc.so.6", b"libz.so.9");
     assert!(told.contains("load.open") && told.contains("libz.so.9"), "{told}");
+    assert!(told.contains("\"stage\":\"rehearse\""), "{told}");
+}
+
+#[test]
+fn a_missing_symbol_is_refused_in_rehearsal_and_named() {
+    let told = told_of_changed(b"\0getcwd\0", b"\0getcwx\0");
+    assert!(told.contains("load.open") && told.contains("undefined symbol: getcwx"), "{told}");
     assert!(told.contains("\"stage\":\"rehearse\""), "{told}");
 }
