@@ -12,12 +12,10 @@ use serde_json::{Value, json};
 pub(crate) fn as_json(checked: &Checked) -> Value {
     let Checked { manifest, hazards, report, verdict } = checked;
     let hazards: Vec<String> = hazards.iter().map(ToString::to_string).collect();
-    let failed_at = verdict.as_ref().err().and_then(|error| error.step());
     json!({
         "name": manifest.name,
         "version": manifest.version,
         "passed": verdict.is_ok(),
-        "failed_at": failed_at,
         "failure": verdict.as_ref().err().map(Problem::of),
         "hazards": hazards,
         "report": report,
@@ -59,17 +57,19 @@ fn state(state: &Value) -> String {
     if state.is_null() {
         return String::new();
     }
-    let [from, before, to, after] =
-        ["from_schema", "bytes_before", "to_schema", "bytes_after"].map(|key| text_of(&state[key]));
+    let [from, before, to] = ["from_schema", "bytes_before", "to_schema"].map(|key| text_of(&state[key]));
+    let after =
+        state["bytes_after"].as_u64().map_or_else(String::new, |after| format!(" with {after} bytes"));
     let way = &state["way_back"];
     let way_back = match way["kind"].as_str() {
         Some("unchanged") => "the same schema".to_owned(),
         Some("steps") if way["same"] == true => format!("the way back gives the same {before} bytes"),
         Some("steps") => format!("the way back gives {} bytes, others", text_of(&way["bytes"])),
+        Some("not_reached") => "it went no further".to_owned(),
         Some("not_tried") => "the way back is not tried on the way down".to_owned(),
         _ => format!("no way back: {}", text_of(&way["reason"])),
     };
-    format!("\nstate: schema {from} with {before} bytes, then {to} with {after} bytes; {way_back}")
+    format!("\nstate: schema {from} with {before} bytes, then {to}{after}; {way_back}")
 }
 
 fn replayed(replayed: &Value) -> String {
@@ -93,8 +93,9 @@ fn steps(checked: &Value) -> String {
         row.extend(["micros", "memory_kib", "threads", "descriptors"].map(|key| text_of(&done[key])));
         rows.push(row);
     }
-    if let Some(step) = checked["failed_at"].as_str() {
-        rows.push(row([step, "refused"]));
+    let unfinished = &checked["report"]["unfinished"];
+    if let Some(step) = unfinished["step"].as_str() {
+        rows.push(row([step, "refused", &text_of(&unfinished["micros"])]));
     }
     table(&rows)
 }

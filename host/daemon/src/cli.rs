@@ -112,7 +112,7 @@ pub(crate) enum Verb {
     },
     /// Rehearses a plugin file as a host would before it deploys it, and says what it saw.
     #[command(
-        after_help = "Examples:\n  replug check target/release/libhello.so\n  replug check markdown-2.0.0.so --against markdown-1.0.0.so\n  replug check limiter-2.0.0.so --against running --data /var/lib/replug"
+        after_help = "Examples:\n  replug check target/release/libhello.so\n  replug check markdown-2.0.0.so --against markdown-1.0.0.so\n  replug check limiter-2.0.0.so --against running --data-dir /var/lib/replug"
     )]
     Check(CheckArgs),
     /// For hosts, which start it: rehearses one upgrade, and tells the host.

@@ -223,6 +223,7 @@ codes! {
     RehearsalResident = "rehearsal.resident", Plugin, "have the plugin end in stop what the message names";
     RehearsalSample = "rehearsal.sample", Plugin, "have the method answer what it gives as an example, or give another one; `replug check` shows it again";
     RehearsalMemory = "rehearsal.memory", Plugin, "use less memory, or raise the rehearsal's memory_bytes_max";
+    RehearsalLeaked = "rehearsal.leaked", Plugin, "close in `stop` or in the drop of the plugin what it has opened; `replug check` shows it again";
 }
 
 impl fmt::Display for Code {

@@ -20,7 +20,8 @@ use std::{
 
 /// Prints what a rehearsal of a file has seen; 0 only if a host would go on with it.
 pub(crate) fn check(args: &CheckArgs) -> ExitCode {
-    let is_against_running = args.against.as_deref() == Some(Path::new("running"));
+    let is_running = |against: &PathBuf| against.as_os_str().eq_ignore_ascii_case("running");
+    let is_against_running = args.against.as_ref().is_some_and(is_running);
     let found = if is_against_running { by_the_host(args) } else { by_hand(args) };
     let found = match found {
         Ok(found) => found,

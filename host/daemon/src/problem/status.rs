@@ -92,6 +92,7 @@ const fn decided(code: Code) -> Option<StatusCode> {
         | Code::RehearsalResident
         | Code::RehearsalSample
         | Code::RehearsalMemory
+        | Code::RehearsalLeaked
         | Code::TableRowTooLarge
         | Code::TableKeyTooLarge
         | Code::TableNotOpen

@@ -32,11 +32,22 @@ fn a_check_by_hand_says_what_a_host_would() {
     assert_eq!((state["from_schema"].as_u64(), state["to_schema"].as_u64()), (Some(1), Some(2)));
     assert_eq!(state["way_back"]["kind"], "steps", "{state}");
     assert_eq!(state["way_back"]["same"], true, "{state}");
+    assert_eq!(report["hazards"], json!(["may change the whole process: signal"]));
+    assert!(
+        text(&check(&config(json!({})), &[]).stdout)
+            .contains("\nhazard: may change the whole process: signal")
+    );
 
     let crash = check(&config(json!({ "restore": { "crash": "segv" } })), &[]);
     assert_eq!(crash.status.code(), Some(1));
     let (table, error) = (text(&crash.stdout), text(&crash.stderr));
-    assert!(table.lines().any(|line| line.starts_with("restore") && line.contains("refused")), "{table}");
+    let refused: Vec<&str> =
+        table.lines().find(|line| line.starts_with("restore")).expect("is told").split_whitespace().collect();
+    assert!(
+        matches!(refused[..], ["restore", "refused", micros] if micros.parse::<u64>().is_ok()),
+        "{table}"
+    );
+    assert!(table.contains("\nstate: schema 1 with 56 bytes, then 2; it went no further"), "{table}");
     assert!(error.contains("error[rehearsal.crashed]: rehearsal, restore: killed by SIGSEGV"), "{error}");
 }
 

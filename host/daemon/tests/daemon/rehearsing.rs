@@ -1,13 +1,16 @@
 //! Versions that do not pass their rehearsal: each is refused with its cause and its step,
 //! and the host that serves meanwhile is what it was.
 
-use crate::process::{Daemon, text};
+use crate::{
+    http::ask,
+    process::{Daemon, text},
+};
 use replug_tests::{artifacts, harness::wait_until};
 use serde_json::{Value, json};
 use std::{
     fs,
     process::Command,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     thread,
 };
 
@@ -53,12 +56,22 @@ fn refused_under_load(daemon: &Daemon) -> Value {
 fn file_refused_under_load(daemon: &Daemon, library: &str, version: &str) -> Value {
     let (ends, calls) = (AtomicBool::new(false), AtomicU64::new(0));
     let before = holds(daemon.id());
+    let most_files = AtomicUsize::new(0);
     let event = thread::scope(|scope| {
+        for _ in 0..CALLERS {
+            scope.spawn(|| {
+                let socket = daemon.socket();
+                while !ends.load(Ordering::Relaxed) {
+                    let called = ask(&socket, "POST /v1/plugins/hostile/call/version", "", "");
+                    assert_eq!((called.status, called.body.as_str()), (200, "hostile 1.0.0"));
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
         scope.spawn(|| {
             while !ends.load(Ordering::Relaxed) {
-                let called = daemon.verb(&["call", "hostile", "version"]);
-                assert_eq!(text(&called.stdout).trim(), "hostile 1.0.0", "{}", text(&called.stderr));
-                calls.fetch_add(1, Ordering::Relaxed);
+                most_files.fetch_max(holds(daemon.id()).0, Ordering::Relaxed);
+                thread::yield_now();
             }
         });
         let end = End(&ends);
@@ -68,6 +81,9 @@ fn file_refused_under_load(daemon: &Daemon, library: &str, version: &str) -> Val
         drop(end);
         event
     });
+    // A connection for each caller and for the one who looks, and what a child is followed by.
+    let most = before.0 + CALLERS + 12;
+    assert!(most_files.load(Ordering::Relaxed) <= most, "{most_files:?} files, and {most} are usual");
     wait_until("the host holding no more files than before", || holds(daemon.id()).0 <= before.0);
     let gained = holds(daemon.id()).1.saturating_sub(before.1);
     assert!(gained < 32 * 1024, "{gained} KiB");
@@ -77,7 +93,10 @@ fn file_refused_under_load(daemon: &Daemon, library: &str, version: &str) -> Val
     event
 }
 
-/// Ends the caller, also when it is found that something is wrong.
+/// Threads that call all the time.
+const CALLERS: usize = 2;
+
+/// Ends the callers, also when it is found that something is wrong.
 struct End<'a>(&'a AtomicBool);
 
 impl Drop for End<'_> {
@@ -170,11 +189,13 @@ fn an_exit_is_refused_also_with_a_status_that_says_that_all_went_well() {
 }
 
 #[test]
-fn an_infinite_loop_is_killed_at_the_time_limit() {
-    let faults = only_in_the_second(json!({ "prepare": { "spin": {} } }));
-    let daemon = serving(&faults, "[rehearsal]\ntimeout-ms = 2000\n");
-    let event = refused_under_load(&daemon);
-    assert_refused(&event, "rehearsal.timeout", &["rehearsal, prepare: not done after 2000 ms"]);
+fn an_infinite_loop_and_a_start_that_hangs_are_killed_at_the_time_limit() {
+    for fault in ["spin", "hang"] {
+        let faults = only_in_the_second(json!({ "prepare": { fault: {} } }));
+        let daemon = serving(&faults, "[rehearsal]\ntimeout-ms = 2000\n");
+        let event = refused_under_load(&daemon);
+        assert_refused(&event, "rehearsal.timeout", &["rehearsal, prepare: not done after 2000 ms"]);
+    }
 }
 
 #[test]
@@ -185,6 +206,21 @@ fn an_allocation_that_is_too_large_is_refused() {
         "rehearsal.crashed",
         &["rehearsal, prepare: killed by SIGABRT", "memory allocation of"],
     );
+}
+
+#[test]
+fn memory_that_no_limit_of_the_system_knows_of_is_seen_while_it_grows() {
+    let faults = only_in_the_second(json!({ "prepare": { "grow_shared": 4_u64 << 30 } }));
+    let daemon = serving(&faults, "[rehearsal]\nmemory-bytes-max = 268435456\n");
+    let event = refused_under_load(&daemon);
+    assert_refused(&event, "rehearsal.memory", &["rehearsal, prepare: it used ", ", and may use 262144"]);
+}
+
+#[test]
+fn a_file_that_is_left_open_is_refused_and_named() {
+    let fault = json!({ "prepare": "leak_file" });
+    let words = ["rehearsal, unload: it is unloaded and has left open /dev/null"];
+    is_refused(fault, "rehearsal.leaked", &words);
 }
 
 #[test]

@@ -70,11 +70,21 @@ fn a_bit_flip_and_a_signature_for_another_plugin_are_refused_and_what_served_ser
     sign_as(&daemon, "markdown-2.0.0.so", &signer.signature(&first));
     daemon.drop_file(&second, "markdown-2.0.0.so");
     refused(&daemon, "markdown-2.0.0.so", "trust.forged");
-    let flipped = artifacts::with_other_bytes(&second, daemon.home().join("flipped"));
+    let mut bytes = fs::read(&second).expect("reads");
+    // In the code, where nobody but the signature would see it.
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let flipped = daemon.home().join("flipped");
+    fs::write(&flipped, bytes).expect("writes");
     fs::set_permissions(&flipped, Permissions::from_mode(0o644)).expect("is ours");
     sign_as(&daemon, "flipped.so", &signer.signature(&second));
     daemon.drop_file(&flipped, "flipped.so");
     refused(&daemon, "flipped.so", "trust.forged");
+    // Signed by the right one, and as something else.
+    let other = library(&daemon, "limiter-v1");
+    sign_as(&daemon, "other.so", &signer.signature_saying(&second, &other));
+    daemon.drop_file(&second, "other.so");
+    refused(&daemon, "other.so", "trust.statement");
     assert!(daemon.status_of("markdown", "active").to_string().contains("1.0.0"));
     // A better signature in the place of the bad one.
     sign_as(&daemon, "markdown-2.0.0.so", &signer.signature(&second));

@@ -26,8 +26,8 @@ pub struct RehearsedState {
     pub to_schema: u32,
     /// Bytes of the state as it is.
     pub bytes_before: u64,
-    /// Bytes of what the version gives after it has taken it.
-    pub bytes_after: u64,
+    /// Bytes of what the version gives after it has taken it, if it came to that.
+    pub bytes_after: Option<u64>,
     /// Whether there is a way back, and why not.
     pub way_back: String,
 }

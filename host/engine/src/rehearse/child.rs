@@ -67,7 +67,9 @@ pub(crate) fn run(
     let mut heard = Heard::default();
     let verdict =
         Scratch::new(folder).and_then(|scratch| follow(rehearsal, subject, &scratch, (&mut heard, stop)));
+    let unfinished = heard.unfinished();
     let mut report = heard.report;
+    report.unfinished = unfinished;
     report.protections.extend(absent);
     report.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
     (report, verdict)

@@ -125,6 +125,14 @@ pub enum RehearsalError {
         /// What it may.
         kib_max: u64,
     },
+    /// It left files open when it was unloaded.
+    #[error("rehearsal, {}: it is unloaded and has left open {}", step.as_str(), files.join(", "))]
+    Leaked {
+        /// The step.
+        step: Step,
+        /// What they are.
+        files: Vec<String>,
+    },
     /// It could not be unloaded.
     #[error("rehearsal, {}: the library stays in memory: {}", step.as_str(), pins.join("; "))]
     Resident {
@@ -152,6 +160,7 @@ impl RehearsalError {
             | RehearsalError::Threads { step, .. }
             | RehearsalError::Memory { step, .. }
             | RehearsalError::Sample { step, .. }
+            | RehearsalError::Leaked { step, .. }
             | RehearsalError::Resident { step, .. } => Some(*step),
         }
     }
@@ -176,6 +185,7 @@ impl Failure for RehearsalError {
             RehearsalError::Sample { .. } => Code::RehearsalSample,
             RehearsalError::Memory { .. } => Code::RehearsalMemory,
             RehearsalError::Stopped => Code::DeploySuperseded,
+            RehearsalError::Leaked { .. } => Code::RehearsalLeaked,
             RehearsalError::Resident { .. } => Code::RehearsalResident,
         }
     }

@@ -1,12 +1,12 @@
 //! What the child has said and how it ended, and what follows from that.
 
 use super::{
-    Done, Rehearsal, Report,
+    Done, Rehearsal, Report, Unfinished,
     error::RehearsalError,
     wire::{Record, Said, Step},
 };
 use crate::failure::{Code, Failure};
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Instant};
 
 /// What the child may say in all, in bytes: far more than it has to.
 const SAID_BYTES_MAX: usize = 256 * 1024;
@@ -27,6 +27,8 @@ pub(super) struct Heard {
     bytes: usize,
     shouted: usize,
     at: Option<Step>,
+    /// Since when.
+    since: Option<Instant>,
     /// The step is one of the version before.
     of_before: bool,
     /// Threads of that one.
@@ -84,6 +86,12 @@ impl Heard {
         self.stderr.drain(..self.stderr.len().saturating_sub(STDERR_BYTES_MAX));
     }
 
+    /// The step that was begun and not done, and how long ago that is.
+    pub(super) fn unfinished(&self) -> Option<Unfinished> {
+        let micros = u64::try_from(self.since?.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Some(Unfinished { step: self.at?, micros })
+    }
+
     /// How much it has said, wherever.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.shouted
@@ -95,8 +103,11 @@ impl Heard {
 
     fn note(&mut self, record: Record) {
         match record {
-            Record::Enter { step, of_before } => (self.at, self.of_before) = (Some(step), of_before),
+            Record::Enter { step, of_before } => {
+                (self.at, self.since, self.of_before) = (Some(step), Some(Instant::now()), of_before);
+            }
             Record::Left { step, measured, besides } => {
+                self.since = None;
                 self.besides = besides;
                 self.report.steps.push(Done { step, measured });
             }
@@ -186,6 +197,7 @@ fn refused(step: Step, said: Said) -> Result<RehearsalError, String> {
         Said::Descriptors { closed } => RehearsalError::Descriptors { step, closed },
         Said::Threads { threads, max } => RehearsalError::Threads { step, threads, max },
         Said::Sample { method, body, message } => RehearsalError::Sample { step, method, body, message },
+        Said::Leaked { files } => RehearsalError::Leaked { step, files },
         Said::Resident { pins } => RehearsalError::Resident { step, pins },
     })
 }

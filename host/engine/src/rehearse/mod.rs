@@ -48,7 +48,7 @@ pub use wire::{Differing, Measured, Protection, Replayed, RowsWay, StateWay, Ste
 /// use replug_host::rehearse::Rehearsal;
 /// use std::time::Duration;
 ///
-/// // The binary `replug`, or one of your own that calls `rehearsal_helper()` first.
+/// // The binary `replug`, or one of your own that runs a `RehearsalHelper` first.
 /// let rehearsal = Rehearsal::by("/usr/bin/replug").arg("rehearse").timeout(Duration::from_secs(5));
 /// let host = replug_host::Host::builder("plugins").rehearsal(rehearsal);
 /// # let _ = host;
@@ -70,7 +70,7 @@ const DESCRIPTORS_MIN: u64 = 32;
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Rehearsal {
-    /// By this program, which calls [`rehearsal_helper`](crate::rehearsal_helper).
+    /// By this program, which runs a [`RehearsalHelper`](crate::RehearsalHelper).
     pub fn by(helper: impl Into<PathBuf>) -> Rehearsal {
         Rehearsal {
             helper: helper.into(),
@@ -140,6 +140,8 @@ pub struct Report {
     pub protections: Vec<Protection>,
     /// The steps that were done, in order.
     pub steps: Vec<Done>,
+    /// The step at which it ended, if that was not done.
+    pub unfinished: Option<Unfinished>,
     /// What became of the state, if there was some.
     pub state: Option<StateWay>,
     /// What became of some rows of tables.
@@ -158,6 +160,15 @@ pub struct Done {
     /// What it took, and what the child held after it.
     #[serde(flatten)]
     pub measured: Measured,
+}
+
+/// A step that was begun and not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Unfinished {
+    /// Which.
+    pub step: Step,
+    /// How long it was under way, in microseconds, with the end of the child.
+    pub micros: u64,
 }
 
 impl Report {

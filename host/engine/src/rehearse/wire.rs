@@ -198,6 +198,8 @@ pub(crate) enum Said {
     Threads { threads: u64, max: u64 },
     /// A call that it gives as an example is not answered.
     Sample { method: String, body: String, message: String },
+    /// It is unloaded, and these files of it are still open.
+    Leaked { files: Vec<String> },
     /// The library stays in memory, for these reasons.
     Resident { pins: Vec<String> },
 }
@@ -234,8 +236,8 @@ pub struct StateWay {
     pub to_schema: u32,
     /// Bytes of the state as it is.
     pub bytes_before: u64,
-    /// Bytes of what the version gives after it has taken it.
-    pub bytes_after: u64,
+    /// Bytes of what the version gives after it has taken it, if it came to that.
+    pub bytes_after: Option<u64>,
     /// Whether that can be gone back.
     pub way_back: WayBack,
 }
@@ -319,6 +321,8 @@ pub enum WayBack {
         /// They are the bytes that went in.
         same: bool,
     },
+    /// It did not come to that.
+    NotReached,
     /// On the way down nobody goes back: what the later version had is kept.
     NotTried,
     /// There is none: going back takes an older snapshot.
@@ -332,6 +336,7 @@ impl fmt::Display for WayBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             WayBack::Unchanged => f.write_str("the same schema"),
+            WayBack::NotReached => f.write_str("it went no further"),
             WayBack::NotTried => f.write_str("the way back is not tried on the way down"),
             WayBack::Steps { bytes, same: true } => write!(f, "the way back gives the same {bytes} bytes"),
             WayBack::Steps { bytes, same: false } => write!(f, "the way back gives {bytes} bytes, others"),

@@ -29,6 +29,8 @@ pub enum Fault {
     Crash(Crash),
     /// Allocates so many bytes, writes to them, and forgets them.
     Grow(usize),
+    /// The same with memory that other processes could share.
+    GrowShared(usize),
     /// Starts a thread that the host is not told of, which waits, and goes on.
     Linger(Hang),
     /// Starts rayon's global pool, whose threads never end, and goes on.
@@ -95,6 +97,7 @@ impl Fault {
             Fault::Spin(hang) => hang.spin(),
             Fault::Crash(crash) => crash.now(),
             Fault::Grow(bytes) => std::mem::forget(std::hint::black_box(vec![1_u8; *bytes])),
+            Fault::GrowShared(bytes) => reach::grow_shared(*bytes)?,
             Fault::Linger(hang) => linger::thread(hang.clone())?,
             Fault::RayonGlobal => linger::rayon_global(),
             Fault::Pin => linger::pin()?,

@@ -55,6 +55,19 @@ pub(crate) fn execute() -> Result<()> {
     Command::new("true").status().map(drop).map_err(refused)
 }
 
+/// Writes to so many bytes of a mapping that the limits of data do not know of.
+pub(crate) fn grow_shared(bytes: usize) -> Result<()> {
+    let (access, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    // SAFETY: a mapping of its own, where the system finds room.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, shared, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error().into());
+    }
+    // SAFETY: so long is the mapping, and nobody else knows of it.
+    unsafe { std::ptr::write_bytes(start.cast::<u8>(), 1, bytes) };
+    Ok(())
+}
+
 /// Starts a process that ends at once.
 pub(crate) fn fork() -> Result<()> {
     // SAFETY: the child calls nothing but what ends it.

@@ -33,7 +33,10 @@ impl Stage {
             close(loaded, Duration::from_millis(stage.bounds.threads_ms)).map_err(|pins| {
                 Stopped(Said::Resident { pins: pins.iter().map(ToString::to_string).collect() })
             })
-        })
+        })?;
+        // Nobody is left who could close them.
+        let files = self.open_files()?;
+        if files.is_empty() { Ok(()) } else { Err(Stopped(Said::Leaked { files })) }
     }
 }
 

@@ -38,6 +38,8 @@ use std::{
     time::Instant,
 };
 
+/// So many files that were left open are named.
+const FILES_SHOWN_MAX: usize = 8;
 /// As much of a plugin's words is told.
 const MESSAGE_CHARS_MAX: usize = 4096;
 
@@ -309,10 +311,21 @@ impl Stage {
         if threads > self.limits.threads {
             return Err(Stopped(Said::Threads { threads, max: self.limits.threads }));
         }
-        let is_its =
-            |number: &&String| !self.own.contains_key(*number) && !self.of_before.files.contains(*number);
-        let descriptors = now.files.keys().filter(is_its).count() as u64;
+        let descriptors = self.of_the_plugin(now).count() as u64;
         Ok(Measured { micros, memory_kib: now.memory_kib, threads, descriptors })
+    }
+
+    fn of_the_plugin<'h>(&'h self, now: &'h Holdings) -> impl Iterator<Item = &'h PathBuf> {
+        let is_its =
+            |number: &String| !self.own.contains_key(number) && !self.of_before.files.contains(number);
+        now.files.iter().filter(move |(number, _)| is_its(number)).map(|(_, what)| what)
+    }
+
+    /// What the plugin has open, by name, as far as a message has room.
+    fn open_files(&self) -> Result<Vec<String>, Stopped> {
+        let now = self.holds()?;
+        let files = self.of_the_plugin(&now).take(FILES_SHOWN_MAX);
+        Ok(files.map(|what| what.display().to_string()).collect())
     }
 
     fn say(&mut self, record: &Record) {

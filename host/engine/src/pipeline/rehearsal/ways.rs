@@ -37,6 +37,16 @@ impl Stage {
     ) -> Result<(), Stopped> {
         let bytes_max = usize::try_from(self.bounds.state_bytes).unwrap_or(usize::MAX);
         let (from, to) = (state.schema_version, new.manifest().schema_version);
+        let bytes_before = state.payload.len() as u64;
+        let mut way = StateWay {
+            from_schema: from,
+            to_schema: to,
+            bytes_before,
+            bytes_after: None,
+            way_back: WayBack::NotReached,
+        };
+        // Also if it goes no further.
+        self.say(&Record::State { way: way.clone() });
         let converter = old.filter(|_| from > to).unwrap_or(new);
         let is_down = from > to;
         let of_converter = |stopped: Stopped| if is_down { stopped.of_before() } else { stopped };
@@ -53,7 +63,9 @@ impl Stage {
         let payload = payload.as_deref().unwrap_or(&state.payload);
         self.step(Step::Restore, |_| ran(new.restore(schema, payload)))?;
         let after = self.step(Step::Export, |_| ran(new.export(bytes_max)))?;
-        let way_back = match (from.cmp(&to), plan(to, from, new.steps())) {
+        way.bytes_after = Some(after.len() as u64);
+        self.say(&Record::State { way: way.clone() });
+        way.way_back = match (from.cmp(&to), plan(to, from, new.steps())) {
             (Equal, _) => WayBack::Unchanged,
             (Greater, _) => WayBack::NotTried,
             (Less, Err(none)) => WayBack::None { reason: none.to_string() },
@@ -66,8 +78,6 @@ impl Stage {
                 Ok(WayBack::Steps { bytes: back.len() as u64, same: back == state.payload })
             })?,
         };
-        let (bytes_before, bytes_after) = (state.payload.len() as u64, after.len() as u64);
-        let way = StateWay { from_schema: from, to_schema: to, bytes_before, bytes_after, way_back };
         self.say(&Record::State { way });
         Ok(())
     }
