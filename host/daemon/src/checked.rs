@@ -5,7 +5,7 @@ use crate::{
     output::{row, table},
     problem::Problem,
 };
-use replug_host::Checked;
+use replug_host::{Checked, rehearse::RehearsalError};
 use serde_json::{Value, json};
 
 /// All of it. A failure is a problem, with its code and the next step.
@@ -16,6 +16,7 @@ pub(crate) fn as_json(checked: &Checked) -> Value {
         "name": manifest.name,
         "version": manifest.version,
         "passed": verdict.is_ok(),
+        "failed_at": verdict.as_ref().err().and_then(RehearsalError::step),
         "failure": verdict.as_ref().err().map(Problem::of),
         "hazards": hazards,
         "report": report,
@@ -24,7 +25,9 @@ pub(crate) fn as_json(checked: &Checked) -> Value {
 
 /// Why it was refused; none if it passed.
 pub(crate) fn failure(checked: &Value) -> Option<Problem> {
-    serde_json::from_value(checked["failure"].clone()).ok()
+    let is_none = || Problem::bad_request("what answers is no host of this version");
+    let passed = checked["passed"] == true;
+    (!passed).then(|| serde_json::from_value(checked["failure"].clone()).unwrap_or_else(|_| is_none()))
 }
 
 /// As a table, with what has to be known beside it.
@@ -93,9 +96,11 @@ fn steps(checked: &Value) -> String {
         row.extend(["micros", "memory_kib", "threads", "descriptors"].map(|key| text_of(&done[key])));
         rows.push(row);
     }
-    let unfinished = &checked["report"]["unfinished"];
-    if let Some(step) = unfinished["step"].as_str() {
-        rows.push(row([step, "refused", &text_of(&unfinished["micros"])]));
+    if let Some(step) = checked["failed_at"].as_str() {
+        // What is found out when a step is done belongs to it, and has no time of its own.
+        let unfinished = &checked["report"]["unfinished"];
+        let micros = if unfinished["step"] == step { text_of(&unfinished["micros"]) } else { String::new() };
+        rows.push(row([step, "refused", &micros]));
     }
     table(&rows)
 }

@@ -20,11 +20,12 @@ use axum::{
 };
 use blocking::blocking;
 use call::call;
-use check::check;
+use check::{CHECKS_MAX, check};
 use follow::{Followers, events};
 use replug_host::{CallError, Host, HostStatus, Plugin, PluginStatus, id::PluginName, rehearse::Rehearsal};
 use serde::Deserialize;
 use std::{io, sync::Arc};
+use tokio::sync::Semaphore;
 
 /// Largest body of a call over HTTP; the engine's own limit applies first.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -36,6 +37,8 @@ struct Api {
     followers: Followers,
     /// How files are checked.
     rehearsal: Arc<Rehearsal>,
+    /// How many at a time.
+    checks: Arc<Semaphore>,
 }
 
 impl FromRef<Api> for Host {
@@ -72,7 +75,12 @@ pub(crate) fn router(host: Host, rehearsal: Rehearsal) -> io::Result<Router> {
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Api { host, followers, rehearsal: Arc::new(rehearsal) }))
+        .with_state(Api {
+            host,
+            followers,
+            rehearsal: Arc::new(rehearsal),
+            checks: Arc::new(Semaphore::new(CHECKS_MAX)),
+        }))
 }
 
 async fn status(State(host): State<Host>) -> Json<HostStatus> {

@@ -71,8 +71,12 @@ fn by_the_host(args: &CheckArgs) -> Result<Value, Problem> {
         return Err(Problem::bad_request("a host has its configuration, and takes no other")
             .next("leave --config out, or name a file with --against"));
     }
-    let whole = |file: &Path| -> Result<PathBuf, Problem> {
-        std::path::absolute(file).map_err(|error| unreadable(file, &error))
+    let whole = |file: &Path| -> Result<String, Problem> {
+        let whole = std::path::absolute(file).map_err(|error| unreadable(file, &error))?;
+        let is_text = whole.into_os_string().into_string();
+        is_text.map_err(|path| {
+            Problem::bad_request(format!("the path {} is no text, and cannot be sent", path.display()))
+        })
     };
     let state = args.state.as_deref().map(whole).transpose()?;
     let body = json!({ "file": whole(&args.file)?, "state": state }).to_string().into_bytes();

@@ -235,9 +235,26 @@ fn limits_with_which_nothing_could_be_rehearsed_are_refused_at_start() {
     ] {
         let home = process::home();
         fs::write(home.path().join("replug.toml"), format!("[rehearsal]\n{setting}\n")).expect("writes");
-        let ended = process::run(home.path()).status().expect("runs");
+        let ended = process::ended(&mut process::run(home.path()).spawn().expect("starts"));
         let log = process::log(home.path());
         assert_eq!(ended.code(), Some(1), "{log}");
         assert!(log.contains("error[host.options]") && log.contains(words), "{log}");
     }
+}
+
+#[test]
+fn durable_tables_are_not_taken_for_the_plugins_files_wherever_they_are() {
+    let home = process::home();
+    fs::write(home.path().join("replug.toml"), "[plugin]\nsessions = { durability = \"disk\" }\n")
+        .expect("writes");
+    // The system names their folder otherwise than the host does.
+    fs::create_dir(home.path().join("real")).expect("creates");
+    unix::fs::symlink(home.path().join("real"), home.path().join("data")).expect("links");
+    let process = process::run(home.path()).spawn().expect("starts");
+    let daemon = Daemon::of(home, process);
+    daemon.deploy(&artifacts::plugin("sessions-v1"), "sessions@1.0.0");
+    let rehearsed = newest(&daemon, "rehearsed");
+    assert_eq!(rehearsed["passed"], true, "{rehearsed}");
+    let steps = rehearsed["steps"].as_array().expect("steps");
+    assert!(steps.iter().all(|step| step["descriptors"] == 0), "{rehearsed}");
 }

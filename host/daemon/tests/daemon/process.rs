@@ -48,7 +48,8 @@ impl Daemon {
         Daemon::of(home, process)
     }
 
-    fn of(home: TempDir, process: Child) -> Daemon {
+    /// One that was started like this.
+    pub(crate) fn of(home: TempDir, process: Child) -> Daemon {
         let mut daemon = Daemon { home, process };
         daemon.wait_until_it_answers();
         daemon

@@ -12,6 +12,7 @@ use std::{
     process::Command,
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     thread,
+    time::Duration,
 };
 
 /// A host on which hostile 1.0.0 serves, and where the plugin is configured like this.
@@ -71,7 +72,7 @@ fn file_refused_under_load(daemon: &Daemon, library: &str, version: &str) -> Val
         scope.spawn(|| {
             while !ends.load(Ordering::Relaxed) {
                 most_files.fetch_max(holds(daemon.id()).0, Ordering::Relaxed);
-                thread::yield_now();
+                thread::sleep(LOOK_EVERY); // sleep: between two looks, for the callers' sake
             }
         });
         let end = End(&ends);
@@ -93,6 +94,8 @@ fn file_refused_under_load(daemon: &Daemon, library: &str, version: &str) -> Val
     event
 }
 
+/// How often it is looked what the host holds.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Threads that call all the time.
 const CALLERS: usize = 2;
 
@@ -192,9 +195,9 @@ fn an_exit_is_refused_also_with_a_status_that_says_that_all_went_well() {
 fn an_infinite_loop_and_a_start_that_hangs_are_killed_at_the_time_limit() {
     for fault in ["spin", "hang"] {
         let faults = only_in_the_second(json!({ "prepare": { fault: {} } }));
-        let daemon = serving(&faults, "[rehearsal]\ntimeout-ms = 2000\n");
+        let daemon = serving(&faults, "[rehearsal]\ntimeout-ms = 5000\n");
         let event = refused_under_load(&daemon);
-        assert_refused(&event, "rehearsal.timeout", &["rehearsal, prepare: not done after 2000 ms"]);
+        assert_refused(&event, "rehearsal.timeout", &["rehearsal, prepare: not done after 5000 ms"]);
     }
 }
 

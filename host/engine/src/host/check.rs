@@ -13,7 +13,7 @@ use crate::{
     id::Digest,
     pipeline::{self, DeployError, ReadError, read_manifest},
     rehearse::{self, Rehearsal, RehearsalError, Report, Subject, Upgrade},
-    state::envelope::Envelope,
+    state::{envelope::Envelope, store::StoreError},
 };
 use std::{
     fs,
@@ -72,6 +72,7 @@ impl HostBuilder {
         with: CheckWith,
         folder: impl AsRef<Path>,
     ) -> Result<Checked, HostError> {
+        can_be_held(rehearsal)?;
         let file = file.as_ref();
         let failed = |error: ReadError| HostError::Failed(FailureReport::of(&error));
         let (manifest, hazards) = read_manifest(file).map_err(failed)?;
@@ -82,7 +83,7 @@ impl HostBuilder {
         let upgrade = Upgrade {
             before,
             config: config.map(ToString::to_string).unwrap_or_default(),
-            state: self.opened(state.as_deref())?,
+            state: opened(state.as_deref(), &manifest, self).map_err(HostError::Failed)?,
             rows: Vec::new(),
             calls: Vec::new(),
             bounds: self.bounds(),
@@ -93,11 +94,28 @@ impl HostBuilder {
         let (report, verdict) = rehearse::run(rehearsal, subject, folder.as_ref(), &AtomicBool::new(false));
         Ok(Checked { manifest, hazards, report, verdict })
     }
+}
 
-    fn opened(&self, state: Option<&[u8]>) -> Result<Option<Envelope>, HostError> {
-        let opened = state.map(|bytes| Envelope::open(bytes, self.state_bytes_max as u64)).transpose();
-        opened.map_err(|error| HostError::Failed(FailureReport::of(&error)))
+/// Refuses limits with which nothing could be rehearsed.
+fn can_be_held(rehearsal: &Rehearsal) -> Result<(), HostError> {
+    let refused = |reason| HostError::Option { option: "rehearsal", reason };
+    rehearsal.contradiction().map_or(Ok(()), |reason| Err(refused(reason)))
+}
+
+/// A state that was handed in for a version of this plugin.
+fn opened(
+    state: Option<&[u8]>,
+    new: &Manifest,
+    options: &HostBuilder,
+) -> Result<Option<Envelope>, FailureReport> {
+    let Some(bytes) = state else { return Ok(None) };
+    let opened = Envelope::open(bytes, options.state_bytes_max as u64);
+    let state = opened.map_err(|error| FailureReport::of(&error))?;
+    if state.plugin != new.name.as_str() {
+        let (wanted, found) = (new.name.as_str().to_owned(), state.plugin);
+        return Err(FailureReport::of(&StoreError::Foreign { wanted, found }));
     }
+    Ok(Some(state))
 }
 
 impl Host {
@@ -117,15 +135,16 @@ impl Host {
         rehearsal: &Rehearsal,
         state: Option<Vec<u8>>,
     ) -> Result<Checked, HostError> {
+        can_be_held(rehearsal)?;
         let file = file.into();
+        let (turns, stop) = self.rehearsals();
+        // First: what is asked for then may be large.
+        let Some(_turn) = turns.take(stop) else { return Err(HostError::Stopped) };
         let checking = self.ask(|done| Command::Check { file, state, done }).wait()?;
-        let Checking { candidate, upgrade, folder, turns, stop, lock: _lock } = *checking;
+        let Checking { candidate, upgrade, folder, lock: _lock } = *checking;
         let library = candidate.staged.copy.path().to_owned();
         let subject = Subject { library, digest: candidate.id.digest, upgrade };
-        let (report, verdict) = match turns.take(&stop) {
-            Some(_turn) => rehearse::run(rehearsal, subject, &folder, &stop),
-            None => (Report::default(), Err(RehearsalError::Stopped)),
-        };
+        let (report, verdict) = rehearse::run(rehearsal, subject, &folder, stop);
         let (manifest, hazards) = ((*candidate.manifest).clone(), candidate.hazards.clone());
         Ok(Checked { manifest, hazards, report, verdict })
     }
@@ -142,17 +161,9 @@ impl Control {
         let staged = self.stager.stage(file).map_err(|error| failed(error.into()))?;
         let mut candidate = pipeline::inspect(staged).map_err(failed)?;
         pipeline::judge(&mut candidate, &self.shared.trust()).map_err(failed)?;
-        let own = state.map(|state| Envelope::open(state, self.options.state_bytes_max as u64)).transpose();
-        let own = own.map_err(|error| FailureReport::of(&error))?;
-        let mut upgrade = self.upgrade_to(&candidate.manifest);
-        upgrade.state = own.or(upgrade.state);
-        Ok(Box::new(Checking {
-            candidate,
-            upgrade,
-            folder: self.rehearsals.clone(),
-            turns: Arc::clone(&self.turns),
-            stop: Arc::clone(&self.ends),
-            lock: Arc::clone(&self.lock),
-        }))
+        let state = opened(state, &candidate.manifest, &self.options)?;
+        let upgrade = self.upgrade_to(&candidate.manifest, state);
+        let (folder, lock) = (self.rehearsals.clone(), Arc::clone(&self.lock));
+        Ok(Box::new(Checking { candidate, upgrade, folder, lock }))
     }
 }

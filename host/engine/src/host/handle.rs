@@ -1,4 +1,6 @@
 //! The embedder's handle to a host.
+//!
+//! long: half of the file is the contract of each command.
 
 use super::{
     backoff::Backoff,
@@ -36,7 +38,7 @@ use crossbeam::channel::{self, Sender, TrySendError};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -65,6 +67,8 @@ struct Inner {
     shared: Arc<Shared>,
     store: Arc<SnapshotStore>,
     plugin_dir: PathBuf,
+    /// Who may rehearse now, and what is set when that has to end.
+    rehearsals: (Arc<Turns>, Arc<AtomicBool>),
     commands: Mutex<Option<Sender<Command>>>,
     running: Mutex<Option<Running>>,
 }
@@ -126,6 +130,7 @@ impl Host {
         let shared = Arc::new(shared);
         let rehearsals = data_dir.join("rehearsals");
         data_dir::clear(&rehearsals)?;
+        let (turns, ends) = (Arc::new(Turns::for_this_machine()), Arc::<AtomicBool>::default());
         let (commands, queue) = channel::bounded(COMMANDS_MAX);
         let control = Control {
             options,
@@ -145,7 +150,7 @@ impl Host {
             descents: BTreeMap::new(),
             firsts: BTreeMap::new(),
             rehearsals,
-            ends: Arc::default(),
+            ends: Arc::clone(&ends),
             given_up: Vec::new(),
             postponed: Vec::new(),
             commits: BTreeMap::new(),
@@ -153,7 +158,7 @@ impl Host {
             asked: BTreeMap::new(),
             hanging_exports: BTreeSet::new(),
             choices_failed: None,
-            turns: Arc::new(Turns::for_this_machine()),
+            turns: Arc::clone(&turns),
             spare: SpareMemory::default(),
             rewatch_at: None,
             ends_at: None,
@@ -167,6 +172,7 @@ impl Host {
                 shared,
                 store,
                 plugin_dir,
+                rehearsals: (turns, ends),
                 commands: Mutex::new(Some(commands)),
                 running: Mutex::new(Some(Running { control, lock })),
             }),
@@ -339,6 +345,12 @@ impl Host {
     /// Where state is saved.
     pub(super) fn store(&self) -> &Arc<SnapshotStore> {
         &self.inner.store
+    }
+
+    /// Who may rehearse now, and what is set when that has to end.
+    pub(super) fn rehearsals(&self) -> (&Arc<Turns>, &AtomicBool) {
+        let (turns, ends) = &self.inner.rehearsals;
+        (turns, ends)
     }
 
     /// Whether it has not ended.

@@ -58,7 +58,7 @@ impl Control {
             let catalog = self.shared.catalog();
             catalog.get(id.name.as_str()).and_then(|versions| versions.active()).map(|active| active.digest)
         };
-        let upgrade = self.upgrade_to(&candidate.manifest);
+        let upgrade = self.upgrade_to(&candidate.manifest, None);
         let (library, digest) = (candidate.staged.copy.path().to_owned(), id.digest);
         let (folder, stop) = (self.rehearsals.clone(), Arc::<AtomicBool>::default());
         let (inside, turns) = (Arc::clone(&stop), Arc::clone(&self.turns));
@@ -80,10 +80,14 @@ impl Control {
         Ok(true)
     }
 
-    /// What a version would be upgraded from now, and with what.
-    pub(super) fn upgrade_to(&mut self, new: &Manifest) -> Upgrade {
+    /// What a version would be upgraded from now, and with what. A state that is handed in
+    /// takes the place of the one that serves.
+    pub(super) fn upgrade_to(&mut self, new: &Manifest, state: Option<Envelope>) -> Upgrade {
         let mut absent = Vec::new();
-        let (state, converter) = self.state_to_rehearse(new, &mut absent);
+        let (state, converter) = match state {
+            Some(state) => (Some(state), None),
+            None => self.state_to_rehearse(new, &mut absent),
+        };
         let (calls, before) = self.calls_to_replay(new);
         Upgrade {
             before: before.or(converter),

@@ -3,7 +3,7 @@
 //!
 //! Data only: the command loop takes them up again when their jobs are done.
 
-use super::{job::Job, lock::DataLock, stored::Restored, sweeps::Swept, turns::Turns, versions::Arrival};
+use super::{job::Job, lock::DataLock, stored::Restored, sweeps::Swept, versions::Arrival};
 use crate::{
     dispatch::{Share, Version},
     event::{FailureReport, StageTimes},
@@ -62,9 +62,6 @@ pub(super) struct Checking {
     pub(super) upgrade: Upgrade,
     /// Where it writes.
     pub(super) folder: PathBuf,
-    pub(super) turns: Arc<Turns>,
-    /// Set when it has to end.
-    pub(super) stop: Arc<AtomicBool>,
     /// Nobody clears the folder before.
     pub(super) lock: Arc<DataLock>,
 }

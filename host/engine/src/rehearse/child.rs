@@ -213,7 +213,7 @@ impl Running {
             }
             let gone_on = left.is_zero() || heard.is_nonsense();
             // Relaxed: any time soon.
-            let end = match (stop.load(Ordering::Relaxed), self.over(heard.besides)) {
+            let end = match (stop.load(Ordering::Relaxed), self.over(heard)) {
                 (true, _) => Ended::Stopped,
                 (false, Some(over)) => Ended::Over(over),
                 (false, None) if gone_on => Ended::Killed,
@@ -240,14 +240,19 @@ impl Running {
 
     /// What it holds too much of: what a step does is measured when it has ended, and the
     /// host may not live to see that.
-    fn over(&self, besides: u64) -> Option<Over> {
+    fn over(&self, heard: &Heard) -> Option<Over> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let number = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
         };
-        let (threads, kib) = (number("Threads:"), number("VmRSS:"));
-        if threads > self.limits.threads.saturating_add(SPARE_THREADS + besides) {
+        // Not what a file can give again: the same limit is set on what it writes to.
+        let kib = number("RssAnon:").saturating_add(number("RssShmem:"));
+        let threads = number("Threads:");
+        // The version before is just starting its own, or has told how many it has.
+        let of_before = if heard.of_before { self.limits.threads } else { 0 };
+        let besides = of_before.saturating_add(heard.besides).saturating_add(SPARE_THREADS);
+        if threads > self.limits.threads.saturating_add(besides) {
             return Some(Over::Threads(threads));
         }
         (kib > self.limits.memory_bytes / 1024).then_some(Over::MemoryKib(kib))

@@ -110,10 +110,7 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_semget,
     libc::SYS_msgget,
     libc::SYS_mq_open,
-    // Owners, permissions and times of files, which landlock does not know.
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    libc::SYS_fchmodat2,
+    // Owners and attributes of files, which landlock does not know.
     libc::SYS_fchown,
     libc::SYS_fchownat,
     libc::SYS_fsetxattr,
@@ -122,23 +119,23 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_fremovexattr,
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
-    libc::SYS_utimensat,
 ];
+
+/// Calls that are answered as if they had been made: permissions and times of files, which
+/// landlock does not know either. Whoever copies a file sets them, also where it may write.
+const WITHOUT_EFFECT: &[libc::c_long] =
+    &[libc::SYS_fchmod, libc::SYS_fchmodat, libc::SYS_fchmodat2, libc::SYS_utimensat];
 
 /// Calls that not every processor's kernel has.
 #[cfg(target_arch = "x86_64")]
-const DENIED_HERE: &[libc::c_long] = &[
-    libc::SYS_fork,
-    libc::SYS_vfork,
-    libc::SYS_chmod,
-    libc::SYS_chown,
-    libc::SYS_lchown,
-    libc::SYS_utime,
-    libc::SYS_utimes,
-    libc::SYS_futimesat,
-];
+const DENIED_HERE: &[libc::c_long] = &[libc::SYS_fork, libc::SYS_vfork, libc::SYS_chown, libc::SYS_lchown];
 #[cfg(not(target_arch = "x86_64"))]
 const DENIED_HERE: &[libc::c_long] = &[];
+#[cfg(target_arch = "x86_64")]
+const WITHOUT_EFFECT_HERE: &[libc::c_long] =
+    &[libc::SYS_chmod, libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat];
+#[cfg(not(target_arch = "x86_64"))]
+const WITHOUT_EFFECT_HERE: &[libc::c_long] = &[];
 
 /// Why calls could not be denied.
 fn deny_calls() -> Result<(), String> {
@@ -156,7 +153,9 @@ fn deny_calls() -> Result<(), String> {
     // What it asks for stands in memory, where no filter looks: whoever cannot have it
     // takes the call above instead.
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    for (rules, errno) in [(rules, libc::EACCES), (clone3, libc::ENOSYS)] {
+    let without_effect =
+        WITHOUT_EFFECT.iter().chain(WITHOUT_EFFECT_HERE).map(|call| (*call, Vec::new())).collect();
+    for (rules, errno) in [(rules, libc::EACCES), (clone3, libc::ENOSYS), (without_effect, 0)] {
         deny(rules, errno.cast_unsigned())?;
     }
     Ok(())

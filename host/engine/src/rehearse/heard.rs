@@ -30,7 +30,7 @@ pub(super) struct Heard {
     /// Since when.
     since: Option<Instant>,
     /// The step is one of the version before.
-    of_before: bool,
+    pub(super) of_before: bool,
     /// Threads of that one.
     pub(super) besides: u64,
     refused: Option<(Step, Said)>,

@@ -19,9 +19,9 @@ impl Scratch {
     pub(super) fn new(folder: &Path) -> Result<Scratch, RehearsalError> {
         // Relaxed: any number that no other has.
         let path = folder.join(format!("rehearsal-{}", SERIAL.fetch_add(1, Ordering::Relaxed)));
-        let made = remove(&path).and_then(|()| make(&path));
-        made.map_err(|source| RehearsalError::Host { what: "there is no folder for it", source })?;
-        Ok(Scratch(path))
+        // As the system names it: what the child has open below it is told by that.
+        let made = remove(&path).and_then(|()| make(&path)).and_then(|()| fs::canonicalize(&path));
+        made.map(Scratch).map_err(|source| RehearsalError::Host { what: "there is no folder for it", source })
     }
 
     pub(super) fn path(&self) -> &Path {

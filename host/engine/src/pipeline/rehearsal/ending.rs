@@ -33,8 +33,11 @@ impl Stage {
             close(loaded, Duration::from_millis(stage.bounds.threads_ms)).map_err(|pins| {
                 Stopped(Said::Resident { pins: pins.iter().map(ToString::to_string).collect() })
             })
-        })?;
-        // Nobody is left who could close them.
+        })
+    }
+
+    /// Nobody is left who could close them.
+    pub(super) fn leaves_no_file_open(&self) -> Result<(), Stopped> {
         let files = self.open_files()?;
         if files.is_empty() { Ok(()) } else { Err(Stopped(Said::Leaked { files })) }
     }

@@ -18,8 +18,8 @@ use std::{
 };
 
 /// How the names of threads begin that are not the plugin's, but for the first one and the
-/// one that runs hooks.
-const OWN_THREADS: &[u8] = b"replug-";
+/// one that runs hooks: the host's own, and those of the store of durable tables.
+const OWN_THREADS: [&[u8]; 2] = [b"replug-", b"fjall:"];
 /// The name of the latter, which those have too that the plugin starts and does not name.
 pub(super) const HOOKS: &str = "replug-hooks";
 
@@ -89,7 +89,8 @@ impl Gauge {
             let mut bytes = [0; 16];
             let length = name.and_then(|name| rustix::io::read(&name, &mut bytes)).unwrap_or(0);
             let name = bytes[..length].trim_ascii_end();
-            if name.starts_with(OWN_THREADS) && name != HOOKS.as_bytes() {
+            let is_of_host = OWN_THREADS.iter().any(|begins| name.starts_with(begins));
+            if is_of_host && name != HOOKS.as_bytes() {
                 own.insert(thread.clone());
             }
             own.contains(thread)

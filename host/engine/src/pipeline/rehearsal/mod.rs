@@ -221,9 +221,14 @@ impl Stage {
             self.replay(&serving, old, (&calls, answers))?;
         }
         self.make_sample_calls(&serving, answers)?;
-        // It stays where it is: its own unload was rehearsed when it was new.
+        self.end(serving)?;
+        if old.is_none() {
+            return self.leaves_no_file_open();
+        }
+        // It stays where it is, and runs on: its own unload was rehearsed when it was new, and
+        // who has what open cannot be told apart.
         std::mem::forget(old);
-        self.end(serving)
+        Ok(())
     }
 
     /// The version before, with the state that it has, or else gives.
