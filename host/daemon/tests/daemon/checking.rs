@@ -138,21 +138,27 @@ fn a_host_in_production_checks_only_what_somebody_vouches_for() {
 }
 
 #[test]
-fn a_version_that_serves_and_crashes_in_a_rehearsal_is_not_the_new_ones_fault() {
+fn what_the_version_that_serves_does_wrong_in_a_rehearsal_is_not_the_new_ones_fault() {
     // It is exported by nobody in the host, and its crash is in the child alone.
     let home = tempfile::tempdir().expect("a directory");
     let path = home.path().join("replug.toml");
-    let faults = json!({ "only_version": "1.0.0", "faults": { "prepare": { "crash": "segv" } } });
-    fs::write(&path, format!("[plugin]\nhostile = {}\n", inline(&faults))).expect("writes");
-    let checked = replug()
-        .arg("check")
-        .arg(artifacts::hostile("hostile-v2"))
-        .arg("--against")
-        .arg(artifacts::hostile("hostile-v1"))
-        .arg("--config")
-        .arg(&path)
-        .output()
-        .expect("runs");
-    let said = text(&checked.stderr);
-    assert!(said.contains("the version that serves: rehearsal, before: killed by SIGSEGV"), "{said}");
+    for (fault, words) in [
+        (json!({ "crash": "segv" }), "killed by SIGSEGV"),
+        (json!("close_descriptors"), "it closed or used what it had not opened"),
+    ] {
+        let faults = json!({ "only_version": "1.0.0", "faults": { "prepare": fault } });
+        fs::write(&path, format!("[plugin]\nhostile = {}\n", inline(&faults))).expect("writes");
+        let checked = replug()
+            .arg("check")
+            .arg(artifacts::hostile("hostile-v2"))
+            .arg("--against")
+            .arg(artifacts::hostile("hostile-v1"))
+            .arg("--config")
+            .arg(&path)
+            .output()
+            .expect("runs");
+        let said = text(&checked.stderr);
+        let expected = format!("the version that serves: rehearsal, before: {words}");
+        assert!(said.contains(&expected), "{said}");
+    }
 }

@@ -1,7 +1,7 @@
 //! A daemon in a directory of its own.
 
 use replug_tests::harness::wait_until;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, apply_filter};
 use std::{
     collections::BTreeMap,
     fs::{self, File, Permissions},
@@ -35,16 +35,15 @@ impl Daemon {
 
     /// One on a system without landlock, by the looks of it.
     pub(crate) fn without_landlock() -> Daemon {
-        let home = home();
-        let refused = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
         let calls = BTreeMap::from([(libc::SYS_landlock_create_ruleset, Vec::new())]);
-        let arch = std::env::consts::ARCH.try_into().expect("is known");
-        let filter = SeccompFilter::new(calls, SeccompAction::Allow, refused, arch).expect("is whole");
-        let filter: BpfProgram = filter.try_into().expect("compiles");
-        let mut command = run(home.path());
-        // SAFETY: two system calls, with what is there already.
-        unsafe { command.pre_exec(move || apply_filter(&filter).map_err(io::Error::other)) };
-        let process = command.spawn().expect("starts");
+        Daemon::refused("", calls, libc::ENOSYS)
+    }
+
+    /// One with a configuration to which the system answers these calls with an error.
+    pub(crate) fn refused(config: &str, calls: BTreeMap<i64, Vec<SeccompRule>>, error: i32) -> Daemon {
+        let home = home();
+        fs::write(home.path().join("replug.toml"), config).expect("writes");
+        let process = run_refused(home.path(), calls, error).spawn().expect("starts");
         Daemon::of(home, process)
     }
 
@@ -200,6 +199,18 @@ pub(crate) fn run(home: &Path) -> Command {
     }
     let log = File::create(home.join("log")).expect("creates");
     command.stdout(Stdio::null()).stderr(log);
+    command
+}
+
+/// The same where the system answers these calls with an error.
+pub(crate) fn run_refused(home: &Path, calls: BTreeMap<i64, Vec<SeccompRule>>, error: i32) -> Command {
+    let refused = SeccompAction::Errno(error.cast_unsigned());
+    let arch = std::env::consts::ARCH.try_into().expect("is known");
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, refused, arch).expect("is whole");
+    let filter: BpfProgram = filter.try_into().expect("compiles");
+    let mut command = run(home);
+    // SAFETY: two system calls, with what is there already.
+    unsafe { command.pre_exec(move || apply_filter(&filter).map_err(io::Error::other)) };
     command
 }
 

@@ -293,18 +293,21 @@ fn another_process_cannot_be_begun() {
     is_refused(fault, "prepare.failed", &["rehearsal, prepare", "a process: Permission denied"]);
 }
 
-/// What a host tells of markdown 1.0.0 with these bytes in the place of others, as many.
+/// What a host on which markdown 1.0.0 serves, and serves on, tells of 2.0.0 with these
+/// bytes in the place of others, as many.
 fn told_of_changed(from: &[u8], to: &[u8]) -> String {
     let daemon = Daemon::with("");
-    let changed = artifacts::changed(&artifacts::plugin("markdown-v1"), from, to);
+    daemon.deploy(&artifacts::plugin("markdown-v1"), "markdown@1.0.0");
+    let changed = artifacts::changed(&artifacts::plugin("markdown-v2"), from, to);
     let beside = daemon.home().join("changed");
     fs::write(&beside, changed).expect("writes");
-    daemon.drop_file(&beside, "markdown.so");
+    daemon.drop_file(&beside, "markdown-2.0.0.so");
     let mut told = String::new();
     wait_until("it being refused", || {
         told = text(&daemon.verb(&["events"]).stdout);
         told.contains("deploy_failed")
     });
+    assert!(daemon.status_of("markdown", "active").to_string().contains("1.0.0"));
     told
 }
 

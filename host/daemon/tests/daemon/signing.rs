@@ -44,8 +44,13 @@ pub(crate) fn trusting(signer: &Signer, more: &str) -> Daemon {
 
 /// The same with another patience.
 pub(crate) fn within_ms(patience_ms: u64, signer: &Signer, more: &str) -> Daemon {
+    Daemon::with(&(trust_in(signer, patience_ms) + more))
+}
+
+/// The configuration of such a host.
+pub(crate) fn trust_in(signer: &Signer, patience_ms: u64) -> String {
     let keys = signer.line("keys", "release");
-    Daemon::with(&format!("[trust]\nsignature-timeout-ms = {patience_ms}\n{keys}{more}"))
+    format!("[trust]\nsignature-timeout-ms = {patience_ms}\n{keys}")
 }
 
 pub(crate) fn plugins(daemon: &Daemon) -> PathBuf {

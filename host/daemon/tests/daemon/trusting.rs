@@ -1,17 +1,26 @@
 //! Whose files an operator's host loads.
 
 use crate::{
-    process::{Daemon, ended, home, log, run, text},
+    process::{Daemon, ended, home, log, run, run_refused, text},
     signing::{
-        Signer, drop_signed, library, plugins, refused, serves, sign_as, told, trusting, upgraded, within_ms,
+        Signer, drop_signed, library, plugins, refused, serves, sign_as, told, trust_in, trusting, upgraded,
+        within_ms,
     },
 };
 use replug_tests::{artifacts, harness::wait_until};
+use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 use std::{
+    collections::BTreeMap,
     fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
+    os::unix::{
+        self,
+        fs::{MetadataExt, PermissionsExt},
+    },
     path::Path,
 };
+
+/// A user who owns nothing, by custom.
+const NOBODY: u32 = 65_534;
 
 #[test]
 fn a_signed_file_serves_and_who_vouches_is_told() {
@@ -205,17 +214,19 @@ fn a_file_that_is_swapped_between_check_and_load_is_loaded_as_it_was_checked_or_
 }
 
 #[test]
-fn a_file_that_is_named_or_signed_as_another_version_is_refused() {
+fn a_file_that_is_named_or_signed_as_another_version_is_refused_and_what_served_serves_on() {
     let signer = Signer::new();
     let daemon = within_ms(1, &signer, "");
     let (first, second) = (library(&daemon, "markdown-v1"), library(&daemon, "markdown-v2"));
-    drop_signed(&daemon, &signer, &first, "markdown-2.0.0.so");
-    refused(&daemon, "markdown-2.0.0.so", "inspect.name_mismatch");
+    drop_signed(&daemon, &signer, &first, "markdown-1.0.0.so");
+    wait_until("1.0.0 serving", || serves(&daemon, "1.0.0"));
+    drop_signed(&daemon, &signer, &second, "markdown-3.0.0.so");
+    refused(&daemon, "markdown-3.0.0.so", "inspect.name_mismatch");
     sign_as(&daemon, "markdown.so", &signer.signature_saying(&second, &first));
     daemon.drop_file(&second, "markdown.so");
     let event = refused(&daemon, "markdown.so", "trust.statement");
     assert!(event.contains("version=1.0.0") && event.contains("version=2.0.0"), "{event}");
-    assert_eq!(daemon.status_of("markdown", "active"), serde_json::Value::Null);
+    assert!(serves(&daemon, "1.0.0"));
 }
 
 #[test]
@@ -238,6 +249,47 @@ fn a_world_writable_file_or_folder_is_refused_in_production() {
     // What the next step says is enough.
     fs::set_permissions(plugins(&daemon), Permissions::from_mode(0o755)).expect("is ours");
     wait_until("the second serving", || text(&daemon.verb(&["status"]).stdout).contains("markdown@1.0.0"));
+}
+
+#[test]
+fn a_file_of_another_owner_is_refused_in_production() {
+    let signer = Signer::new();
+    // A host that is told that it runs as a user who owns nothing here.
+    let calls = BTreeMap::from([(libc::SYS_geteuid, Vec::new())]);
+    let daemon = Daemon::refused(&trust_in(&signer, 60_000), calls, libc::EPERM);
+    let library = library(&daemon, "markdown-v1");
+    sign_as(&daemon, "markdown.so", &signer.signature(&library));
+    let part = daemon.home().join("part");
+    fs::copy(&library, &part).expect("copies");
+    // Root owns files that any host may load, and can give them away. Nobody else can.
+    let _ = unix::fs::chown(&part, Some(NOBODY), None);
+    let owner = fs::metadata(&part).expect("is there").uid();
+    fs::rename(part, plugins(&daemon).join("markdown.so")).expect("renames");
+    let event = refused(&daemon, "markdown.so", "trust.owner");
+    assert!(event.contains(&owner.to_string()) && event.contains("\"blame\":\"operator\""), "{event}");
+    assert_eq!(daemon.status_of("markdown", "active"), serde_json::Value::Null);
+}
+
+#[test]
+fn a_data_directory_that_does_not_allow_execution_is_named() {
+    // What a file system that is mounted noexec answers; the libraries of the host itself are
+    // mapped when few files are open.
+    let executable = i64::from(libc::PROT_EXEC).cast_unsigned();
+    let is_executable =
+        SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(executable), executable);
+    let is_late = SeccompCondition::new(4, SeccompCmpArgLen::Dword, SeccompCmpOp::Gt, 5);
+    let is_file = SeccompCondition::new(4, SeccompCmpArgLen::Dword, SeccompCmpOp::Lt, 1024);
+    let conditions = [is_executable, is_late, is_file].map(|condition| condition.expect("is one"));
+    let rule = SeccompRule::new(conditions.to_vec()).expect("is one");
+    let calls = BTreeMap::from([(libc::SYS_mmap, vec![rule])]);
+    let home = home();
+    let mut command = run_refused(home.path(), calls, libc::EPERM);
+    assert_eq!(ended(&mut command.spawn().expect("starts")).code(), Some(1));
+    let error = log(home.path());
+    let private = home.path().join("data/private");
+    assert!(error.contains("error[load.executable_store]"), "{error}");
+    assert!(error.contains(&format!("nothing in {} may be executed", private.display())), "{error}");
+    assert!(error.contains("mounted without noexec"), "{error}");
 }
 
 #[test]

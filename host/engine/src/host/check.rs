@@ -12,7 +12,7 @@ use crate::{
     event::FailureReport,
     id::Digest,
     pipeline::{self, DeployError, ReadError, read_manifest},
-    rehearse::{self, Rehearsal, RehearsalError, Report, Subject, Upgrade},
+    rehearse::{self, Library, Rehearsal, RehearsalError, Report, Subject, Upgrade},
     state::{envelope::Envelope, store::StoreError},
 };
 use std::{
@@ -81,7 +81,7 @@ impl HostBuilder {
         let CheckWith { before, state } = with;
         let config = self.configs.get(manifest.name.as_str());
         let upgrade = Upgrade {
-            before,
+            before: before.map(Library::Named),
             config: config.map(ToString::to_string).unwrap_or_default(),
             state: opened(state.as_deref(), &manifest, self).map_err(HostError::Failed)?,
             rows: Vec::new(),
@@ -90,7 +90,8 @@ impl HostBuilder {
             interfaces: self.wanted_interfaces(),
             absent: Vec::new(),
         };
-        let subject = Subject { library: file.to_owned(), digest: Digest::of(&bytes), upgrade };
+        let subject =
+            Subject { library: Library::Named(file.to_owned()), digest: Digest::of(&bytes), upgrade };
         let (report, verdict) = rehearse::run(rehearsal, subject, folder.as_ref(), &AtomicBool::new(false));
         Ok(Checked { manifest, hazards, report, verdict })
     }
@@ -142,7 +143,7 @@ impl Host {
         let Some(_turn) = turns.take(stop) else { return Err(HostError::Stopped) };
         let checking = self.ask(|done| Command::Check { file, state, done }).wait()?;
         let Checking { candidate, upgrade, folder, lock: _lock } = *checking;
-        let library = candidate.staged.copy.path().to_owned();
+        let library = Library::Ours(candidate.staged.copy.clone());
         let subject = Subject { library, digest: candidate.id.digest, upgrade };
         let (report, verdict) = rehearse::run(rehearsal, subject, &folder, stop);
         let (manifest, hazards) = ((*candidate.manifest).clone(), candidate.hazards.clone());

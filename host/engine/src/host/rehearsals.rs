@@ -15,7 +15,8 @@ use crate::{
     id::{PluginName, VersionId},
     pipeline::{self, DeployError},
     rehearse::{
-        self, Differing, Protection, RehearsalError, Replayed, Report, RowsWay, StateWay, Subject, Upgrade,
+        self, Differing, Library, Protection, RehearsalError, Replayed, Report, RowsWay, StateWay, Subject,
+        Upgrade,
     },
     service::{KeptCall, Serving, TableOf},
     state::{
@@ -24,12 +25,9 @@ use crate::{
     },
     table::SampleRow,
 };
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 /// Rows of each table on which it is tried what will be done to all, and their bytes.
@@ -59,7 +57,7 @@ impl Control {
             catalog.get(id.name.as_str()).and_then(|versions| versions.active()).map(|active| active.digest)
         };
         let upgrade = self.upgrade_to(&candidate.manifest, None);
-        let (library, digest) = (candidate.staged.copy.path().to_owned(), id.digest);
+        let (library, digest) = (Library::Ours(candidate.staged.copy.clone()), id.digest);
         let (folder, stop) = (self.rehearsals.clone(), Arc::<AtomicBool>::default());
         let (inside, turns) = (Arc::clone(&stop), Arc::clone(&self.turns));
         let job = Job::start("replug-rehearse", self.shared.nudger(), move || {
@@ -175,14 +173,14 @@ impl Control {
 
     /// The calls that came last, and the library of the version that serves, on which they
     /// are made too.
-    fn calls_to_replay(&self, new: &Manifest) -> (Vec<KeptCall>, Option<PathBuf>) {
+    fn calls_to_replay(&self, new: &Manifest) -> (Vec<KeptCall>, Option<Library>) {
         let entry = self.shared.directory.entry(&new.name);
         let calls = entry.kept_calls();
         let serving = entry.slot.look(holder(REPLAY)).filter(|_| !calls.is_empty());
         // The rows that they are about are not there.
         let has_tables = |serving: &Serving| serving.manifest().state.tables || new.state.tables;
         match serving.filter(|serving| !has_tables(serving)) {
-            Some(serving) => (calls, Some(serving.loaded().path().to_owned())),
+            Some(serving) => (calls, Some(Library::Ours(serving.loaded().copy()))),
             None => (Vec::new(), None),
         }
     }
@@ -195,7 +193,7 @@ impl Control {
         &mut self,
         new: &Manifest,
         absent: &mut Vec<Protection>,
-    ) -> (Option<Envelope>, Option<PathBuf>) {
+    ) -> (Option<Envelope>, Option<Library>) {
         if !new.state.snapshot {
             return (None, None);
         }
@@ -219,7 +217,7 @@ impl Control {
             from > to && matches!(chain::plan(&request), Ok(Plan::Steps(_)))
         });
         let library =
-            serving.as_ref().filter(|_| leads_down).map(|serving| serving.loaded().path().to_owned());
+            serving.as_ref().filter(|_| leads_down).map(|serving| Library::Ours(serving.loaded().copy()));
         let is_of_use = from.is_some_and(|from| from <= to || leads_down);
         if let Some(serving) = serving.filter(|_| is_of_use) {
             let state = self.state_of(serving).map_err(|why| absent.push(why));

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::proof::{self, Pin};
-use crate::failure::{Code, Failure};
+use crate::{
+    artifact::stage::may_be_code,
+    failure::{Code, Failure},
+};
 
 /// One `dlopen` or `dlclose` at a time: which libraries came along with a
 /// plugin is found by comparing what is mapped before and after.
@@ -39,7 +42,7 @@ impl Library {
         // call that needs it. LOCAL: plugins must not see each other's symbols.
         // SAFETY: the caller's promise.
         let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
-            .map_err(|source| OpenError { path: path.to_owned(), reason: loader_words(&source, path) })?;
+            .map_err(|source| OpenError::of(path, &source))?;
         let companions =
             proof::mapped_files().into_iter().filter(|file| file != path && !before.contains(file)).collect();
         Ok(Library { handle: std::mem::ManuallyDrop::new(handle), path: path.to_owned(), companions })
@@ -110,20 +113,26 @@ fn stayed(companions: Vec<PathBuf>) -> Vec<PathBuf> {
 pub struct OpenError {
     /// The private copy.
     pub path: PathBuf,
-    /// The loader's words.
+    /// The loader's words, and what they leave out.
     pub reason: String,
+    /// Its file system allows no execution.
+    pub is_noexec: bool,
+}
+
+impl OpenError {
+    fn of(path: &Path, source: &libloading::Error) -> OpenError {
+        let is_noexec = matches!(may_be_code(path), Ok(false));
+        let mut reason = loader_words(source, path);
+        if is_noexec {
+            reason += ": its file system is mounted noexec";
+        }
+        OpenError { path: path.to_owned(), reason, is_noexec }
+    }
 }
 
 impl Failure for OpenError {
     fn code(&self) -> Code {
-        // A file system mounted noexec refuses the mapping, in these words; so
-        // does a process without memory, for another reason.
-        let says = |words| self.reason.contains(words);
-        if says("failed to map segment") && says("Operation not permitted") {
-            Code::LoadExecutableStore
-        } else {
-            Code::LoadOpen
-        }
+        if self.is_noexec { Code::LoadExecutableStore } else { Code::LoadOpen }
     }
 }
 
@@ -135,18 +144,4 @@ fn loader_words(error: &libloading::Error, path: &Path) -> String {
     };
     let prefix = format!("{}: ", path.display());
     text.strip_prefix(&prefix).unwrap_or(&text).to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_refused_permission_speaks_of_a_store_that_is_not_executable() {
-        let code = |reason: &str| OpenError { path: "x.so".into(), reason: reason.to_owned() }.code();
-        let of_mapping = |why| format!("failed to map segment from shared object: {why}");
-        assert_eq!(code(&of_mapping("Operation not permitted")), Code::LoadExecutableStore);
-        assert_eq!(code(&of_mapping("Cannot allocate memory")), Code::LoadOpen);
-        assert_eq!(code("undefined symbol: nothing"), Code::LoadOpen);
-    }
 }

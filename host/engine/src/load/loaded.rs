@@ -111,6 +111,11 @@ impl Loaded {
         self.library.path()
     }
 
+    /// The same, to keep it on disk.
+    pub(crate) fn copy(&self) -> PrivateCopy {
+        self.copy.clone()
+    }
+
     /// The interfaces on offer.
     pub fn interfaces(&self) -> impl ExactSizeIterator<Item = InterfaceRow<'_>> {
         self.handshake.interfaces()

@@ -7,7 +7,9 @@ use super::{
     scratch::Scratch,
     wire::{Bounds, FORMAT, Limits, Protection, Request, WantedInterface, rows_as_bytes},
 };
-use crate::{id::Digest, service::KeptCall, state::envelope::Envelope, table::SampleRow};
+use crate::{
+    artifact::stage::PrivateCopy, id::Digest, service::KeptCall, state::envelope::Envelope, table::SampleRow,
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal},
@@ -30,10 +32,26 @@ use std::{
 /// How often it is looked whether the host ends.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// A file that is copied when its turn comes.
+pub(crate) enum Library {
+    Named(PathBuf),
+    /// It is there for as long as this is.
+    Ours(PrivateCopy),
+}
+
+impl Library {
+    fn path(&self) -> &Path {
+        match self {
+            Library::Named(path) => path,
+            Library::Ours(copy) => copy.path(),
+        }
+    }
+}
+
 /// What is to be rehearsed.
 pub(crate) struct Subject {
-    /// The private copy, and the digest that it has.
-    pub(crate) library: PathBuf,
+    /// The library, and the digest that it has.
+    pub(crate) library: Library,
     pub(crate) digest: Digest,
     pub(crate) upgrade: Upgrade,
 }
@@ -41,7 +59,7 @@ pub(crate) struct Subject {
 /// What it is upgraded from, and with what.
 pub(crate) struct Upgrade {
     /// The library of the version before, where it converts the state, or gives it.
-    pub(crate) before: Option<PathBuf>,
+    pub(crate) before: Option<Library>,
     pub(crate) config: String,
     pub(crate) state: Option<Envelope>,
     /// Some rows of tables, by name.
@@ -65,9 +83,13 @@ pub(crate) fn run(
     let begun = Instant::now();
     let absent = mem::take(&mut subject.upgrade.absent);
     let mut heard = Heard::default();
-    let verdict =
-        Scratch::new(folder).and_then(|scratch| follow(rehearsal, subject, &scratch, (&mut heard, stop)));
-    let unfinished = heard.unfinished();
+    let mut unfinished = None;
+    let verdict = Scratch::new(folder).and_then(|scratch| {
+        let verdict = follow(rehearsal, subject, &scratch, (&mut heard, stop));
+        // The removal of the folder is no part of it.
+        unfinished = heard.unfinished();
+        verdict
+    });
     let mut report = heard.report;
     report.unfinished = unfinished;
     report.protections.extend(absent);
@@ -95,9 +117,9 @@ fn follow(
     let request = Request {
         format: FORMAT,
         host: std::process::id(),
-        library,
+        library: library.path().to_owned(),
         digest,
-        before,
+        before: before.as_ref().map(|before| before.path().to_owned()),
         config,
         state,
         rows: samples,

@@ -75,7 +75,8 @@ pub enum RehearsalError {
         /// Why.
         message: String,
     },
-    /// It is the version that serves which cannot give its state.
+    /// It is the version that serves which failed: as it gave its state, or converted it, or
+    /// was called beside the new one.
     #[error("rehearsal, {}: the version that serves: {message}", step.as_str())]
     Before {
         /// The step.

@@ -33,7 +33,7 @@ pub(super) struct Heard {
     pub(super) of_before: bool,
     /// Threads of that one.
     pub(super) besides: u64,
-    refused: Option<(Step, Said)>,
+    refused: Option<(Step, bool, Said)>,
     is_done: bool,
     /// Something that no helper says.
     nonsense: Option<String>,
@@ -115,7 +115,7 @@ impl Heard {
             Record::State { way } => self.report.state = Some(way),
             Record::Rows { rows } => self.report.rows.push(rows),
             Record::Replayed { replayed } => self.report.replayed = Some(replayed),
-            Record::Refused { step, said } => self.refused = Some((step, said)),
+            Record::Refused { step, of_before, said } => self.refused = Some((step, of_before, said)),
             // The last step is behind it, or this was said by somebody else.
             Record::Done => {
                 let unloaded = |done: &Done| done.step == Step::Unload;
@@ -131,8 +131,12 @@ pub(super) fn verdict(rehearsal: &Rehearsal, heard: &mut Heard, ended: Ended) ->
     if matches!(ended, Ended::Stopped) {
         return Err(RehearsalError::Stopped);
     }
-    if let Some((step, said)) = heard.refused.take() {
-        return Err(refused(step, said).unwrap_or_else(no_helper));
+    if let Some((step, of_before, said)) = heard.refused.take() {
+        return Err(match refused(step, said) {
+            Ok(error) if of_before => by_before(step, error),
+            Ok(error) => error,
+            Err(reason) => no_helper(reason),
+        });
     }
     let Some(step) = heard.at else {
         let stderr = last_lines(&heard.stderr);
@@ -146,9 +150,7 @@ pub(super) fn verdict(rehearsal: &Rehearsal, heard: &mut Heard, ended: Ended) ->
         (Ok(()), _) => Ok(()),
         // Nothing of the plugin has run.
         (Err(error), Step::Confine) => Err(no_helper(error.to_string())),
-        (Err(error), _) if heard.of_before => {
-            Err(RehearsalError::Before { step, code: error.code(), message: error.to_string() })
-        }
+        (Err(error), _) if heard.of_before => Err(by_before(step, error)),
         (Err(error), _) => Err(error),
     }
 }
@@ -185,14 +187,21 @@ fn how_it_ended(
     }
 }
 
+/// It is the version before that did it.
+fn by_before(step: Step, error: RehearsalError) -> RehearsalError {
+    let code = error.code();
+    let message = match error {
+        RehearsalError::Refused { message, .. } => message,
+        other => other.to_string(),
+    };
+    RehearsalError::Before { step, code, message }
+}
+
 /// What the child refuses the version for; else what is wrong with the child.
 fn refused(step: Step, said: Said) -> Result<RehearsalError, String> {
     Ok(match said {
         Said::Failure { code, message } => {
             RehearsalError::Refused { step, code: known(&code, &message)?, message }
-        }
-        Said::Before { code, message } => {
-            RehearsalError::Before { step, code: known(&code, &message)?, message }
         }
         Said::Descriptors { closed } => RehearsalError::Descriptors { step, closed },
         Said::Threads { threads, max } => RehearsalError::Threads { step, threads, max },

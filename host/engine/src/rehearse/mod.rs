@@ -30,7 +30,7 @@ mod heard;
 mod scratch;
 mod child;
 
-pub(crate) use child::{Subject, Upgrade, run};
+pub(crate) use child::{Library, Subject, Upgrade, run};
 pub(crate) use confine::confine;
 pub use error::RehearsalError;
 pub(crate) use heard::LINE_CLOSED;

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// The version of this form: a helper of another one refuses the request.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// The longest request, in bytes: a configuration, and paths.
 const REQUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -104,10 +104,14 @@ pub enum Step {
     Load,
     /// An instance is built with the real configuration.
     Prepare,
+    /// The instance says which methods it has.
+    Methods,
     /// The version before is loaded too: it converts state on the way down, or gives it.
     Before,
     /// The state is brought to the version's schema.
     Migrate,
+    /// The version reads it, as it does beside calls.
+    Read,
     /// The instance takes it.
     Restore,
     /// The instance gives it.
@@ -139,8 +143,10 @@ impl Step {
             Step::Confine => "confine",
             Step::Load => "load",
             Step::Prepare => "prepare",
+            Step::Methods => "methods",
             Step::Before => "before",
             Step::Migrate => "migrate",
+            Step::Read => "read",
             Step::Restore => "restore",
             Step::Export => "export",
             Step::MigrateBack => "migrate_back",
@@ -178,8 +184,8 @@ pub(crate) enum Record {
     Rows { rows: RowsWay },
     /// Which answers differ.
     Replayed { replayed: Replayed },
-    /// The version is refused.
-    Refused { step: Step, said: Said },
+    /// The version is refused, or the one before has failed.
+    Refused { step: Step, of_before: bool, said: Said },
     /// Everything was done.
     Done,
 }
@@ -190,8 +196,6 @@ pub(crate) enum Record {
 pub(crate) enum Said {
     /// For what it would be refused for in the host, too.
     Failure { code: String, message: String },
-    /// The version before failed, and not the one that is rehearsed.
-    Before { code: String, message: String },
     /// It closed or replaced descriptors that are not its own.
     Descriptors { closed: Vec<String> },
     /// It started more threads than it may.

@@ -118,6 +118,12 @@ pub enum StageError {
         /// What the system says.
         source: io::Error,
     },
+    /// Nothing in the directory of private copies may be executed.
+    #[error("nothing in {} may be executed: its file system is mounted noexec", path.display())]
+    NotExecutable {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The private copy cannot be written.
     #[error("the private copy {} cannot be written", path.display())]
     Store {
@@ -137,6 +143,7 @@ impl Failure for StageError {
             StageError::TooLarge { .. } => Code::StageTooLarge,
             StageError::Changing { .. } => Code::StageChanging,
             StageError::Gone { .. } => Code::StageGone,
+            StageError::NotExecutable { .. } => Code::LoadExecutableStore,
             StageError::Map { .. } | StageError::Store { .. } => Code::StageStore,
         }
     }

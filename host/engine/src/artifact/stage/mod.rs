@@ -16,9 +16,12 @@ use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 use sha2::Digest as _;
 
 use crate::clock::monotonic_ns;
@@ -67,12 +70,16 @@ pub struct Staged {
     pub copy: PrivateCopy,
 }
 
-/// A private copy on disk; deleted when dropped.
+/// A private copy on disk; deleted when the last clone is dropped.
 ///
 /// It must outlive the mapping of the library: a struct that holds both names
 /// the library first, because fields are dropped in that order.
+#[derive(Debug, Clone)]
+pub struct PrivateCopy(Arc<OnDisk>);
+
+/// A file that is deleted when this is dropped.
 #[derive(Debug)]
-pub struct PrivateCopy {
+struct OnDisk {
     path: PathBuf,
 }
 
@@ -80,7 +87,7 @@ impl PrivateCopy {
     /// Where it is: `<sha256>-<serial>.so`, mode 0400, under a name that no
     /// other copy of this process ever has.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 
     /// Its bytes, straight from the page cache: a plugin of 100 MiB is
@@ -89,8 +96,8 @@ impl PrivateCopy {
     /// # Errors
     /// `stage.store` if it cannot be opened or mapped.
     pub(crate) fn map(&self) -> Result<Mmap, StageError> {
-        let unreadable = |source| StageError::Map { path: self.path.clone(), source };
-        let file = File::open(&self.path).map_err(unreadable)?;
+        let unreadable = |source| StageError::Map { path: self.path().to_owned(), source };
+        let file = File::open(self.path()).map_err(unreadable)?;
         // SAFETY: nobody changes or truncates the file while it is mapped: it
         // was written by this process under a name that was never used before,
         // is closed to writing (0400) in a directory closed to others (0700),
@@ -100,7 +107,7 @@ impl PrivateCopy {
     }
 }
 
-impl Drop for PrivateCopy {
+impl Drop for OnDisk {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound
@@ -119,13 +126,18 @@ impl Stager {
     /// process that lives would be removed too.
     ///
     /// # Errors
-    /// `stage.store` if the directory cannot be made or written.
+    /// `stage.store` if the directory cannot be made or written,
+    /// `load.executable_store` if nothing in it may be executed.
     pub fn new(directory: impl Into<PathBuf>, limits: StageLimits) -> Result<Stager, StageError> {
         let directory = directory.into();
         let prepared = prepare(&directory).and_then(|()| fs::canonicalize(&directory));
         // The kernel lists mappings by this path, whatever way led here: what
         // is looked up by another is never found.
         let directory = prepared.map_err(|source| StageError::Store { path: directory, source })?;
+        let probed = probe(&directory);
+        if !probed.map_err(|source| StageError::Store { path: directory.clone(), source })? {
+            return Err(StageError::NotExecutable { path: directory });
+        }
         // Counting on from the clock, no name comes twice in a process, even if
         // it makes several stagers: dlopen would return the library that it
         // already has under that name.
@@ -192,7 +204,7 @@ impl Stager {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.join(format!("{serial}{TEMPORARY_SUFFIX}"));
         match OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path) {
-            Ok(file) => Ok(Part { file, copy: PrivateCopy { path }, serial }),
+            Ok(file) => Ok(Part { file, on_disk: OnDisk { path }, serial }),
             Err(source) => Err(StageError::Store { path, source }),
         }
     }
@@ -225,7 +237,7 @@ impl Stager {
             hasher.update(bytes);
             part.file
                 .write_all(bytes)
-                .map_err(|source| StageError::Store { path: part.copy.path.clone(), source })?;
+                .map_err(|source| StageError::Store { path: part.on_disk.path.clone(), source })?;
             left -= bytes.len() as u64;
         }
         let after = source.metadata().map_err(unreadable)?;
@@ -238,10 +250,10 @@ impl Stager {
     /// Gives a finished copy its name.
     fn commit(&self, mut part: Part, digest: Digest) -> Result<PrivateCopy, StageError> {
         let path = self.directory.join(format!("{digest}-{}.so", part.serial));
-        match fs::rename(&part.copy.path, &path) {
+        match fs::rename(&part.on_disk.path, &path) {
             Ok(()) => {
-                part.copy.path = path;
-                Ok(part.copy)
+                part.on_disk.path = path;
+                Ok(PrivateCopy(Arc::new(part.on_disk)))
             }
             Err(source) => Err(StageError::Store { path, source }),
         }
@@ -251,7 +263,7 @@ impl Stager {
 /// A copy under way; removed when dropped.
 struct Part {
     file: File,
-    copy: PrivateCopy,
+    on_disk: OnDisk,
     serial: u64,
 }
 
@@ -277,6 +289,28 @@ fn prepare(directory: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether what is written into the directory may be executed.
+fn probe(directory: &Path) -> io::Result<bool> {
+    let probe = OnDisk { path: directory.join(format!("0{TEMPORARY_SUFFIX}")) };
+    fs::write(&probe.path, "probe")?;
+    may_be_code(&probe.path)
+}
+
+/// Whether the system maps a file as code. It does not where the file system is mounted
+/// noexec, and the loader does not say that it is for this.
+///
+/// # Errors
+/// It cannot be opened, or not mapped for another reason.
+pub(crate) fn may_be_code(path: &Path) -> io::Result<bool> {
+    let file = File::open(path)?;
+    // SAFETY: nothing is read through the mapping, or executed, and it is gone at once.
+    match unsafe { MmapOptions::new().len(1).map_exec(&file) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a name is one that [`Stager`] gives. Nothing else is ever removed.

@@ -74,8 +74,10 @@ fn the_copy_lives_as_long_as_its_owner() {
     let workshop = Workshop::new();
     let staged = workshop.stager.stage(&workshop.write("a.so", b"content")).expect("staged");
     let Staged { copy, .. } = staged;
-    assert!(copy.path().exists());
+    let other = copy.clone();
     drop(copy);
+    assert!(other.path().exists());
+    drop(other);
     assert_eq!(workshop.left_behind(), 0);
 }
 

@@ -20,7 +20,7 @@ const SHOWN_CHARS_MAX: usize = 200;
 
 /// A method as a version lists it; what is not known here is not looked at.
 #[derive(Deserialize)]
-struct Listed {
+pub(super) struct Listed {
     name: String,
     #[serde(default)]
     repeatable: bool,
@@ -49,24 +49,27 @@ impl Stage {
     /// answers differ refuses nothing: it may be what the new one is for.
     pub(super) fn replay(
         &mut self,
-        new: &Serving,
+        (new, methods): (&Serving, &[Listed]),
         old: &Serving,
         (calls, limits): (&[KeptCall], AnswerLimits),
     ) -> Result<(), Stopped> {
-        let (old_methods, new_methods) = (listed(old).map_err(Stopped::of_before)?, listed(new)?);
         let names = |methods: &[Listed]| -> BTreeSet<String> {
             methods.iter().filter(|method| method.repeatable).map(|method| method.name.clone()).collect()
         };
-        let (of_old, of_new) = (names(&old_methods), names(&new_methods));
-        let may = |call: &&KeptCall| of_old.contains(&call.method) && of_new.contains(&call.method);
-        let made: Vec<&KeptCall> = calls.iter().filter(may).collect();
+        let of_new = names(methods);
         let time = Duration::from_millis(self.limits.replay_ms);
         let answers = |version: &Serving, calls: &[&KeptCall]| -> Vec<_> {
             let until_ns = monotonic_ns().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
             let in_time = calls.iter().take_while(|_| monotonic_ns() < until_ns);
             in_time.map(|call| answer(version, limits, (&call.method, &call.body), until_ns)).collect()
         };
-        let before = self.step_of_before(Step::ReplayBefore, |_| Ok(answers(old, &made)))?;
+        let (made, before) = self.step_of_before(Step::ReplayBefore, |_| {
+            let of_old = names(&listed(old)?);
+            let may = |call: &&KeptCall| of_old.contains(&call.method) && of_new.contains(&call.method);
+            let made: Vec<&KeptCall> = calls.iter().filter(may).collect();
+            let before = answers(old, &made);
+            Ok((made, before))
+        })?;
         let now = self.step(Step::Replay, |_| Ok(answers(new, &made[..before.len()])))?;
         let differing: Vec<Differing> = made
             .iter()
@@ -90,21 +93,22 @@ impl Stage {
     }
 
     /// Makes the calls that the version gives as examples: each has to be answered.
-    pub(super) fn make_sample_calls(&mut self, new: &Serving, limits: AnswerLimits) -> Result<(), Stopped> {
-        let methods = listed(new)?;
+    pub(super) fn make_sample_calls(
+        &mut self,
+        new: &Serving,
+        methods: &[Listed],
+        limits: AnswerLimits,
+    ) -> Result<(), Stopped> {
         if methods.iter().all(|method| method.samples.is_empty()) {
             return Ok(());
         }
         self.step(Step::Samples, |_| {
-            for method in &methods {
+            for method in methods {
                 for sample in &method.samples {
                     answer(new, limits, (&method.name, sample.bytes()), 0).map_err(|error| {
                         let (method, message) = (method.name.clone(), shown(&error.to_string()));
-                        Stopped(Said::Sample {
-                            method,
-                            body: shown(&String::from_utf8_lossy(sample.bytes())),
-                            message,
-                        })
+                        let body = shown(&String::from_utf8_lossy(sample.bytes()));
+                        Said::Sample { method, body, message }
                     })?;
                 }
             }
@@ -114,7 +118,7 @@ impl Stage {
 }
 
 /// The methods of a version; none where it gives no such list.
-fn listed(version: &Serving) -> Result<Vec<Listed>, Stopped> {
+pub(super) fn listed(version: &Serving) -> Result<Vec<Listed>, Stopped> {
     Ok(serde_json::from_slice(&ran(version.methods())?).unwrap_or_default())
 }
 

@@ -31,7 +31,7 @@ impl Stage {
             // SAFETY: the instance is gone, so this thread does not enter it again.
             unsafe { loaded.detach_thread() };
             close(loaded, Duration::from_millis(stage.bounds.threads_ms)).map_err(|pins| {
-                Stopped(Said::Resident { pins: pins.iter().map(ToString::to_string).collect() })
+                Said::Resident { pins: pins.iter().map(ToString::to_string).collect() }.into()
             })
         })
     }
@@ -39,7 +39,7 @@ impl Stage {
     /// Nobody is left who could close them.
     pub(super) fn leaves_no_file_open(&self) -> Result<(), Stopped> {
         let files = self.open_files()?;
-        if files.is_empty() { Ok(()) } else { Err(Stopped(Said::Leaked { files })) }
+        if files.is_empty() { Ok(()) } else { Err(Said::Leaked { files }.into()) }
     }
 }
 

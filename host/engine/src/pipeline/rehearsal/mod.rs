@@ -24,6 +24,7 @@ use crate::{
     service::{Directory, Serving},
     state::envelope::Envelope,
 };
+use calls::listed;
 use holdings::{Gauge, HOOKS, Holdings};
 use replug_abi::TypedInterface;
 use set::{Set, TABLES};
@@ -125,8 +126,11 @@ fn helper(interfaces: Interfaces) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The version is refused.
-struct Stopped(Said);
+/// The version is refused, or the one before has failed.
+struct Stopped {
+    said: Said,
+    of_before: bool,
+}
 
 impl From<DeployError> for Stopped {
     fn from(error: DeployError) -> Self {
@@ -140,23 +144,26 @@ impl From<NotStarted> for Stopped {
     }
 }
 
+impl From<Said> for Stopped {
+    fn from(said: Said) -> Self {
+        Stopped { said, of_before: false }
+    }
+}
+
 impl Stopped {
     fn by(error: &dyn Failure) -> Stopped {
         let FailureReport { code, message, .. } = FailureReport::of(error);
-        Stopped(Said::Failure { code: code.to_owned(), message: cut_off(&message, MESSAGE_CHARS_MAX) })
+        Said::Failure { code: code.to_owned(), message: cut_off(&message, MESSAGE_CHARS_MAX) }.into()
     }
 
     /// It is the version before that failed.
-    fn of_before(self) -> Stopped {
-        Stopped(match self.0 {
-            Said::Failure { code, message } => Said::Before { code, message },
-            other => other,
-        })
+    fn by_before(self) -> Stopped {
+        Stopped { of_before: true, ..self }
     }
 
     fn host(what: &str, error: &io::Error) -> Stopped {
         let code = Code::RehearsalHost.as_str().to_owned();
-        Stopped(Said::Failure { code, message: format!("{what}: {error}") })
+        Said::Failure { code, message: format!("{what}: {error}") }.into()
     }
 }
 
@@ -184,7 +191,7 @@ impl Stage {
     fn end_with(&mut self, ended: Result<(), Stopped>) -> ! {
         let record = match ended {
             Ok(()) => Record::Done,
-            Err(Stopped(said)) => Record::Refused { step: self.at, said },
+            Err(Stopped { said, of_before }) => Record::Refused { step: self.at, of_before, said },
         };
         self.say(&record);
         // SAFETY: ends the process. Nothing of the plugin runs any more: neither its
@@ -196,6 +203,7 @@ impl Stage {
         let Set { candidate, before, directory, state, rows, calls } = set;
         let opened = self.step(Step::Load, |_| Ok(start::open(candidate, &directory, &nobody_waits())?))?;
         let serving = self.step(Step::Prepare, |_| Ok(start::prepared(opened, &directory, config)?))?;
+        let methods = self.step(Step::Methods, |_| listed(&serving))?;
         let had_state = before.as_ref().is_some_and(|before| before.manifest.state.snapshot);
         if had_state && !serving.manifest().state.snapshot {
             return Err(DeployError::Model { from: "snapshot", to: "stateless" }.into());
@@ -203,8 +211,7 @@ impl Stage {
         let takes_state = serving.manifest().state.snapshot;
         let (old, state) = match before.filter(|_| takes_state || !calls.is_empty()) {
             Some(before) => self.step_of_before(Step::Before, |stage| {
-                let opened = stage.open_before(before, &directory, config, state);
-                let (old, state) = opened.map_err(Stopped::of_before)?;
+                let (old, state) = stage.open_before(before, &directory, config, state)?;
                 Ok((Some(old), state))
             })?,
             None => (None, state),
@@ -218,9 +225,9 @@ impl Stage {
         self.step(Step::SelfTest, |_| ran(serving.hook(Hook::SelfTest)))?;
         let answers = directory.answer_limits();
         if let Some(old) = old.as_ref().filter(|_| !calls.is_empty()) {
-            self.replay(&serving, old, (&calls, answers))?;
+            self.replay((&serving, &methods), old, (&calls, answers))?;
         }
-        self.make_sample_calls(&serving, answers)?;
+        self.make_sample_calls(&serving, &methods, answers)?;
         self.end(serving)?;
         if old.is_none() {
             return self.leaves_no_file_open();
@@ -261,7 +268,7 @@ impl Stage {
         self.take(step, false, does)
     }
 
-    /// The same for one that the version before does: its death there is not the new one's.
+    /// The same for one that the version before does: nothing of it is the new one's doing.
     fn step_of_before<T>(
         &mut self,
         step: Step,
@@ -271,6 +278,16 @@ impl Stage {
     }
 
     fn take<T>(
+        &mut self,
+        step: Step,
+        of_before: bool,
+        does: impl FnOnce(&mut Stage) -> Result<T, Stopped>,
+    ) -> Result<T, Stopped> {
+        let taken = self.take_and_measure(step, of_before, does);
+        taken.map_err(|stopped| if of_before { stopped.by_before() } else { stopped })
+    }
+
+    fn take_and_measure<T>(
         &mut self,
         step: Step,
         of_before: bool,
@@ -296,7 +313,7 @@ impl Stage {
     fn holds(&self) -> Result<Holdings, Stopped> {
         // The files by which it is read have been there all the time.
         let closed = |error| vec![format!("what the child is measured by ({error})")];
-        self.gauge.read().map_err(|error| Stopped(Said::Descriptors { closed: closed(error) }))
+        self.gauge.read().map_err(|error| Said::Descriptors { closed: closed(error) }.into())
     }
 
     /// What the plugin holds; refused where it must not have that, or has closed what is
@@ -310,11 +327,11 @@ impl Stage {
             .map(|(number, was)| format!("descriptor {number} ({})", was.display()))
             .collect();
         if !closed.is_empty() {
-            return Err(Stopped(Said::Descriptors { closed }));
+            return Err(Said::Descriptors { closed }.into());
         }
         let threads = now.threads.saturating_sub(self.of_before.threads);
         if threads > self.limits.threads {
-            return Err(Stopped(Said::Threads { threads, max: self.limits.threads }));
+            return Err(Said::Threads { threads, max: self.limits.threads }.into());
         }
         let descriptors = self.of_the_plugin(now).count() as u64;
         Ok(Measured { micros, memory_kib: now.memory_kib, threads, descriptors })

@@ -48,7 +48,7 @@ impl Stage {
             let (wanted, found) = (request.digest.to_string(), candidate.id.digest.to_string());
             return Err(DeployError::Replaced { wanted, found }.into());
         }
-        let before = request.before.as_deref().map(copied).transpose().map_err(Stopped::of_before)?;
+        let before = request.before.as_deref().map(copied).transpose().map_err(Stopped::by_before)?;
         let bytes = request.state.as_ref().map(fs::read).transpose();
         let bytes = bytes.map_err(|error| Stopped::host("its state cannot be read", &error))?;
         let opened = bytes.map(|bytes| Envelope::open(&bytes, self.bounds.state_bytes)).transpose();

@@ -49,17 +49,17 @@ impl Stage {
         self.say(&Record::State { way: way.clone() });
         let converter = old.filter(|_| from > to).unwrap_or(new);
         let is_down = from > to;
-        let of_converter = |stopped: Stopped| if is_down { stopped.of_before() } else { stopped };
         let (schema, payload) = self.take(Step::Migrate, is_down, |_| {
             let plan = plan(from, to, converter.steps()).map_err(DeployError::from)?;
-            let converted = converted(converter, &plan, (from, to), &state.payload, bytes_max);
-            let (schema, payload) = converted.map_err(|error| of_converter(error.into()))?;
-            // As the host tries it beside calls.
-            ran(new.loaded().read(schema, payload.as_deref().unwrap_or(&state.payload)))?;
-            // With callers waiting, a version that can makes the steps as it restores.
-            let by_itself = !is_down && payload.is_some() && new.loaded().restores_earlier_schemas();
-            Ok(if by_itself { (from, None) } else { (schema, payload) })
+            Ok(converted(converter, &plan, (from, to), &state.payload, bytes_max)?)
         })?;
+        // As the host tries it beside calls.
+        self.step(Step::Read, |_| {
+            ran(new.loaded().read(schema, payload.as_deref().unwrap_or(&state.payload)))
+        })?;
+        // With callers waiting, a version that can makes the steps as it restores.
+        let by_itself = !is_down && payload.is_some() && new.loaded().restores_earlier_schemas();
+        let (schema, payload) = if by_itself { (from, None) } else { (schema, payload) };
         let payload = payload.as_deref().unwrap_or(&state.payload);
         self.step(Step::Restore, |_| ran(new.restore(schema, payload)))?;
         let after = self.step(Step::Export, |_| ran(new.export(bytes_max)))?;
