@@ -64,11 +64,13 @@ fn status_table(status: &Value) -> String {
         attention.push(format!("{residents} versions stay in memory that should be gone"));
     }
     let mut text = match attention.as_slice() {
-        [] => {
-            format!("all right: {} plugins, watching by {}\n\n", plugins.len(), text_of(&status["watching"]))
-        }
-        all => format!("attention: {}\n\n", all.join("; ")),
+        [] => format!("all right: {} plugins, watching by {}\n", plugins.len(), text_of(&status["watching"])),
+        all => format!("attention: {}\n", all.join("; ")),
     };
+    if status["trusts_anyone"] == true {
+        text += "for development: files are loaded whoever made them\n";
+    }
+    text.push('\n');
     let mut rows = vec![row([
         "PLUGIN",
         "STATE",

@@ -306,4 +306,8 @@ fn a_host_that_could_load_nothing_does_not_start_and_says_what_to_do() {
 fn a_host_for_development_says_that_it_asks_nobody() {
     let daemon = Daemon::start();
     assert!(daemon.log().contains("is loaded, signed or not"), "{}", daemon.log());
+    let shown = |daemon: &Daemon| text(&daemon.verb(&["status"]).stdout);
+    assert!(shown(&daemon).contains("\nfor development: "), "{}", shown(&daemon));
+    let trusting = trusting(&Signer::new(), "");
+    assert!(!shown(&trusting).contains("for development"), "{}", shown(&trusting));
 }

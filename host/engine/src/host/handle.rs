@@ -314,6 +314,7 @@ impl Host {
         HostStatus {
             plugin_dir: self.inner.plugin_dir.display().to_string(),
             watching: shared.watching().to_string(),
+            trusts_anyone: !shared.trust().is_production(),
             barrier: barrier::kind().as_str().to_owned(),
             residents: shared.residents(),
             plugins: shared.directory.all().iter().map(|entry| shared.status_of(entry)).collect(),

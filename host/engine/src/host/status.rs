@@ -12,6 +12,9 @@ pub struct HostStatus {
     pub watching: String,
     /// Which barrier the dispatch core uses.
     pub barrier: String,
+    /// Files are loaded whoever made them; in production only those for which a key or a
+    /// digest vouches.
+    pub trusts_anyone: bool,
     /// Versions that should be gone and are not.
     pub residents: usize,
     /// The plugins, by name.
