@@ -73,6 +73,16 @@ impl<P: Payload> Running<'_, P> {
     pub(crate) fn entered(&self) -> Entered<'_, P> {
         Entered { record: self.frame.record, header: self.frame.header, frame: PhantomData }
     }
+
+    /// What the closure makes of the call, which ends then and not when somebody has put
+    /// the answer into its place: what is written before the end has to be in memory, and
+    /// may be in a register after it.
+    #[inline(always)]
+    pub(crate) fn end_behind<R>(self, call: impl FnOnce(Entered<'_, P>) -> R) -> R {
+        let answer = call(self.entered());
+        drop(self);
+        answer
+    }
 }
 
 /// A place on this thread's hazard stack that holds a version.

@@ -94,7 +94,7 @@ impl<P: Payload> Lease<P> {
         let frame = unsafe { Frame::begin(record, depth, self.header, FrameKind::Lease) };
         // SAFETY: a version of `P`.
         let running = unsafe { frame.running() };
-        Ok(call(running.entered()))
+        Ok(running.end_behind(call))
     }
 
     /// The token of this lease, for calls made on its behalf.

@@ -190,8 +190,8 @@ impl<P: Payload> Slot<P> {
     /// on, waits for it, up to the slot's timeout per hand-over.
     #[inline(always)]
     pub fn enter<R>(&self, call: impl FnOnce(Entered<'_, P>) -> R) -> Result<R, Refused> {
-        // SAFETY: ended when the closure returns.
-        unsafe { self.enter_by_sequence_or_else(|running| Ok(call(running.entered())), Err) }
+        // SAFETY: ended behind the closure.
+        unsafe { self.enter_by_sequence_or_else(|running| Ok(running.end_behind(call)), Err) }
     }
 
     /// [`enter`](Self::enter) with a say in where the call goes while two
@@ -205,8 +205,8 @@ impl<P: Payload> Slot<P> {
         route: Route<'_>,
         call: impl FnOnce(Entered<'_, P>) -> R,
     ) -> Result<R, Refused> {
-        // SAFETY: ended when the closure returns.
-        unsafe { self.enter_routed_or_else(route, |running| Ok(call(running.entered())), Err) }
+        // SAFETY: ended behind the closure.
+        unsafe { self.enter_routed_or_else(route, |running| Ok(running.end_behind(call)), Err) }
     }
 
     /// [`enter_routed`](Self::enter_routed), with what is made of a refusal, and of
